@@ -1,0 +1,35 @@
+# make demo: paint a picture from a clean clone.  make test: the whole suite.  make check: style, layers, types.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BASE_PYTHON ?= python3
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix clean
+
+help:
+	@grep -E '^# make' Makefile | sed 's/^# //; s/  make/\nmake/g'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(BASE_PYTHON) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt torch
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(VENV)/bin/vernissage paint --explain --seed 3 --out demo.png "two yellow stars over the sea at night, neon please"
+	@echo "The picture lies in $(CURDIR)/demo.png"
+
+test: $(VENV)/installed
+	$(PYTHON) -m pytest
+
+check: $(VENV)/installed
+	$(VENV)/bin/ruff check src tests recipes benchmarks
+	$(VENV)/bin/ruff format --check src tests recipes benchmarks
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pyright
+
+fix: $(VENV)/installed
+	$(VENV)/bin/ruff check --fix src tests recipes benchmarks
+	$(VENV)/bin/ruff format src tests recipes benchmarks
+
+clean:
+	rm -rf $(VENV) build/lib demo.png

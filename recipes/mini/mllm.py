@@ -1,0 +1,301 @@
+"""Train the mini studio's multimodal language model: InternVL architecture, own tokenizer, 6 M parameters.
+
+Command:   python recipes/mini/mllm.py vision && python recipes/mini/mllm.py language
+Hardware:  2 CPU cores; needs build/mini/pictures.npy
+Result:    see recipes/mini/README.md; writes build/mini/mllm (transformers format with tokenizer and processor)
+
+First the vision encoder learns to see: a throw-away head reads kind and colour at every patch, and place, time and
+style of the whole, through the same projector that the language model will look through. Then everything is trained
+together on lessons (`lessons.py`). Without the first step the language model guesses from word statistics for hours.
+"""
+
+import argparse
+import json
+import os
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    GotOcr2ImageProcessorPil,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    Qwen2Tokenizer,
+)
+
+from lessons import sample_lesson
+from pictures import BUILD, load_pictures
+from training import Average, training_steps
+from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene, sample_scene
+from vernissage.world import tell
+
+FOLDER = BUILD / "mllm-training"
+IMAGE_TOKENS = 16
+MEAN, STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
+CONTEXT, START, END = "<IMG_CONTEXT>", "<img>", "</img>"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_tokenizer() -> Qwen2Tokenizer:
+    folder = BUILD / "mllm-tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        rng = np.random.default_rng(5)
+        lessons = [sample_lesson(rng) for _ in range(12_000)]
+        template = Qwen2Tokenizer()
+        bpe = Tokenizer(models.BPE())
+        bpe.pre_tokenizer = template.backend_tokenizer.pre_tokenizer
+        bpe.decoder = decoders.ByteLevel()
+        bpe.train_from_iterator(
+            (text for lesson in lessons for text in (lesson.question, lesson.answer)),
+            trainers.BpeTrainer(
+                vocab_size=1500, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+            ),
+        )
+        trained = json.loads(bpe.to_str())["model"]
+        tokenizer = Qwen2Tokenizer(
+            vocab=trained["vocab"],
+            merges=[tuple(merge) for merge in trained["merges"]],
+            model_max_length=1024,
+            extra_special_tokens={
+                "start_image_token": START,
+                "end_image_token": END,
+                "context_image_token": CONTEXT,
+                "video_token": "<video>",
+            },
+        )
+        tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
+        tokenizer.add_tokens([AddedToken("<|im_start|>", special=True)], special_tokens=True)
+        tokenizer.chat_template = TEMPLATE
+        tokenizer.save_pretrained(folder)
+    return Qwen2Tokenizer.from_pretrained(folder)
+
+
+def build_model(tokenizer: Qwen2Tokenizer) -> InternVLForConditionalGeneration:
+    config = InternVLConfig(
+        vision_config={
+            "hidden_size": 192,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 6,
+            "intermediate_size": 576,
+            "image_size": 128,
+            "patch_size": 16,
+            "use_mean_pooling": False,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 256,
+            "intermediate_size": 640,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 1024,
+            "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids(CONTEXT),
+        image_seq_length=IMAGE_TOKENS,
+        downsample_ratio=0.5,
+    )
+    # Plain attention trains five times faster than the fused kernel's backward pass on a CPU.
+    config._attn_implementation = "eager"
+    model = InternVLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+class Eyes(nn.Module):
+    """The throw-away head of the first step: reads scenes off the projected image tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cells = nn.Linear(width, 4 * (len(KINDS) + len(COLOURS)))  # each image token covers 2x2 patches
+        self.whole = nn.Linear(IMAGE_TOKENS * width, len(STYLES) + len(PLACES) + len(TIMES) + len(KINDS) * (MAX_COUNT + 1))
+
+    def loss(self, tokens: Tensor, scenes: list[Scene], boxes: list) -> Tensor:
+        kinds, colours = self.cells(tokens).reshape(len(tokens), 64, -1).split([len(KINDS), len(COLOURS)], dim=-1)
+        kind_at, colour_at = torch.zeros(len(scenes), 64, len(KINDS)), torch.full((len(scenes), 64), -100)
+        counts = torch.zeros(len(scenes), len(KINDS), dtype=torch.long)
+        for index, (scene, things) in enumerate(zip(scenes, boxes, strict=True)):
+            for x, y, radius, group in things:
+                kind, colour = KINDS.index(scene.groups[group].kind), COLOURS.index(scene.groups[group].colour)
+                counts[index, kind] += 1
+                for row in range(max(0, int((y - 0.7 * radius) * 8)), min(7, int((y + 0.7 * radius) * 8)) + 1):
+                    for column in range(max(0, int((x - 0.7 * radius) * 8)), min(7, int((x + 0.7 * radius) * 8)) + 1):
+                        # Token order: 4x4 tokens, in each the 2x2 patches.
+                        patch = ((row // 2) * 4 + column // 2) * 4 + (row % 2) * 2 + column % 2
+                        kind_at[index, patch, kind], colour_at[index, patch] = 1, colour
+        styles, places, times, numbers = self.whole(tokens.flatten(1)).split(
+            [len(STYLES), len(PLACES), len(TIMES), len(KINDS) * (MAX_COUNT + 1)], dim=1
+        )
+        facts = torch.tensor([[STYLES.index(s.style), PLACES.index(s.place), TIMES.index(s.time)] for s in scenes])
+        numbers = numbers.reshape(-1, MAX_COUNT + 1)
+        weight = torch.tensor([0.2, 1, 1, 1, 1])
+        return (
+            3 * F.binary_cross_entropy_with_logits(kinds, kind_at)
+            + F.cross_entropy(colours.reshape(-1, len(COLOURS)), colour_at.flatten())
+            + sum(F.cross_entropy(logits, facts[:, i]) for i, logits in enumerate((styles, places, times)))
+            + F.cross_entropy(numbers, counts.flatten(), weight=weight)
+        )
+
+
+def look(model: InternVLForConditionalGeneration, pixels: Tensor) -> Tensor:
+    """Projected image tokens (n, 16, width)."""
+    features = model.model.get_image_features(pixel_values=pixels)
+    features = getattr(features, "pooler_output", features)
+    return (torch.cat(list(features)) if isinstance(features, list | tuple) else features).reshape(len(pixels), IMAGE_TOKENS, -1)
+
+
+def pixels_of(pictures: np.ndarray, indices: list[int]) -> Tensor:
+    return torch.from_numpy(np.stack([pictures[i] for i in indices])).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_vision(steps: int, batch: int, lr: float) -> None:
+    pictures, scenes, boxes = load_pictures()
+    model = build_model(build_tokenizer())
+    eyes = Eyes(model.config.text_config.hidden_size)
+    seeing = nn.ModuleDict({"vision": model.model.vision_tower, "projector": model.model.multi_modal_projector, "eyes": eyes})
+    optimizer = torch.optim.AdamW(seeing.parameters(), lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
+    for step, losses in training_steps(FOLDER / "vision", steps, optimizer, peak=lr, modules={"seeing": seeing}):
+        chosen = np.random.default_rng([31, step]).integers(len(pictures), size=batch).tolist()
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = look(model, pixels_of(pictures, chosen))
+        loss = eyes.loss(tokens.float(), [scenes[i] for i in chosen], [boxes[i] for i in chosen])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(seeing.parameters(), 1.0)
+        optimizer.step()
+        losses["loss"] = loss.item()
+
+
+class Album:
+    """Finds a drawn picture for a scene: the training pictures by their scene, or one drawn on the spot."""
+
+    def __init__(self) -> None:
+        self.pictures, self.scenes, _ = load_pictures()
+
+    def lesson_for(self, rng: np.random.Generator):
+        """A lesson together with its pictures as (n, 128, 128, 3) uint8."""
+        from vernissage.world.draw import draw
+
+        lesson = sample_lesson(rng)
+        if len(lesson.scenes) == 1 and not lesson.question.startswith("plan"):
+            # Lessons about one picture are asked about a picture that is drawn already: ten times faster.
+            index = int(rng.integers(len(self.scenes)))
+            task = {"caption": "caption", "tree": "tree"}.get(lesson.question, "answer")
+            return about(self.scenes[index], task, rng), [self.pictures[index]]
+        return lesson, [np.asarray(draw(scene, seed=int(rng.integers(2**31))).image) for scene in lesson.scenes]
+
+
+def about(scene: Scene, task: str, rng: np.random.Generator):
+    from lessons import Lesson
+    from vernissage.prompts import load_prompt
+
+    if task == "caption":
+        return Lesson([scene], load_prompt("repainting/caption").render(brief=True), tell.caption(scene))
+    if task == "tree":
+        return Lesson([scene], load_prompt("repainting/tree").render(brief=True), tell.tree(scene).model_dump_json())
+    questions = tell.questions(scene, rng)
+    question = questions[rng.integers(len(questions))]
+    text = load_prompt("judging/answer").render(brief=True, question=question.text)
+    return Lesson([scene], text, "yes" if question.answer else "no")
+
+
+def batch_of(lessons: list, tokenizer: Qwen2Tokenizer) -> dict[str, Tensor]:
+    """Token ids, attention mask and labels (only the answers are learned), padded on the right."""
+    image = START + CONTEXT * IMAGE_TOKENS + END + "\n"
+    rows = []
+    for lesson in lessons:
+        head = f"<|im_start|>user\n{image * len(lesson.scenes)}{lesson.question}<|im_end|>\n<|im_start|>assistant\n"
+        before, after = tokenizer(head).input_ids, tokenizer(lesson.answer + "<|im_end|>").input_ids
+        rows.append((before + after, [-100] * len(before) + after))
+    length = max(len(ids) for ids, _ in rows)
+    pad = tokenizer.pad_token_id
+    return {
+        "input_ids": torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows]),
+        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in rows]),
+        "labels": torch.tensor([labels + [-100] * (length - len(labels)) for _, labels in rows]),
+    }
+
+
+def save(model: InternVLForConditionalGeneration, tokenizer: Qwen2Tokenizer, average: Average) -> None:
+    model.load_state_dict(average.weights)
+    folder = BUILD / "mllm"
+    half = {name: value.half() for name, value in model.state_dict().items()}
+    model.config._attn_implementation = None
+    model.half().save_pretrained(folder, state_dict=half)
+    image_processor = GotOcr2ImageProcessorPil(
+        size={"height": 128, "width": 128}, image_mean=MEAN, image_std=STD, crop_to_patches=False, max_patches=1
+    )
+    processor = InternVLProcessor(
+        image_processor=image_processor, tokenizer=tokenizer, image_seq_length=IMAGE_TOKENS, chat_template=TEMPLATE
+    )
+    processor.save_pretrained(folder)
+
+
+def train_language(steps: int, batch: int, lr: float) -> None:
+    album = Album()
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer)
+    seen = torch.load(FOLDER / "vision" / "state.pt", weights_only=True)["modules"]["seeing"]
+    for part, module in (("vision", model.model.vision_tower), ("projector", model.model.multi_modal_projector)):
+        module.load_state_dict({k.removeprefix(part + "."): v for k, v in seen.items() if k.startswith(part + ".")})
+    average = Average(model, 0.998)
+    vision = [p for n, p in model.named_parameters() if "vision_tower" in n or "multi_modal_projector" in n]
+    words = [p for n, p in model.named_parameters() if not ("vision_tower" in n or "multi_modal_projector" in n)]
+    optimizer = torch.optim.AdamW(
+        [{"params": words, "lr_scale": 1.0}, {"params": vision, "lr_scale": 0.3}], lr=lr, weight_decay=0.02, betas=(0.9, 0.98)
+    )
+    loop = training_steps(
+        FOLDER / "language", steps, optimizer, peak=lr, modules={"model": model}, averages={"model": average}
+    )
+    for step, losses in loop:
+        rng = np.random.default_rng([41, step])
+        drawn = [album.lesson_for(rng) for _ in range(batch)]
+        drawn.sort(key=lambda pair: len(pair[0].question) + len(pair[0].answer) + 60 * len(pair[0].scenes))
+        optimizer.zero_grad(set_to_none=True)
+        total = sum(len(tokenizer(lesson.answer).input_ids) + 1 for lesson, _ in drawn)
+        for part in (drawn[: batch // 2], drawn[batch // 2 :]):  # short and long lessons apart, so that little is padding
+            inputs = batch_of([lesson for lesson, _ in part], tokenizer)
+            pictures = [picture for _, several in part for picture in several]
+            if pictures:
+                inputs["pixel_values"] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            labels = inputs.pop("labels")
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(**inputs).logits
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum") / total
+            loss.backward()
+            losses["loss"] = losses.get("loss", 0.0) + loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    save(model, tokenizer, average)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["vision", "language"])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if arguments.part == "vision":
+        train_vision(arguments.steps or 1000, arguments.batch, arguments.lr)
+    else:
+        train_language(arguments.steps or 2400, arguments.batch, arguments.lr)
+
+
+if __name__ == "__main__":
+    main()

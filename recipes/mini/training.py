@@ -1,0 +1,103 @@
+"""What every mini recipe needs: a resumable loop state, a cosine learning rate, an average of weights, a log line.
+
+A training writes `state.pt` beside its logs every two minutes and goes on from there when started again.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+SAVE_EVERY_S = 120.0
+
+
+class Average:
+    """An exponential moving average of a module's weights, warmed up so that early noise is forgotten."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in module.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.weights[name].lerp_(value, 1 - decay)
+            else:
+                self.weights[name].copy_(value)
+
+
+def cosine(step: int, steps: int, peak: float, warmup: int = 200) -> float:
+    """Learning rate: a linear warm-up to `peak`, then half a cosine down to a twentieth of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def training_steps(
+    folder: Path,
+    steps: int,
+    optimizer: torch.optim.Optimizer,
+    *,
+    peak: float,
+    modules: dict[str, nn.Module],
+    averages: dict[str, Average] | None = None,
+    log_every: int = 50,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield (step, losses) until `steps`; the caller fills `losses`, which are averaged into `log.jsonl`.
+
+    Sets the learning rate before, and saves the state after, a step; resumes from `folder/state.pt` where it exists.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    averages = averages or {}
+    state_path, log_path = folder / "state.pt", folder / "log.jsonl"
+    first, spent = 0, 0.0
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        first, spent = state["step"], state["seconds"]
+        optimizer.load_state_dict(state["optimizer"])
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+        for name, average in averages.items():
+            average.weights, average.steps = state["averages"][name], first
+    started = saved = time.monotonic()
+    window: dict[str, list[float]] = {}
+
+    def save(step: int) -> None:
+        state: dict[str, Any] = {
+            "step": step,
+            "seconds": spent + time.monotonic() - started,
+            "optimizer": optimizer.state_dict(),
+            "modules": {name: module.state_dict() for name, module in modules.items()},
+            "averages": {name: average.weights for name, average in averages.items()},
+        }
+        torch.save(state, state_path.with_suffix(".new"))
+        state_path.with_suffix(".new").replace(state_path)
+
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = cosine(step, steps, peak * group.get("lr_scale", 1.0))
+        losses: dict[str, float] = {}
+        yield step, losses
+        for name, average in averages.items():
+            average.update(modules[name])
+        for name, value in losses.items():
+            window.setdefault(name, []).append(value)
+        if (step + 1) % log_every == 0 or step + 1 == steps:
+            row = {"step": step + 1, "seconds": round(spent + time.monotonic() - started)}
+            row |= {name: round(sum(values) / len(values), 5) for name, values in window.items()}
+            window.clear()
+            with log_path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
+        if time.monotonic() - saved > SAVE_EVERY_S or step + 1 == steps:
+            save(step + 1)
+            saved = time.monotonic()

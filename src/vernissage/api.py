@@ -1,0 +1,190 @@
+"""The front door for programs: a studio, and one function per road.
+
+A studio holds what is loaded, so that the second picture is faster than the first. `paint` uses the embedded mini
+studio; `Studio.from_toml` makes one of real models, with the same calls.
+"""
+
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vernissage.errors import VernissageError
+from vernissage.painting.road import Overrides, check_overrides, choose, listen, override, paint_plans, plan_chats
+from vernissage.ports import MLLM, T2I, ImageEncoder, Progress, TextImageEncoder
+from vernissage.records.chat import Chat, Turn
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Plan
+from vernissage.wiring import StudioConfig, load_config, load_driver
+from vernissage.zoo.catalogue import Catalogue, load_catalogue
+
+ImageLike = str | Path | Picture | Image.Image
+
+
+class Studio:
+    """Models and drivers that work together. Each is loaded when it is first needed."""
+
+    def __init__(self, config: StudioConfig | None = None) -> None:
+        self.config = config or StudioConfig()
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Studio":
+        """The studio that a `vernissage.toml` describes.
+
+        Raises:
+            BadCard: The file has a mistake in it.
+        """
+        return cls(load_config(Path(path)))
+
+    @cached_property
+    def all_models(self) -> Catalogue:
+        """Every model there is a card of."""
+        return load_catalogue(self.config.cards)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The models that this studio's planner chooses from."""
+        return self.all_models.choose(self.config.models)
+
+    @cached_property
+    def mllm(self) -> MLLM:
+        """Who plans, describes and compares."""
+        return load_driver("mllm", self.config.mllm)
+
+    @cached_property
+    def t2i(self) -> T2I:
+        """Who paints."""
+        return load_driver("t2i", self.config.t2i, catalogue=self.all_models)
+
+    @cached_property
+    def clip(self) -> TextImageEncoder | None:
+        """Compares pictures with words."""
+        return load_driver("encoder", self.config.clip) if self.config.clip else None
+
+    @cached_property
+    def dinov2(self) -> ImageEncoder | None:
+        """Compares pictures with pictures."""
+        return load_driver("encoder", self.config.dinov2) if self.config.dinov2 else None
+
+    def plan(
+        self,
+        request: str | Chat = "",
+        *,
+        images: Sequence[ImageLike] = (),
+        history: Sequence[Turn] = (),
+        overrides: Overrides | None = None,
+    ) -> Plan:
+        """From a chat to a plan, without painting it.
+
+        Args:
+            request: What somebody typed, or a whole chat.
+            images: Reference pictures.
+            history: Earlier turns.
+            overrides: What is fixed already; with prompt and model fixed, no language model is asked.
+
+        Returns:
+            A plan that its model can paint, with the runners-up and their probabilities where the planner tells them.
+
+        Raises:
+            UserError: The request or an override cannot be used.
+            ReplyError: The planner answered unusably, twice.
+        """
+        overrides = overrides or Overrides()
+        check_overrides(overrides, self.all_models if overrides.model else self.catalogue)
+        pictures = [_to_image(image) for image in [*_chat_images(request), *images]]
+        if overrides.prompt is not None and overrides.model is not None:
+            return override(Plan(prompt=overrides.prompt, model=overrides.model), overrides, self.all_models)
+        if overrides.prompt is not None:
+            plan = _or_raise(choose([Plan(prompt=overrides.prompt, model=next(iter(self.catalogue)))], self.mllm, self.catalogue)[0])
+            if plan.choices:
+                return override(plan.model_copy(update={"model": plan.choices[0].model}), overrides, self.all_models)
+            request = overrides.prompt
+        chat = listen(request, images=pictures, history=history)
+        plan = _or_raise(plan_chats([chat], [pictures], self.mllm, self.catalogue)[0])
+        if overrides.model is None:
+            plan = _or_raise(choose([plan], self.mllm, self.catalogue)[0])
+        return override(plan, overrides, self.all_models)
+
+    def paint(self, request: str | Chat = "", **options: Any) -> Picture:
+        """Paint one picture; see `paint_several` for the options."""
+        return self.paint_several(request, count=1, **options)[0]
+
+    def paint_several(
+        self,
+        request: str | Chat = "",
+        *,
+        count: int = 1,
+        images: Sequence[ImageLike] = (),
+        history: Sequence[Turn] = (),
+        overrides: Overrides | None = None,
+        progress: Progress | None = None,
+    ) -> list[Picture]:
+        """Paint several pictures of one plan that differ in their seed.
+
+        Args:
+            request: What somebody typed, or a whole chat.
+            count: How many; their seeds follow one another.
+            images: Reference pictures.
+            history: Earlier turns.
+            overrides: What is fixed already.
+            progress: Called with (done, total) steps.
+
+        Raises:
+            VernissageError: See `plan`; and what the painter may raise.
+        """
+        plan = self.plan(request, images=images, history=history, overrides=overrides)
+        return self.paint_plan(plan, count=count, progress=progress, request=_last_words(request))
+
+    def paint_plan(self, plan: Plan, *, count: int = 1, progress: Progress | None = None, request: str = "") -> list[Picture]:
+        """Paint a plan `count` times, with seeds that follow one another."""
+        import secrets
+
+        seed = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
+        plans = [
+            plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed + index})}) for index in range(count)
+        ]
+        painted = paint_plans(plans, self.t2i, encoder=self.clip, request=request, progress=progress)
+        return [_or_raise(picture) for picture in painted]
+
+
+def paint(request: str = "", *, studio: Studio | None = None, **options: Any) -> Picture:
+    """Paint what somebody asks for, with the embedded mini studio unless another is given.
+
+    Args:
+        request: Freestyle text.
+        studio: Who paints; see `Studio.from_toml` for real models.
+        options: images, history, overrides, progress; see `Studio.paint_several`.
+
+    Example:
+        picture = vs.paint("two yellow stars over the sea at night, neon please")
+        picture.save("stars.png")
+    """
+    return (studio or mini_studio()).paint(request, **options)
+
+
+@cache
+def mini_studio() -> Studio:
+    """The embedded studio, loaded once."""
+    return Studio()
+
+
+def _or_raise(result: Any) -> Any:
+    if isinstance(result, VernissageError):
+        raise result
+    return result
+
+
+def _to_image(image: ImageLike) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    return (image if isinstance(image, Picture) else Picture.open(image)).image
+
+
+def _chat_images(request: str | Chat) -> tuple[Path, ...]:
+    return request.images if isinstance(request, Chat) else ()
+
+
+def _last_words(request: str | Chat) -> str:
+    return request.turns[-1].text if isinstance(request, Chat) else request

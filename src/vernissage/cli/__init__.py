@@ -1,0 +1,49 @@
+"""The command line: one file per command, loaded when it is called, so that --help is instant."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from vernissage.errors import MissingExtra, UserError, VernissageError
+
+COMMANDS = {
+    "paint": "Paint a picture from a chat, in your own words.",
+    "read": "Show the plan that a picture file carries.",
+    "zoo": "List, show and add the models that can be chosen.",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's file when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"vernissage.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vernissage")
+def cli() -> None:
+    """Paint, repaint and judge pictures made by text-to-image models.
+
+    Works offline with an embedded mini studio; real models are configured in a vernissage.toml.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; mistakes of the user end with a message and exit code 2, other failures with 1."""
+    try:
+        return cli.main(args=arguments, prog_name="vernissage", standalone_mode=True)
+    except VernissageError as error:
+        click.echo(click.style("error: ", fg="red") + str(error), err=True)
+        sys.exit(2 if isinstance(error, UserError | MissingExtra) else 1)

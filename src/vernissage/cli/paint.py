@@ -1,0 +1,144 @@
+"""`vernissage paint`: from a chat to a picture."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from vernissage.errors import BadInput
+from vernissage.records.chat import Turn
+from vernissage.records.plan import Arguments
+
+
+@click.command(name="paint")
+@click.argument("text", nargs=-1)
+@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="A reference picture; may be given several times.")
+@click.option("--history", type=click.Path(path_type=Path), help='Earlier turns: a JSON list of {"role", "text"}, or lines "user: …" and "assistant: …".')
+@click.option("--prompt", help="Use this prompt instead of planning one.")
+@click.option("--negative", "negative_prompt", help="What must not appear.")
+@click.option("--model", help="Use this model; see `vernissage zoo list`.")
+@click.option("--sampler", help='A1111 name, for example "DPM++ 2M Karras".')
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--cfg-scale", type=float, help="Guidance; 1 means none.")
+@click.option("--width", type=int, help="Pixels.")
+@click.option("--height", type=int, help="Pixels.")
+@click.option("--seed", type=int, help="The same seed paints the same picture again.")
+@click.option("--clip-skip", type=int, help="A1111 counting: 1 is the last layer.")
+@click.option("-n", "count", type=click.IntRange(1, 64), default=1, show_default=True, help="How many pictures; more than one also make a contact sheet.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write, or folder for several. Default: named after the prompt, here.")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@click.option("--explain", is_flag=True, help="Show every step, with the models considered and their probabilities.")
+@click.option("--plan-only", is_flag=True, help="Print the plan as JSON and paint nothing.")
+def command(
+    text: tuple[str, ...],
+    images: tuple[Path, ...],
+    history: Path | None,
+    count: int,
+    out: Path | None,
+    config: Path | None,
+    explain: bool,
+    plan_only: bool,
+    prompt: str | None,
+    negative_prompt: str | None,
+    model: str | None,
+    **numbers: object,
+) -> None:
+    """Paint what TEXT asks for, in your own words.
+
+    \b
+    vernissage paint "two yellow stars over the sea at night, neon please"
+    vernissage paint "the same, but as a watercolour" --image stars.png
+    vernissage paint --prompt "one red boat, at sea, sketch" --model mini/sketch --seed 7
+    """
+    from vernissage.api import Studio
+    from vernissage.cli.show import plan_lines, progress_bar, similarity_line
+    from vernissage.cli.studio import open_studio
+    from vernissage.painting.road import Overrides, check_overrides
+
+    request = " ".join(text)
+    if not request.strip() and prompt is None and not images:
+        raise BadInput("There is nothing to paint: no text was given.", hint='Try: vernissage paint "a red car in the city"')
+    turns = read_history(history) if history else ()
+    overrides = Overrides(prompt=prompt, negative_prompt=negative_prompt, model=model, arguments=Arguments.model_validate(numbers))
+    studio: Studio = open_studio(config)
+    check_overrides(overrides, studio.all_models if model else studio.catalogue)
+    plan = studio.plan(request, images=images, history=turns, overrides=overrides)
+    if plan_only:
+        click.echo(plan.model_dump_json(indent=2))
+        return
+    if explain:
+        _explain([("chat", f"{len(turns) + 1} turns, {len(images)} pictures: {request}"), *plan_lines(plan)])
+    with progress_bar("painting") as progress:
+        pictures = studio.paint_plan(plan, count=count, progress=progress, request=request)
+    paths = place_pictures(plan.prompt, [picture.plan.arguments.seed if picture.plan else 0 for picture in pictures], out)
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+        if explain:
+            _explain([("seed", str(picture.plan.arguments.seed if picture.plan else "")), ("similarity", similarity_line(picture))])
+        click.echo(str(path))
+    if count > 1:
+        from vernissage.cli.show import contact_sheet
+        from vernissage.records.picture import Picture
+
+        sheet = paths[0].with_name(f"{slug(plan.prompt)}-sheet.png")
+        Picture.of(contact_sheet([picture.image for picture in pictures])).save(sheet)
+        click.echo(str(sheet))
+
+
+def _explain(lines: list[tuple[str, str]]) -> None:
+    for label, value in lines:
+        if value:
+            click.echo(click.style(f"{label:>11}  ", fg="cyan") + value, err=True)
+
+
+def slug(prompt: str, limit: int = 48) -> str:
+    """A prompt as a safe file name.
+
+    Example:
+        >>> slug("Two yellow stars, at sea!"), slug("../../etc")
+        ('two-yellow-stars-at-sea', 'etc')
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    return words[:limit].rstrip("-") or "picture"
+
+
+def place_pictures(prompt: str, seeds: list[int | None], out: Path | None) -> list[Path]:
+    """Where each picture goes.
+
+    Raises:
+        BadInput: `out` is a file, or cannot hold several pictures.
+    """
+    if len(seeds) == 1 and out is not None and not out.is_dir() and out.suffix:
+        if out.suffix.lower() != ".png":
+            raise BadInput(f"Pictures are written as PNG, not {out.suffix}.", hint=f"Use {out.with_suffix('.png')}.")
+        return [out]
+    if out is not None and out.suffix and not out.is_dir():
+        raise BadInput(f"{len(seeds)} pictures do not fit into the one file {out}.", hint="Give a folder with --out.")
+    folder = out or Path()
+    return [folder / f"{slug(prompt)}-{seed}.png" for seed in seeds]
+
+
+def read_history(path: Path) -> tuple[Turn, ...]:
+    """Earlier turns from a file.
+
+    Raises:
+        BadInput: The file cannot be read as turns.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the history {path}: {error}.", hint="Check the path; the file must be UTF-8 text.") from error
+    try:
+        if content.lstrip().startswith("["):
+            return tuple(Turn.model_validate(row) for row in json.loads(content))
+    except ValueError as error:
+        raise BadInput(f"The history {path} is not a list of turns: {error}.", hint='Each needs "role" and "text".') from error
+    turns: list[Turn] = []
+    for line in content.splitlines():
+        match = re.match(r"\s*(user|assistant)\s*:\s*(.+)", line, flags=re.IGNORECASE)
+        if match:
+            turns.append(Turn(role="user" if match[1].lower() == "user" else "assistant", text=match[2].strip()))
+        elif line.strip():
+            raise BadInput(f"The history {path} has a line without a speaker: {line.strip()[:60]!r}.", hint='Begin it with "user:" or "assistant:".')
+    return tuple(turns)

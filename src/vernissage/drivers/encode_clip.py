@@ -1,0 +1,62 @@
+"""CLIP through transformers: pictures and texts to features in one space."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy import ndarray
+from PIL import Image
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+from vernissage.drivers.features import FeatureCache, load_pretrained, unit_length
+from vernissage.drivers.t2i_diffusers import pick_device, pick_dtype
+
+
+@final
+class ClipEncoder:
+    """Encodes pictures and texts with a CLIP checkpoint in transformers format.
+
+    Args:
+        model: Local folder or hub id.
+        device: "auto", "cpu", "cuda", "mps".
+        dtype: "auto", "float32", "float16", "bfloat16".
+        batch_size: Pictures or texts in one pass.
+    """
+
+    def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int = 32, revision: str | None = None) -> None:
+        self.name = f"clip:{model}"
+        self.batch_size = batch_size
+        self._device = pick_device(device)
+        self._dtype = pick_dtype(dtype, self._device)
+        options: dict[str, Any] = {"revision": revision}
+        self._model = load_pretrained(CLIPModel, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
+        self._pixels = load_pretrained(CLIPImageProcessorPil, model, **options)
+        self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
+        self._cache = FeatureCache()
+
+    def encode(self, images: Sequence[Image.Image]) -> ndarray:
+        """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
+        return self._cache.encode(images, self._encode_new, self.batch_size)
+
+    @torch.inference_mode()
+    def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
+        pixels = self._pixels(images=[image.convert("RGB") for image in images], return_tensors="pt").pixel_values
+        vision = self._model.vision_model(pixel_values=pixels.to(self._device, self._dtype))
+        return unit_length(self._model.visual_projection(vision.pooler_output))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> ndarray:
+        """Features of shape (text, feature), float32, unit length; longer texts are cut at the model's limit."""
+        parts = [np.empty((0, self._model.config.projection_dim), dtype=np.float32)]
+        for start in range(0, len(texts), self.batch_size):
+            tokens = self._tokenizer(
+                list(texts[start : start + self.batch_size]),
+                padding="max_length",
+                truncation=True,
+                max_length=self._model.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(self._device)
+            text = self._model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+            parts.append(unit_length(self._model.text_projection(text.pooler_output)))
+        return np.concatenate(parts)

@@ -1,0 +1,59 @@
+"""DINOv2 through transformers: pictures to features of visual detail."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, final
+
+import torch
+from numpy import ndarray
+from PIL import Image
+from transformers import BitImageProcessorPil, Dinov2Model
+
+from vernissage.drivers.features import FeatureCache, load_pretrained, unit_length
+from vernissage.drivers.t2i_diffusers import pick_device, pick_dtype
+
+Pooling = Literal["cls", "mean"]
+
+
+@final
+class Dinov2Encoder:
+    """Encodes pictures with a DINOv2 checkpoint in transformers format.
+
+    Args:
+        model: Local folder or hub id.
+        pooling: "cls" takes the class token; "mean" the mean of the last hidden state over all tokens, as
+            ImageRepainter's released code does.
+        device: "auto", "cpu", "cuda", "mps".
+        dtype: "auto", "float32", "float16", "bfloat16".
+        batch_size: Pictures in one pass.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        pooling: Pooling = "cls",
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 32,
+        revision: str | None = None,
+    ) -> None:
+        self.name = f"dinov2-{pooling}:{model}"
+        self.pooling = pooling
+        self.batch_size = batch_size
+        self._device = pick_device(device)
+        self._dtype = pick_dtype(dtype, self._device)
+        options: dict[str, Any] = {"revision": revision}
+        self._model = load_pretrained(Dinov2Model, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
+        self._pixels = load_pretrained(BitImageProcessorPil, model, **options)
+        self._cache = FeatureCache()
+
+    def encode(self, images: Sequence[Image.Image]) -> ndarray:
+        """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
+        return self._cache.encode(images, self._encode_new, self.batch_size)
+
+    @torch.inference_mode()
+    def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
+        pixels = self._pixels(images=[image.convert("RGB") for image in images], return_tensors="pt").pixel_values
+        output = self._model(pixel_values=pixels.to(self._device, self._dtype))
+        tokens = output.last_hidden_state
+        return unit_length(tokens[:, 0] if self.pooling == "cls" else tokens.mean(dim=1))

@@ -1,0 +1,51 @@
+"""What all encoders share: loading with clear errors, features of unit length, and a cache by content."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from vernissage.errors import DriverError
+
+
+def load_pretrained(kind: Any, model: str, **options: Any) -> Any:
+    """`kind.from_pretrained`, never running code from the checkpoint.
+
+    Raises:
+        DriverError: It is not there or not of that kind.
+    """
+    try:
+        return kind.from_pretrained(model, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DriverError(f"{kind.__name__} cannot be loaded from {model}: {error}") from error
+
+
+def unit_length(features: Tensor) -> ndarray:
+    """Rows scaled to length 1, as float32."""
+    return F.normalize(features.float(), dim=-1).cpu().numpy()
+
+
+class FeatureCache:
+    """Features by picture content, so that a picture that comes back is not encoded again."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._rows: dict[str, ndarray] = {}
+
+    def encode(self, images: Sequence[Image.Image], encode_new: Callable[[Sequence[Image.Image]], ndarray], batch_size: int) -> ndarray:
+        """Features in the order of the images; only unseen ones are encoded, each once, in batches."""
+        keys = [hashlib.blake2b(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest() for image in images]
+        rows: dict[str, ndarray] = {key: self._rows[key] for key in keys if key in self._rows}
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in rows}
+        for start in range(0, len(new), batch_size):
+            part = list(new)[start : start + batch_size]
+            rows |= dict(zip(part, encode_new([new[key] for key in part]), strict=True))
+        self._rows |= {key: rows[key] for key in new}
+        while len(self._rows) > self._limit:
+            self._rows.pop(next(iter(self._rows)))
+        return np.stack([rows[key] for key in keys]) if keys else np.empty((0, 0), dtype=np.float32)

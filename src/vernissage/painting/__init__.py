@@ -1,0 +1,1 @@
+"""The painting road: from a chat to a plan to a picture."""

@@ -1,0 +1,227 @@
+"""The painting road, station after station: listen, plan, choose, arguments, paint, and how like the request it is.
+
+Each station is a function from records to records with its ports passed in. A caller who fixes the prompt, the model or
+an argument overrides that station alone.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel
+
+from vernissage.errors import BadInput, BadPlan, ReplyError, UnknownName, VernissageError
+from vernissage.painting.reply import PlanReply
+from vernissage.ports import MLLM, T2I, Ask, Message, Progress, Reply, TextImageEncoder
+from vernissage.prompts import load_prompt
+from vernissage.records.chat import Chat, Turn
+from vernissage.records.parameters import extract_loras
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Arguments, Choice, Plan
+from vernissage.zoo.card import Card
+from vernissage.zoo.catalogue import Catalogue
+
+MAX_TEXT = 8000
+
+
+def listen(request: str | Chat, *, images: Sequence[Image.Image] = (), history: Sequence[Turn] = ()) -> Chat:
+    """What is asked for, as a chat.
+
+    Raises:
+        BadInput: There is nothing to go by, or far too much.
+    """
+    if isinstance(request, Chat):
+        return request
+    if not request.strip() and not images:
+        raise BadInput("There is nothing to paint: the text is empty.", hint='Say what you want, e.g. "a red car".')
+    if len(request) > MAX_TEXT:
+        raise BadInput(f"The text has {len(request)} characters; the limit is {MAX_TEXT}.", hint="Say it more briefly.")
+    return Chat(turns=(*history, Turn(text=request.strip())))
+
+
+def plan_chats(
+    chats: Sequence[Chat], images: Sequence[Sequence[Image.Image]], mllm: MLLM, catalogue: Catalogue
+) -> list[Plan | VernissageError]:
+    """Plans for many chats in one batch; one that cannot be planned becomes its error.
+
+    Args:
+        chats: The requests.
+        images: The reference pictures of each.
+        mllm: Who plans.
+        catalogue: The models to choose from.
+    """
+    prompt = load_prompt("painting/plan")
+    asks = []
+    for chat, pictures in zip(chats, images, strict=True):
+        text = prompt.render(brief=mllm.brief, turns=chat.turns, cards=list(catalogue.values()))
+        asks.append(Ask(messages=(Message(text=text, images=tuple(pictures)),), reply=PlanReply))
+    return [_to_plan(reply, catalogue) for reply in mllm.answer(asks)]
+
+
+def _to_plan(reply: Reply | VernissageError, catalogue: Catalogue) -> Plan | VernissageError:
+    if isinstance(reply, VernissageError):
+        return reply
+    found = reply.record
+    if not isinstance(found, PlanReply):
+        return ReplyError("The planner answered without a plan.", reply=reply.text)
+    if found.model not in catalogue:
+        return ReplyError(
+            f"The planner chose {found.model!r}, which is not in the catalogue.", reply=reply.text, hint="Name a model with --model."
+        )
+    prompt, loras = extract_loras(found.prompt)
+    return Plan(
+        prompt=prompt,
+        negative_prompt=found.negative_prompt,
+        model=found.model,
+        arguments=fit_arguments(
+            Arguments(
+                sampler=found.sampler,
+                steps=found.steps,
+                cfg_scale=found.cfg_scale,
+                width=found.width,
+                height=found.height,
+                loras=loras,
+            ),
+            catalogue[found.model],
+        ),
+    )
+
+
+def choose(plans: Sequence[Plan], mllm: MLLM, catalogue: Catalogue) -> list[Plan | VernissageError]:
+    """The plans with their runners-up: the probability of every model of the catalogue for the plan's prompt.
+
+    The plan's own model stays. Probabilities come from the model's likelihoods; where it gives none, the plans come
+    back without runners-up, and nothing is made up.
+    """
+    prompt = load_prompt("painting/choose")
+    models = list(catalogue)
+    asks = [
+        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, prompt=plan.prompt, cards=list(catalogue.values()))),))
+        for plan in plans
+    ]
+    chosen: list[Plan | VernissageError] = []
+    for plan, probabilities in zip(plans, mllm.choose(asks, models), strict=True):
+        if isinstance(probabilities, VernissageError):
+            chosen.append(plan)
+            continue
+        order = np.argsort(-probabilities, kind="stable")
+        choices = tuple(Choice(model=models[i], probability=float(np.clip(probabilities[i], 0, 1))) for i in order)
+        chosen.append(plan.model_copy(update={"choices": choices}))
+    return chosen
+
+
+def fit_arguments(arguments: Arguments, card: Card) -> Arguments:
+    """A planner's arguments brought within the card's ranges, what is left open taken from the card.
+
+    A model may well plan 200 steps or a width of 500; what a person sets is checked instead, see `override`.
+    """
+
+    def clip(value: float | None, low: float, high: float) -> float | None:
+        return None if value is None else min(max(value, low), high)
+
+    def side(value: int | None) -> int | None:
+        if value is None:
+            return None
+        fitted = clip(round(value / card.size_multiple) * card.size_multiple, card.sizes.low, card.sizes.high)
+        return None if fitted is None else int(fitted)
+
+    steps = clip(arguments.steps, card.steps.low, card.steps.high)
+    sampler = arguments.sampler if not card.samplers or arguments.sampler in card.samplers else None
+    return card.complete(
+        arguments.model_copy(
+            update={
+                "steps": None if steps is None else int(steps),
+                "cfg_scale": clip(arguments.cfg_scale, card.cfg_scale.low, card.cfg_scale.high),
+                "width": side(arguments.width),
+                "height": side(arguments.height),
+                "sampler": sampler,
+            }
+        )
+    )
+
+
+class Overrides(BaseModel):
+    """What the caller fixes; None leaves it to the planner."""
+
+    model_config = {"frozen": True, "extra": "forbid"}
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    model: str | None = None
+    arguments: Arguments = Arguments()
+
+
+def override(plan: Plan, overrides: Overrides, catalogue: Catalogue) -> Plan:
+    """The plan with what the caller fixed put in its place, and checked.
+
+    A different model brings its own default arguments along.
+
+    Raises:
+        UnknownName: There is no such model or sampler.
+        BadPlan: A number is out of the model's range.
+    """
+    model = overrides.model or plan.model
+    card = catalogue[model]
+    planned = plan.arguments if model == plan.model else Arguments(seed=plan.arguments.seed, loras=plan.arguments.loras)
+    given = {name: value for name, value in overrides.arguments if value not in (None, ())}
+    merged = plan.model_copy(
+        update={
+            "prompt": plan.prompt if overrides.prompt is None else overrides.prompt,
+            "negative_prompt": plan.negative_prompt if overrides.negative_prompt is None else overrides.negative_prompt,
+            "model": model,
+            "arguments": card.complete(planned.model_copy(update=given)),
+        }
+    )
+    if not merged.prompt.strip():
+        raise BadPlan("The prompt is empty.", hint='Give --prompt some words, e.g. "a red car".')
+    card.check(merged)
+    return merged
+
+
+def check_overrides(overrides: Overrides, catalogue: Catalogue) -> None:
+    """Find mistakes in what the caller fixed before any model is loaded; see `override`."""
+    if overrides.model is not None:
+        override(Plan(prompt=overrides.prompt if overrides.prompt is not None else "x", model=overrides.model), overrides, catalogue)
+    elif not any(_accepts(card, overrides) for card in catalogue.values()):
+        first = next(iter(catalogue))
+        override(Plan(prompt="x", model=first), overrides, catalogue)
+
+
+def _accepts(card: Card, overrides: Overrides) -> bool:
+    try:
+        card.check(Plan(prompt="x", model=card.id, arguments=overrides.arguments))
+    except (BadPlan, UnknownName):
+        return False
+    return True
+
+
+def paint_plans(
+    plans: Sequence[Plan],
+    t2i: T2I,
+    *,
+    encoder: TextImageEncoder | None = None,
+    request: str = "",
+    progress: Progress | None = None,
+) -> list[Picture | VernissageError]:
+    """Pictures for plans, each with its similarity to the prompt where an encoder is given."""
+    pictures = t2i.paint(plans, progress=progress)
+    painted = [index for index, picture in enumerate(pictures) if isinstance(picture, Picture)]
+    similarity: dict[int, float] = {}
+    if encoder is not None and painted:
+        seen = encoder.encode([pictures[index].image for index in painted])  # pyright: ignore
+        said = encoder.encode_text([plans[index].prompt for index in painted])
+        similarity = dict(zip(painted, (seen * said).sum(axis=1).tolist(), strict=True))
+    results: list[Picture | VernissageError] = []
+    for index, picture in enumerate(pictures):
+        if isinstance(picture, Picture) and picture.provenance is not None:
+            choices = plans[index].choices
+            provenance = picture.provenance.model_copy(
+                update={
+                    "plan": picture.provenance.plan.model_copy(update={"choices": choices}),
+                    "request": request,
+                    "similarity": similarity.get(index),
+                }
+            )
+            picture = Picture.of(picture.image, provenance)
+        results.append(picture)
+    return results

@@ -1,0 +1,101 @@
+"""What the roads need from outside. A driver fills a port; `wiring` says which.
+
+Ports speak in records and plain values. They know nothing of torch, HTTP or files on disk.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from numpy import ndarray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from vernissage.errors import VernissageError
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Plan
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+
+class Message(BaseModel):
+    """One message to a multimodal language model."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    role: Literal["system", "user", "assistant"] = "user"
+    text: str
+    images: tuple[Image.Image, ...] = ()
+
+
+class Ask(BaseModel):
+    """A question to a multimodal language model, and the shape the answer must have."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    messages: tuple[Message, ...]
+    reply: type[BaseModel] | None = None
+    """A pydantic model the reply is parsed into; None for free text."""
+    max_tokens: int = 512
+    temperature: float = 0.0
+    """0 takes the most likely words."""
+    seed: int = 0
+    """Decides the words drawn where the temperature is above 0."""
+
+
+class Reply(BaseModel):
+    """The answer: its text, and the parsed record where one was asked for."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    text: str
+    record: BaseModel | None = None
+    seconds: float = 0.0
+
+
+class MLLM(Protocol):
+    """A multimodal language model."""
+
+    name: str
+    brief: bool
+    """Whether it wants the short form of each prompt, as small models do."""
+
+    def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
+        """Answer all questions, in order; a failed one becomes its error, the others are answered all the same."""
+        ...
+
+    def choose(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError]:
+        """For each question the probability of each option as its answer, shape (option,), summing to 1.
+
+        A model that cannot tell gives an error; no number is made up.
+        """
+        ...
+
+
+class T2I(Protocol):
+    """A painter of pictures from plans."""
+
+    def paint(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> list[Picture | VernissageError]:
+        """Paint each plan, in order; a failed one becomes its error.
+
+        A picture depends on its plan and seed alone, not on the others of the batch.
+        """
+        ...
+
+
+class ImageEncoder(Protocol):
+    """Pictures to feature vectors."""
+
+    name: str
+
+    def encode(self, images: Sequence[Image.Image]) -> ndarray:
+        """Features of shape (image, feature), float32, unit length."""
+        ...
+
+
+class TextImageEncoder(ImageEncoder, Protocol):
+    """An encoder whose text and picture features can be compared."""
+
+    def encode_text(self, texts: Sequence[str]) -> ndarray:
+        """Features of shape (text, feature), float32, unit length, in the space of `encode`."""
+        ...

@@ -1,0 +1,194 @@
+"""A picture: its bytes, its content hash, and the plan and provenance that made it.
+
+Reading is defensive: a file is size-checked before it is decoded, and whatever cannot be read is a `BadInput` that says
+what to do. Writing is atomic: a picture is on disk whole or not at all.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict
+
+from vernissage.errors import BadInput
+from vernissage.records.parameters import Parameters, read_comfyui, read_parameters, write_parameters
+from vernissage.records.plan import Plan
+
+MAX_PIXELS = 32_000_000
+_USER_COMMENT = 0x9286
+_EXIF_IFD = 0x8769
+
+
+class Provenance(BaseModel):
+    """Where a picture comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    plan: Plan
+    model_revision: str = ""
+    """Hash or revision of the weights, as the model card states it."""
+    versions: dict[str, str] = {}
+    """Package name to version."""
+    request: str = ""
+    """The last words of the chat that led here."""
+    similarity: float | None = None
+    """Cosine of picture and prompt under the studio's CLIP, in [-1, 1]; higher is better."""
+
+
+class Picture(BaseModel):
+    """An encoded picture with what is known about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    data: bytes
+    """The file's bytes, PNG where this package painted it."""
+    provenance: Provenance | None = None
+
+    @classmethod
+    def of(cls, image: Image.Image, provenance: Provenance | None = None) -> "Picture":
+        """Encode an image as PNG; with provenance, the PNG carries it for this and for other tools."""
+        info = PngImagePlugin.PngInfo()
+        if provenance:
+            info.add_text("parameters", write_parameters(provenance.plan, extra={"Version": "vernissage"}))
+            info.add_itxt("vernissage", provenance.model_dump_json())
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", pnginfo=info)
+        return cls(data=buffer.getvalue(), provenance=provenance)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Picture":
+        """Read a picture file and check that it can be decoded.
+
+        Raises:
+            BadInput: The file is missing, not a picture, truncated, or larger than 32 megapixels.
+        """
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"Cannot read the picture {path}: {error.strerror}.", hint="Check the path.") from error
+        decode(data, name=str(path))
+        found = metadata(data)
+        provenance = None
+        if "vernissage" in found:
+            try:
+                provenance = Provenance.model_validate_json(found["vernissage"])
+            except ValueError:
+                provenance = None  # somebody else's chunk of that name
+        return cls(data=data, provenance=provenance)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan it was painted from, where known."""
+        return self.provenance.plan if self.provenance else None
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The decoded picture, RGB, upright, transparency on white."""
+        return decode(self.data)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of its pixels (size and RGB bytes), so that metadata does not matter."""
+        return hashlib.sha256(f"{self.image.size}".encode() + self.image.tobytes()).hexdigest()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file whole or not at all, and return its path."""
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
+        except OSError as error:
+            raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self.data)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except OSError as error:
+            Path(temporary).unlink(missing_ok=True)
+            raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+
+def decode(data: bytes, *, name: str = "the picture") -> Image.Image:
+    """Bytes to an upright RGB image; transparency is laid on white, 16-bit grey is scaled to 8.
+
+    Raises:
+        BadInput: Not a picture, truncated, or larger than 32 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                megapixels = image.width * image.height / 1e6
+                raise BadInput(
+                    f"{name} has {megapixels:.0f} megapixels; the limit is {MAX_PIXELS // 1_000_000}.",
+                    hint="Scale it down first.",
+                )
+            image.load()
+        image = ImageOps.exif_transpose(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{name} is not a picture that can be read.", hint="Use a PNG, JPEG or WebP file.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadInput(f"{name} is damaged or cut off ({error}).", hint="Save or download it again.") from error
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        high = 65535 if image.mode != "F" else 1.0
+        image = image.convert("F").point(lambda value: value * (255 / high)).convert("L")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGBA", rgba.size, "white")
+        image.alpha_composite(rgba)
+    return image.convert("RGB")
+
+
+def metadata(data: bytes) -> dict[str, str]:
+    """The text chunks of a picture file; A1111's EXIF comment of JPEG and WebP appears as `parameters`."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            found = {key: value for key, value in image.info.items() if isinstance(value, str)}
+            comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return {}
+    if isinstance(comment, bytes) and "parameters" not in found:
+        found["parameters"] = _user_comment(comment)
+    elif isinstance(comment, str) and "parameters" not in found:
+        found["parameters"] = comment
+    return found
+
+
+def _user_comment(comment: bytes) -> str:
+    """Decode an EXIF UserComment: UNICODE means UTF-16, in practice big-endian unless the text says otherwise."""
+    prefix, body = comment[:8], comment[8:]
+    if prefix.startswith(b"UNICODE"):
+        big, little = body.decode("utf-16-be", errors="replace"), body.decode("utf-16-le", errors="replace")
+        return max(big, little, key=lambda text: sum(character.isascii() for character in text))
+    if prefix.startswith(b"ASCII"):
+        return body.decode("ascii", errors="replace")
+    return comment.decode("utf-8", errors="replace").strip("\x00")
+
+
+def read_plan(data: bytes) -> Parameters | None:
+    """The plan that a picture file carries, from this package, A1111, Forge, Civitai or ComfyUI; None without one."""
+    found = metadata(data)
+    if "parameters" in found:
+        return read_parameters(found["parameters"])
+    if "prompt" in found:
+        return read_comfyui(found["prompt"])
+    return None
+
+
+def provenance_json(picture: Picture) -> str:
+    """The vernissage chunk, indented for reading; empty where there is none."""
+    return json.dumps(picture.provenance.model_dump(mode="json"), indent=2) if picture.provenance else ""

@@ -1,0 +1,19 @@
+"""A score that was measured, or the reason why there is none. Never a zero, a constant or a dropped row."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Score(BaseModel):
+    """A measured number; its scale and direction are stated where it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+
+
+class Unscored(BaseModel):
+    """No number, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str

@@ -1,0 +1,79 @@
+"""Which models there are: the cards that come with the package, and those of the user's own folder.
+
+A later card with the id of an earlier one replaces it. The catalogue knows cards, not weights.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+
+from vernissage.errors import BadCard, UnknownName
+from vernissage.zoo.card import Card, load_card
+
+HOME_VARIABLE = "VERNISSAGE_HOME"
+
+
+def home() -> Path:
+    """The user's folder for cards, downloads and caches: $VERNISSAGE_HOME, or ~/.vernissage."""
+    return Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".vernissage")
+
+
+def package_folder(name: str) -> Path:
+    """A folder inside the installed package."""
+    return Path(str(resources.files("vernissage"))) / name
+
+
+class Catalogue(Mapping[str, Card]):
+    """Cards by id; looking up an unknown id raises `UnknownName` with the nearest ones."""
+
+    def __init__(self, cards: Iterable[Card]) -> None:
+        self._cards = {card.id: card for card in cards}
+        for card in self._cards.values():
+            if card.source.base is not None and card.source.base not in self._cards:
+                raise BadCard(
+                    f"The card {card.id} builds on {card.source.base!r}, which is not in the catalogue.",
+                    hint="Add that card first, or correct `base`.",
+                )
+
+    def __getitem__(self, model: str) -> Card:
+        try:
+            return self._cards[model]
+        except KeyError:
+            raise UnknownName("model", model, self._cards) from None
+
+    def __contains__(self, model: object) -> bool:
+        return model in self._cards
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cards)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def choose(self, names: Iterable[str]) -> "Catalogue":
+        """The part of the catalogue that a studio works with; a trailing * stands for all models that begin so."""
+        chosen: dict[str, Card] = {}
+        for name in names:
+            if name.endswith("*"):
+                found = {model: card for model, card in self._cards.items() if model.startswith(name[:-1])}
+                if not found:
+                    raise UnknownName("model", name, self._cards)
+                chosen |= found
+            else:
+                chosen[name] = self[name]
+        for card in list(chosen.values()):  # what they build on comes along
+            while card.source.base is not None:
+                card = self[card.source.base]
+                chosen.setdefault(card.id, card)
+        return Catalogue(chosen.values())
+
+
+def load_catalogue(folders: Iterable[Path] = ()) -> Catalogue:
+    """All cards of the package, of the user's folder, and of any further folders.
+
+    Raises:
+        BadCard: One of them has a mistake.
+    """
+    places = [package_folder("mini") / "cards", package_folder("zoo") / "cards", home() / "cards", *folders]
+    return Catalogue(load_card(path) for place in places if place.is_dir() for path in sorted(place.glob("*.toml")))
