@@ -22,15 +22,14 @@ from transformers import (
     GotOcr2ImageProcessorPil,
     InternVLConfig,
     InternVLForConditionalGeneration,
-    InternVLProcessor,
     Qwen2Tokenizer,
 )
 
 from lessons import sample_lesson
 from pictures import BUILD, load_pictures
 from training import Average, training_steps
-from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene, sample_scene
 from vernissage.world import tell
+from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene
 
 FOLDER = BUILD / "mllm-training"
 IMAGE_TOKENS = 16
@@ -55,9 +54,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
         bpe.decoder = decoders.ByteLevel()
         bpe.train_from_iterator(
             (text for lesson in lessons for text in (lesson.question, lesson.answer)),
-            trainers.BpeTrainer(
-                vocab_size=1500, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-            ),
+            trainers.BpeTrainer(vocab_size=1500, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False),
         )
         trained = json.loads(bpe.to_str())["model"]
         tokenizer = Qwen2Tokenizer(
@@ -235,13 +232,14 @@ def save(model: InternVLForConditionalGeneration, tokenizer: Qwen2Tokenizer, ave
     half = {name: value.half() for name, value in model.state_dict().items()}
     model.config._attn_implementation = None
     model.half().save_pretrained(folder, state_dict=half)
-    image_processor = GotOcr2ImageProcessorPil(
+    GotOcr2ImageProcessorPil(
         size={"height": 128, "width": 128}, image_mean=MEAN, image_std=STD, crop_to_patches=False, max_patches=1
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # transformers cannot make an InternVLProcessor without torchvision, so its configuration is written by hand.
+    (folder / "processor_config.json").write_text(
+        json.dumps({"processor_class": "InternVLProcessor", "image_seq_length": IMAGE_TOKENS}, indent=2) + "\n", encoding="utf-8"
     )
-    processor = InternVLProcessor(
-        image_processor=image_processor, tokenizer=tokenizer, image_seq_length=IMAGE_TOKENS, chat_template=TEMPLATE
-    )
-    processor.save_pretrained(folder)
 
 
 def train_language(steps: int, batch: int, lr: float) -> None:
@@ -257,9 +255,7 @@ def train_language(steps: int, batch: int, lr: float) -> None:
     optimizer = torch.optim.AdamW(
         [{"params": words, "lr_scale": 1.0}, {"params": vision, "lr_scale": 0.3}], lr=lr, weight_decay=0.02, betas=(0.9, 0.98)
     )
-    loop = training_steps(
-        FOLDER / "language", steps, optimizer, peak=lr, modules={"model": model}, averages={"model": average}
-    )
+    loop = training_steps(FOLDER / "language", steps, optimizer, peak=lr, modules={"model": model}, averages={"model": average})
     for step, losses in loop:
         rng = np.random.default_rng([41, step])
         drawn = [album.lesson_for(rng) for _ in range(batch)]

@@ -43,9 +43,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32_000)
     arguments = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
-    np.lib.format.open_memmap(
-        BUILD / "pictures.npy", mode="w+", dtype=np.uint8, shape=(arguments.count, SIZE, SIZE, 3)
-    ).flush()
+    np.lib.format.open_memmap(BUILD / "pictures.npy", mode="w+", dtype=np.uint8, shape=(arguments.count, SIZE, SIZE, 3)).flush()
     starts = range(0, arguments.count, CHUNK)
     with ProcessPoolExecutor(2) as pool:
         chunks = list(pool.map(draw_chunk, starts, [min(CHUNK, arguments.count - start) for start in starts]))

@@ -81,9 +81,7 @@ def main() -> None:
     recogniser = Recogniser()
     average = Average(recogniser, 0.998)
     optimizer = torch.optim.AdamW(recogniser.parameters(), lr=arguments.lr, weight_decay=1e-2)
-    loop = training_steps(
-        FOLDER, arguments.steps, optimizer, peak=arguments.lr, modules={"net": recogniser}, averages={"net": average}
-    )
+    loop = training_steps(FOLDER, arguments.steps, optimizer, peak=arguments.lr, modules={"net": recogniser}, averages={"net": average})
     for step, losses in loop:
         rng = np.random.default_rng([21, step])
         chosen = np.sort(rng.integers(len(pictures), size=arguments.batch))
@@ -109,7 +107,7 @@ def main() -> None:
     seen = read_pictures(recogniser.eval(), [draw(scene, seed=i).image for i, scene in enumerate(held_out)])
     checks = [c for scene, facts in zip(held_out, seen, strict=True) for c in check_facts(facts_of(scene), facts)]
     right = sum(check.right for check in checks)
-    print(f"{right}/{len(checks)} facts right on 500 held-out drawn pictures ({right / len(checks):.2%})")  # noqa: T201
+    print(f"{right}/{len(checks)} facts right on 500 held-out drawn pictures ({right / len(checks):.2%})")
 
 
 if __name__ == "__main__":

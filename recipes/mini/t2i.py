@@ -26,7 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from pictures import BUILD, load_pictures
 from training import Average, training_steps
 from vernissage.world import phrases, tell
-from vernissage.world.scene import STYLES, Scene, sample_scene
+from vernissage.world.scene import Scene, sample_scene
 
 FOLDER = BUILD / "t2i-training"
 MAX_TOKENS = 48
@@ -61,9 +61,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         vocabulary = trained["vocab"]
         for letter in sorted(alphabet):
             vocabulary.setdefault(letter + "</w>", len(vocabulary))
-        tokenizer = CLIPTokenizer(
-            vocab=vocabulary, merges=[tuple(merge) for merge in trained["merges"]], model_max_length=MAX_TOKENS
-        )
+        tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(merge) for merge in trained["merges"]], model_max_length=MAX_TOKENS)
         tokenizer.save_pretrained(folder)
         (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
         merges = "\n".join(" ".join(merge) for merge in trained["merges"])
@@ -191,9 +189,7 @@ def main() -> None:
     share = np.array([STYLE_WEIGHTS[scene.style] for scene in scenes])
     share /= share.sum()
     averages = {"unet": Average(unet), "encoder": Average(encoder)}
-    optimizer = torch.optim.AdamW(
-        [*unet.parameters(), *encoder.parameters()], lr=arguments.lr, betas=(0.9, 0.98), weight_decay=1e-2
-    )
+    optimizer = torch.optim.AdamW([*unet.parameters(), *encoder.parameters()], lr=arguments.lr, betas=(0.9, 0.98), weight_decay=1e-2)
     loop = training_steps(
         arguments.out,
         arguments.steps,

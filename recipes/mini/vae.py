@@ -67,7 +67,7 @@ def finish(vae: AutoencoderKL, average: Average, pictures: np.ndarray) -> None:
     vae.save_pretrained(BUILD / "vae")
     rebuilt = torch.cat([vae.decode(part).sample for part in latents[:128].split(64)]).clamp(-1, 1)
     mse = F.mse_loss(rebuilt / 2, sample[:128] / 2).item()
-    print(f"scaling {vae.config.scaling_factor}, channel std {latents.std(dim=(0, 2, 3)).tolist()}, PSNR {-10 * np.log10(mse):.2f} dB")  # noqa: T201
+    print(f"scaling {vae.config.scaling_factor}, channel std {latents.std(dim=(0, 2, 3)).tolist()}, PSNR {-10 * np.log10(mse):.2f} dB")
 
 
 def main() -> None:
@@ -88,9 +88,7 @@ def main() -> None:
         vae.load_state_dict({name: given[name] if given[name].shape == value.shape else value for name, value in fitting.items()})
     average = Average(vae, 0.998)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.lr, weight_decay=1e-3, betas=(0.9, 0.98))
-    loop = training_steps(
-        arguments.out, arguments.steps, optimizer, peak=arguments.lr, modules={"vae": vae}, averages={"vae": average}
-    )
+    loop = training_steps(arguments.out, arguments.steps, optimizer, peak=arguments.lr, modules={"vae": vae}, averages={"vae": average})
     for step, losses in loop:
         images = crops(pictures, np.random.default_rng([1, step]), arguments.batch, arguments.crop)
         with torch.autocast("cpu", torch.bfloat16):

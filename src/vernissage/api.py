@@ -142,9 +142,7 @@ class Studio:
         import secrets
 
         seed = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
-        plans = [
-            plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed + index})}) for index in range(count)
-        ]
+        plans = [plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed + index})}) for index in range(count)]
         painted = paint_plans(plans, self.t2i, encoder=self.clip, request=request, progress=progress)
         return [_or_raise(picture) for picture in painted]
 

@@ -58,6 +58,10 @@ class DriverConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+def _mini(driver: str, folder: str, **options: object) -> DriverConfig:
+    return DriverConfig.model_validate({"driver": driver, "model": f"mini/{folder}", **options})
+
+
 class StudioConfig(BaseModel):
     """What a studio works with. The default is the embedded mini studio."""
 
@@ -67,13 +71,13 @@ class StudioConfig(BaseModel):
     """Models that may be chosen; a trailing * stands for all that begin so."""
     cards: tuple[Path, ...] = ()
     """Further folders with model cards."""
-    mllm: DriverConfig = Field(default_factory=lambda: DriverConfig(driver="transformers", model="mini/mllm", brief=True))
+    mllm: DriverConfig = Field(default_factory=lambda: _mini("transformers", "mllm", brief=True))
     """Who plans, describes and compares."""
     t2i: DriverConfig = Field(default_factory=lambda: DriverConfig(driver="diffusers"))
     """Who paints."""
-    clip: DriverConfig | None = Field(default_factory=lambda: DriverConfig(driver="clip", model="mini/clip"))
+    clip: DriverConfig | None = Field(default_factory=lambda: _mini("clip", "clip"))
     """Compares pictures with words; none leaves similarities out."""
-    dinov2: DriverConfig | None = Field(default_factory=lambda: DriverConfig(driver="dinov2", model="mini/dinov2"))
+    dinov2: DriverConfig | None = Field(default_factory=lambda: _mini("dinov2", "dinov2"))
     """Compares pictures with pictures."""
 
 
@@ -92,10 +96,9 @@ def load_config(path: Path) -> StudioConfig:
     try:
         config = StudioConfig.model_validate(values)
     except ValidationError as error:
-        raise BadCard(
-            f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md."
-        ) from error
-    for port, part in (("mllm", config.mllm), ("t2i", config.t2i), ("encoder", config.clip), ("encoder", config.dinov2)):
+        raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md.") from error
+    parts: list[tuple[Port, DriverConfig | None]] = [("mllm", config.mllm), ("t2i", config.t2i)]
+    for port, part in [*parts, ("encoder", config.clip), ("encoder", config.dinov2)]:
         if part is not None:
             find_driver(port, part.driver)
     return config.model_copy(update={"cards": tuple(path.parent / folder for folder in config.cards)})

@@ -23,7 +23,9 @@ def test_the_front_page_lists_exactly_what_it_exports():
         assert getattr(vernissage, name).__name__ == name
 
 
-@pytest.mark.parametrize("code", ["import vernissage", "from vernissage.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"])
+@pytest.mark.parametrize(
+    "code", ["import vernissage", "from vernissage.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"]
+)
 def test_nothing_heavy_is_imported_before_it_is_needed(code):
     script = f"import sys\n{code}\nprint('LOADED', [m for m in {HEAVY} if m in sys.modules], 'rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

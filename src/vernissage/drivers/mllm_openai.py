@@ -8,6 +8,7 @@ what is asked together is sent together, a bounded number at a time. Keys never 
 import base64
 import io
 import json
+import math
 import os
 import random
 import time
@@ -22,10 +23,11 @@ from numpy import ndarray
 from PIL import Image
 
 from vernissage.drivers.replies import in_words, parse_reply
-from vernissage.errors import DriverError, RateLimited, Refused, ReplyError, TimedOut, VernissageError
+from vernissage.errors import BadCard, BadInput, DriverError, RateLimited, Refused, ReplyError, TimedOut, VernissageError
 from vernissage.ports import Ask, Message, Reply
 
 _SHAPES: tuple[Literal["json_schema", "json_object", "words"], ...] = ("json_schema", "json_object", "words")
+_MOST_OPTIONS = 20  # the protocol's limit of top_logprobs
 
 
 @final
@@ -40,7 +42,12 @@ class OpenAIMLLM:
         timeout_s: Patience for one reply.
         retries: How often a failed question is sent again.
         longest_wait_s: A server that asks for a longer pause is given up with `RateLimited`.
+        first_wait_s: The first pause; each further one is twice as long.
         brief: Send the short prompts that the mini model is trained on.
+
+    Raises:
+        BadCard: The address is none, or a number makes no sense.
+        BadInput: The key cannot be one.
     """
 
     def __init__(
@@ -56,6 +63,9 @@ class OpenAIMLLM:
         first_wait_s: float = 0.5,
         brief: bool = False,
     ) -> None:
+        for option, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), ("timeout_s", timeout_s, 1e-3)):
+            if value < least:
+                raise BadCard(f"The option {option} of the driver 'openai' is {value}.", hint=f"It must be at least {least}.")
         self.name = f"openai:{model}"
         self.brief = brief
         self.model = model
@@ -63,9 +73,9 @@ class OpenAIMLLM:
         self.retries = retries
         self.longest_wait_s = longest_wait_s
         self.first_wait_s = first_wait_s
-        key = os.environ.get(api_key_variable, "") if api_key_variable else ""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=base_url.rstrip("/") + "/", headers=headers, timeout=timeout_s)
+        self._key = _key(api_key_variable)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._client = httpx.Client(base_url=_address(base_url), headers=headers, timeout=timeout_s)
         self._shape = 0  # how typed replies are asked for; moves on when the server refuses
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
@@ -80,23 +90,24 @@ class OpenAIMLLM:
 
         A server without log-probabilities gives `Refused`: no number is made up.
         """
+        if len(options) > _MOST_OPTIONS:
+            refused = Refused(f"{self.name} can weigh {_MOST_OPTIONS} options at most, not {len(options)}.")
+            return [refused for _ in asks]
         letters = [chr(ord("A") + index) for index in range(len(options))]
         listed = "\n".join(f"{letter}: {option}" for letter, option in zip(letters, options, strict=True))
 
         def one(ask: Ask) -> ndarray | VernissageError:
             last = ask.messages[-1]
             text = f"{last.text}\n\nAnswer with one letter only:\n{listed}"
-            body = self._body(ask.model_copy(update={"messages": (*ask.messages[:-1], last.model_copy(update={"text": text}))}))
-            body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+            messages = (*ask.messages[:-1], last.model_copy(update={"text": text}))
+            body = self._body(ask.model_copy(update={"messages": messages, "reply": None}))
+            body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": _MOST_OPTIONS}
             try:
-                choice = self._send(body)["choices"][0]
-                top = ((choice.get("logprobs") or {}).get("content") or [{}])[0].get("top_logprobs") or []
-            except (VernissageError, KeyError, IndexError, TypeError, AttributeError) as error:
-                return error if isinstance(error, VernissageError) else Refused(f"{self.name} gave no log-probabilities.")
-            weights = np.zeros(len(options))
-            for token in top:
-                if token["token"].strip() in letters:
-                    weights[letters.index(token["token"].strip())] += np.exp(token["logprob"])
+                weights = _weigh(self._send(body), letters)
+            except VernissageError as error:
+                return error
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+                return Refused(f"{self.name} gave no log-probabilities.")
             return weights / weights.sum() if weights.sum() > 0 else Refused(f"{self.name} gave no log-probabilities of the options.")
 
         with ThreadPoolExecutor(min(self.concurrency, max(1, len(asks)))) as pool:
@@ -126,12 +137,15 @@ class OpenAIMLLM:
                 self._shape = max(self._shape, shape + 1)
                 continue
             try:
-                content = answer["choices"][0]["message"]["content"]
-            except (KeyError, IndexError, TypeError) as error:
-                raise ReplyError(f"{self.name} sent no answer.", reply=json.dumps(answer)[:2000]) from error
-            if not content:
-                raise ReplyError(f"{self.name} sent an empty answer.", reply=json.dumps(answer)[:2000])
-            return str(content)
+                message = answer["choices"][0]["message"]
+                text, refusal = _text(message["content"]), message.get("refusal")
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                raise ReplyError(f"{self.name} sent no answer.", reply=self._cut(json.dumps(answer))) from error
+            if refusal and not text.strip():
+                raise Refused(f"{self.name} declined: {self._cut(str(refusal), 500)}")
+            if not text.strip():
+                raise ReplyError(f"{self.name} sent an empty answer.", reply=self._cut(json.dumps(answer)))
+            return text
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -153,39 +167,94 @@ class OpenAIMLLM:
                     body["messages"].append({"role": "user", "content": in_words(ask.reply)})
         return body
 
-    def _send(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _send(self, body: dict[str, Any]) -> Any:
+        """The server's answer, whatever JSON it is; asked again where that may help."""
         wait = self.first_wait_s
         for attempt in range(self.retries + 1):
             last = attempt == self.retries
+            asked = 0.0
             try:
                 response = self._client.post("chat/completions", json=body)
             except httpx.TimeoutException as error:
                 if last:
                     raise TimedOut(f"{self.name} did not answer in time.", hint="Raise timeout_s.") from error
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if last:
-                    address = self._client.base_url
+                    address = self._client.base_url.copy_with(userinfo=b"")
                     raise DriverError(f"{self.name} cannot be reached at {address}: {error}.", hint="Is the server running?") from error
             else:
                 if response.is_success:
                     try:
                         return response.json()
-                    except ValueError as error:
+                    except (ValueError, RecursionError) as error:
                         if last:
-                            raise ReplyError(f"{self.name} sent broken JSON.", reply=response.text[:2000]) from error
-                elif response.status_code == 429:
-                    wait = max(wait, _asked_pause(response))
-                    if last or wait > self.longest_wait_s:
-                        raise RateLimited(f"{self.name} asks to wait {wait:.0f} s.", hint="Lower the concurrency or wait.")
-                elif response.status_code >= 500:
-                    if last:
-                        raise DriverError(f"{self.name} failed with status {response.status_code}: {_reason(response)}")
+                            raise ReplyError(f"{self.name} sent broken JSON.", reply=self._cut(response.text)) from error
                 else:
-                    hint = "Check the key's environment variable." if response.status_code in (401, 403) else ""
-                    raise Refused(f"{self.name} refused ({response.status_code}): {_reason(response)}", hint=hint)
-            time.sleep(min(wait * random.uniform(0.8, 1.2), self.longest_wait_s))  # noqa: S311
+                    asked = self._pause_after(response, last=last)
+            # What the server asks for is the least; only our own pause is varied and bounded.
+            time.sleep(max(asked, min(wait * random.uniform(0.8, 1.2), self.longest_wait_s)))  # noqa: S311
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _pause_after(self, response: httpx.Response, *, last: bool) -> float:
+        """Seconds that a server in trouble asks to wait; an error where it is to be given up."""
+        asked, reason = _asked_pause(response), self._reason(response)
+        if response.status_code == 429:
+            if last or asked > self.longest_wait_s:
+                pause = f" {asked:.0f} s" if asked else ""
+                raise RateLimited(f"{self.name} asks to wait{pause}: {reason}", hint="Lower the concurrency or wait.")
+        elif response.status_code >= 500:
+            if last:
+                raise DriverError(f"{self.name} failed with status {response.status_code}: {reason}")
+        else:
+            hint = "Check the key's environment variable." if response.status_code in (401, 403) else ""
+            raise Refused(f"{self.name} refused ({response.status_code}): {reason}", hint=hint)
+        return min(asked, self.longest_wait_s)
+
+    def _reason(self, response: httpx.Response) -> str:
+        try:
+            error = response.json().get("error", response.text)
+            return self._cut(str(error.get("message", error) if isinstance(error, dict) else error), 500)
+        except (ValueError, AttributeError, RecursionError):
+            return self._cut(response.text, 500)
+
+    def _cut(self, text: str, limit: int = 2000) -> str:
+        """The beginning of what the server sent, without the key, which some servers send back."""
+        return (text.replace(self._key, "(key)") if self._key else text)[:limit]
+
+
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if not (key.isascii() and key.isprintable()):
+        raise BadInput(f"The key in ${variable} has characters that no key has.", hint="Copy it once more.")
+    return key
+
+
+def _address(base_url: str) -> httpx.URL:
+    hint = 'Give it as base_url = "http://localhost:8000/v1", say.'
+    try:
+        url = httpx.URL(base_url.rstrip("/") + "/")
+    except httpx.InvalidURL as error:
+        raise BadCard(f"The base_url of the driver 'openai' is no address: {error}.", hint=hint) from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise BadCard("The base_url of the driver 'openai' does not begin with http:// or https:// and a host.", hint=hint)
+    return url
+
+
+def _text(content: Any) -> str:
+    """The words of an answer, which some servers send in parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _weigh(answer: Any, letters: Sequence[str]) -> ndarray:
+    """The probability of each letter as the first token, shape (letter,); " A" counts for "A"."""
+    weights = np.zeros(len(letters))
+    for token in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        if token["token"].strip() in letters:
+            weights[letters.index(token["token"].strip())] += math.exp(min(0.0, float(token["logprob"])))
+    return weights
 
 
 def _again(ask: Ask, text: str, problem: str) -> Ask:
@@ -213,19 +282,11 @@ def _about_format(message: str) -> bool:
     return any(word in message.lower() for word in ("response_format", "json_schema", "json_object", "schema", "guided"))
 
 
-def _reason(response: httpx.Response) -> str:
-    try:
-        error = response.json().get("error", response.text)
-        return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
-    except (ValueError, AttributeError):
-        return response.text[:500]
-
-
 def _asked_pause(response: httpx.Response) -> float:
     """Seconds of the Retry-After header, which holds a number or a date; 0 without one."""
     value = response.headers.get("retry-after", "")
     try:
-        return float(value)
+        return max(0.0, float(value))
     except ValueError:
         pass
     try:
@@ -235,12 +296,20 @@ def _asked_pause(response: httpx.Response) -> float:
 
 
 def strict_schema(schema: Any) -> Any:
-    """A JSON schema as strict servers want it: every property required, none besides, no defaults."""
+    """A JSON schema as strict servers want it: every property required, none besides, no defaults, no lengths of texts.
+
+    What is left out here is checked when the reply is parsed.
+    """
     if isinstance(schema, list):
         return [strict_schema(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    schema = {key: strict_schema(value) for key, value in schema.items() if key not in ("default", "title")}
-    if schema.get("type") == "object" and "properties" in schema:
-        schema |= {"required": list(schema["properties"]), "additionalProperties": False}
-    return schema
+    strict: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):  # their keys are names, and may well be "title" or "default"
+            strict[key] = {name: strict_schema(part) for name, part in value.items()}
+        elif key not in ("default", "title", "minLength", "maxLength"):
+            strict[key] = strict_schema(value)
+    if strict.get("type") == "object" and "properties" in strict:
+        strict |= {"required": list(strict["properties"]), "additionalProperties": False}
+    return strict

@@ -17,11 +17,12 @@ import transformers
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
 from vernissage.drivers.features import load_pretrained
 from vernissage.drivers.replies import parse_reply
 from vernissage.drivers.t2i_diffusers import pick_device, pick_dtype
+from vernissage.drivers.vision_inputs import load_inputs
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.ports import Ask, Reply
 
@@ -78,7 +79,6 @@ class TransformersMLLM:
         self.batch_size = batch_size
         self._device = pick_device(device)
         transformers.logging.set_verbosity_error()
-        self._processor = load_pretrained(AutoProcessor, model, revision=revision)
         self._model = load_pretrained(
             AutoModelForImageTextToText,
             model,
@@ -87,8 +87,7 @@ class TransformersMLLM:
             revision=revision,
         )
         self._model.to(self._device).eval()
-        self._tokenizer = self._processor.tokenizer
-        self._tokenizer.padding_side = "left"
+        self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
         self._guide: llguidance.LLTokenizer | None = None
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
@@ -177,11 +176,10 @@ class TransformersMLLM:
             }
             for message in ask.messages
         ]
-        return self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self._chat.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
     def _inputs(self, prompts: list[str], images: list[Image.Image]) -> Any:
-        pictures = {"images": [image.convert("RGB") for image in images]} if images else {}
-        inputs = self._processor(text=prompts, padding=True, return_tensors="pt", **pictures)
+        inputs = self._make_inputs(prompts, [image.convert("RGB") for image in images])
         return inputs.to(self._device, dtype=self._model.dtype)
 
     def _guide_tokenizer(self) -> llguidance.LLTokenizer:

@@ -34,7 +34,7 @@ def _objects(text: str):
     while position != -1:
         try:
             value, end = decoder.raw_decode(text, position)
-        except ValueError:
+        except (ValueError, RecursionError):
             end = position + 1
         else:
             yield value

@@ -214,7 +214,7 @@ class DiffusersT2I:
         where: str | Path = source.repo or card.resolve(source.path or "")
         if isinstance(where, Path) and not where.exists():
             raise BadCard(f"The weights of {card.id} are not at {where}.", hint="Correct `path` in its card.")
-        options: dict[str, Any] = {"torch_dtype": self.dtype, "local_files_only": self.local_only}
+        options: dict[str, Any] = {"dtype": self.dtype, "local_files_only": self.local_only}
         if not self.allow_pickle:
             options["use_safetensors"] = True
         try:
@@ -258,7 +258,7 @@ class DiffusersT2I:
             if not folder.is_dir():
                 raise BadCard(f"The part {name} of {card.id} is not at {folder}.", hint="Correct `parts` in its card.")
             kind = type(getattr(whole, name))
-            parts[name] = kind.from_pretrained(str(folder), torch_dtype=self.dtype, use_safetensors=not self.allow_pickle or None)
+            parts[name] = kind.from_pretrained(str(folder), dtype=self.dtype, use_safetensors=not self.allow_pickle or None)
         return type(whole)(**{**whole.components, **parts})
 
     def _set_adapters(self, pipeline: DiffusionPipeline, card: Card, arguments: Arguments) -> None:

@@ -96,8 +96,7 @@ def choose(plans: Sequence[Plan], mllm: MLLM, catalogue: Catalogue) -> list[Plan
     prompt = load_prompt("painting/choose")
     models = list(catalogue)
     asks = [
-        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, prompt=plan.prompt, cards=list(catalogue.values()))),))
-        for plan in plans
+        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, prompt=plan.prompt, cards=list(catalogue.values()))),)) for plan in plans
     ]
     chosen: list[Plan | VernissageError] = []
     for plan, probabilities in zip(plans, mllm.choose(asks, models), strict=True):

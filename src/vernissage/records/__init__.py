@@ -1,0 +1,1 @@
+"""The records: what travels on the roads, frozen and JSON."""

@@ -157,7 +157,7 @@ def metadata(data: bytes) -> dict[str, str]:
     """The text chunks of a picture file; A1111's EXIF comment of JPEG and WebP appears as `parameters`."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            found = {key: value for key, value in image.info.items() if isinstance(value, str)}
+            found = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
             comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return {}

@@ -118,7 +118,6 @@ def _pick(texts: list[str], rng: np.random.Generator) -> str:
     return texts[rng.integers(len(texts))]
 
 
-
 def request(scene: Scene, voice: Voice, rng: np.random.Generator, *, stated: frozenset[tell.Fact]) -> str:
     """One request in a voice, stating the things and the given facts."""
     where = [_pick(_PLACES[scene.place], rng)] if "place" in stated else []
@@ -182,11 +181,12 @@ def _multimodal(scene: Scene, voice: Voice, rng: np.random.Generator, split: Spl
 
 def _history(scene: Scene, voice: Voice, rng: np.random.Generator, split: Split) -> WorldChat:
     if rng.random() < 0.4:  # the assistant asks for the style
-        stated = _stated(rng) - {"style"}
+        style: tell.Fact = "style"
+        stated: frozenset[tell.Fact] = _stated(rng) - {style}
         first = request(scene, voice, rng, stated=stated)
         answer = _pick(voice.styles, rng).format(style=_pick(_STYLES[scene.style], rng))
         turns = [("user", first), ("assistant", _pick(_ASK_BACK, rng)), ("user", answer)]
-        return WorldChat(turns, None, scene, stated | {"style"}, "history", voice.name)
+        return WorldChat(turns, None, scene, stated.union({style}), "history", voice.name)
     before = _change_one(scene, rng, split)
     turns = [
         ("user", request(before, voice, rng, stated=tell.ALL_FACTS)),

@@ -69,23 +69,21 @@ def _alternatives(words: list[str]) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
-_KIND_OF = {
+_KIND_OF: dict[str, Kind] = {
     name: kind
     for kind, synonyms in phrases.KIND_SYNONYMS.items()
     for synonym in synonyms
-    for name in (
-        {synonym, synonym + "s", synonym.removesuffix("y") + "ies"}
-        | ({"fishes", "goldfishes"} if kind == "fish" else set())
-    )
+    for name in ({synonym, synonym + "s", synonym.removesuffix("y") + "ies"} | ({"fishes", "goldfishes"} if kind == "fish" else set()))
 }
-_COLOUR_OF = {s: colour for colour, synonyms in phrases.COLOUR_SYNONYMS.items() for s in synonyms}
+_COLOUR_OF: dict[str, Colour] = {s: colour for colour, synonyms in phrases.COLOUR_SYNONYMS.items() for s in synonyms}
 _COUNT_OF = {word: count for count, words in phrases.COUNT_WORDS.items() for word in words} | {
     "an": 1,
     "the": None,
     "a couple of": 2,
     "both": 2,
 }
-_RELATION_OF = {phrase: relation for relation, several in phrases.RELATION_PHRASES.items() for phrase in several} | {
+_RELATION_OF: dict[str, Relation] = {
+    **{phrase: relation for relation, several in phrases.RELATION_PHRASES.items() for phrase in several},
     "beneath": "below",
     "on top of": "above",
     "left from": "left of",
@@ -155,9 +153,7 @@ def check_facts(wanted: Facts, seen: Facts) -> list[FactCheck]:
         ['colour of cat']
     """
     checks = [
-        _check(name, getattr(wanted, name), getattr(seen, name))
-        for name in ("style", "place", "time")
-        if getattr(wanted, name) is not None
+        _check(name, getattr(wanted, name), getattr(seen, name)) for name in ("style", "place", "time") if getattr(wanted, name) is not None
     ]
     found = {group.kind: group for group in seen.groups}
     for group in wanted.groups:

@@ -57,19 +57,15 @@ _TALL = {
 
 def place_things(scene: Scene, rng: np.random.Generator) -> list[Box]:
     """Boxes for every thing of a scene, group after group, with a little jitter in place and size."""
-    if scene.relation is None:
-        regions = [_WHOLE]
-    else:
-        regions = [_FIRST_REGION[scene.relation], _SECOND_REGION[scene.relation]]
+    relation = scene.relation
+    regions = [_WHOLE] if relation is None else [_FIRST_REGION[relation], _SECOND_REGION[relation]]
     boxes = []
     for index, (group, region) in enumerate(zip(scene.groups, regions, strict=True)):
         boxes += _place_group(group, region, index, rng)
     return boxes
 
 
-def _place_group(
-    group: Group, region: tuple[float, float, float, float], index: int, rng: np.random.Generator
-) -> list[Box]:
+def _place_group(group: Group, region: tuple[float, float, float, float], index: int, rng: np.random.Generator) -> list[Box]:
     x, y, width, height = region
     table = _WIDE if width > 1.4 * height else _TALL if height > 1.4 * width else _SQUARE
     centres, radius = table[group.count]

@@ -103,7 +103,7 @@ PLACE_WORDS: dict[Place, str] = {
     "meadow": r"meadows?|grassy|pasture|grassland",
 }
 TIME_WORDS: dict[Time, str] = {
-    "day": r"day|daylight|daytime|noon|midday|sunny",
+    "day": r"day|daylight|daytime|noon|midday",
     "dusk": r"dusk|sunset|evening|twilight|sundown",
     "night": r"night|night-?time|midnight|moonlit|moonlight|starry",
 }

@@ -46,7 +46,7 @@ def backdrop(place: Place, time: Time, rng: np.random.Generator) -> Backdrop:
     """The place at that time, with a little variation by lot."""
     patches = [_light_in_the_sky(time, rng)]
     if time == "night":
-        patches += [_dot(*rng.uniform((0.03, 0.02), (0.97, 0.3)), 0.005, (215, 220, 240)) for _ in range(14)]
+        patches += [_dot(rng.uniform(0.03, 0.97), rng.uniform(0.02, 0.3), 0.005, (215, 220, 240)) for _ in range(14)]
     patches += [Patch(outline, _lit(colour, time)) for outline, colour in _GROUNDS[place](rng)]
     if place == "city" and time != "day":
         patches += _lit_windows(rng)
@@ -163,7 +163,9 @@ def _meadow(rng: np.random.Generator) -> list[tuple[ndarray, RGB]]:
     ]
     for _ in range(26):  # tufts of grass
         x, y = rng.uniform(0, 1), rng.uniform(0.58, 0.98)
-        layers.append((np.array([(x - 0.012, y), (x - 0.016, y - 0.03), (x, y - 0.008), (x + 0.016, y - 0.03), (x + 0.012, y)]), (78, 146, 58)))
+        layers.append(
+            (np.array([(x - 0.012, y), (x - 0.016, y - 0.03), (x, y - 0.008), (x + 0.016, y - 0.03), (x + 0.012, y)]), (78, 146, 58))
+        )
     return layers
 
 

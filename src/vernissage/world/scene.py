@@ -58,6 +58,7 @@ class Scene(BaseModel):
     style: Style
 
     def model_post_init(self, _context: object) -> None:
+        """Refuse a scene that cannot be."""
         if (self.relation is None) != (len(self.groups) == 1):
             raise ValueError("a scene of two groups needs a relation, and a scene of one group has none")
         if len({group.kind for group in self.groups}) < len(self.groups):

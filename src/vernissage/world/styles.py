@@ -121,7 +121,8 @@ def _cartoon(size: int, scene: Backdrop, things: list[Thing], rng: np.random.Gen
     draw = ImageDraw.Draw(image)
     ink, fine, bold = (24, 20, 30), max(1, size // 130), max(2, size // 62)
     for patch in scene.patches:
-        colour = tuple(int(np.clip(1.25 * c - 0.25 * np.mean(patch.colour), 0, 255)) for c in patch.colour)
+        red, green, blue = (int(np.clip(1.25 * c - 0.25 * np.mean(patch.colour), 0, 255)) for c in patch.colour)
+        colour = (red, green, blue)
         draw.polygon(_points(patch.outline * size), fill=colour)
         if np.ptp(patch.outline[:, 0]) > 0.1:
             _line(draw, patch.outline * size, _mix(colour, ink, 0.5), fine)

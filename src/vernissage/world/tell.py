@@ -4,13 +4,29 @@ Everything here follows from exact truth. With a source of randomness the wordin
 Chats have a file of their own, `chats`.
 """
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.world import phrases
-from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, OPPOSITE, RELATIONS, STYLES, Group, Scene
+from vernissage.world.scene import (
+    COLOURS,
+    KINDS,
+    MAX_COUNT,
+    OPPOSITE,
+    PLACES,
+    RELATIONS,
+    STYLES,
+    TIMES,
+    Group,
+    Kind,
+    Place,
+    Relation,
+    Scene,
+    Time,
+)
 
 Fact = Literal["place", "time", "style"]
 Name = TypeVar("Name")
@@ -90,7 +106,7 @@ def prompt(scene: Scene, rng: np.random.Generator | None = None, *, facts: froze
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
-    """A plain sentence, for example "A neon picture of two yellow stars at sea, at night." """
+    """A plain sentence, for example: A neon picture of two yellow stars at sea, at night."""
     manner = {"neon": "neon picture", "pixel art": "pixel art picture"}.get(scene.style, scene.style)
     place, time = phrases.PLACE_PHRASES[scene.place][0], phrases.TIME_PHRASES[scene.time][0]
     return f"{_with_article(manner).capitalize()} of {things_words(scene, rng)} {place}, {time}."
@@ -119,9 +135,7 @@ def tree(scene: Scene) -> UnderstandingTree:
             )
             for group in scene.groups
         ),
-        relations=()
-        if scene.relation is None
-        else (f"{scene.groups[0].kind} {scene.relation} {scene.groups[1].kind}",),
+        relations=() if scene.relation is None else (f"{scene.groups[0].kind} {scene.relation} {scene.groups[1].kind}",),
     )
 
 
@@ -130,7 +144,7 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
     asked: list[Question] = []
     present = {group.kind for group in scene.groups}
 
-    def other(names: tuple[Name, ...], not_in: set[Name]) -> Name:
+    def other(names: tuple[Name, ...], not_in: Collection[object]) -> Name:
         left = [name for name in names if name not in not_in]
         return left[rng.integers(len(left))]
 
@@ -145,15 +159,19 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
             text = "Is there exactly one " + group.kind if count == 1 else f"Are there exactly {count} {plural}"
             asked.append(Question(text + "?", answer, "count"))
         for colour, answer in ((group.colour, True), (other(COLOURS, {group.colour}), False)):
-            asked.append(Question(f"Is the {group.kind} {colour}?" if group.count == 1 else f"Are the {plural} {colour}?", answer, "colour"))
+            text = f"Is the {group.kind} {colour}?" if group.count == 1 else f"Are the {plural} {colour}?"
+            asked.append(Question(text, answer, "colour"))
     if scene.relation is not None:
         first, second = (group.kind for group in scene.groups)
-        for relation, answer in ((scene.relation, True), (other(RELATIONS, {scene.relation}), False)):
+        relations: list[tuple[Relation, bool]] = [(scene.relation, True), (other(RELATIONS, {scene.relation}), False)]
+        for relation, answer in relations:
             asked.append(Question(f"Is the {first} {relation} the {second}?", answer, "relation"))
             asked.append(Question(f"Is the {second} {OPPOSITE[relation]} the {first}?", answer, "relation"))
-    for place, answer in ((scene.place, True), (other(tuple(phrases.PLACE_PHRASES), {scene.place}), False)):
+    places: list[tuple[Place, bool]] = [(scene.place, True), (other(PLACES, {scene.place}), False)]
+    for place, answer in places:
         asked.append(Question(f"Is the picture {phrases.PLACE_PHRASES[place][0]}?", answer, "place"))
-    for time, answer in ((scene.time, True), (other(tuple(phrases.TIME_PHRASES), {scene.time}), False)):
+    times: list[tuple[Time, bool]] = [(scene.time, True), (other(TIMES, {scene.time}), False)]
+    for time, answer in times:
         asked.append(Question(f"Is it {phrases.TIME_PHRASES[time][0].removeprefix('by ')}?", answer, "time"))
     for style, answer in ((scene.style, True), (other(STYLES, {scene.style}), False)):
         asked.append(Question(f"Is this {_with_article(style)} picture?", answer, "style"))
@@ -176,8 +194,8 @@ def differences(current: Scene, wanted: Scene) -> list[str]:
         changes.append(f"move it {phrases.PLACE_PHRASES[wanted.place][0]}, not {phrases.PLACE_PHRASES[current.place][0]}")
     if current.time != wanted.time:
         changes.append(f"make it {phrases.TIME_PHRASES[wanted.time][0]} instead of {phrases.TIME_PHRASES[current.time][0]}")
-    now = {group.kind: group for group in current.groups}
-    then = {group.kind: group for group in wanted.groups}
+    now: dict[Kind, Group] = {group.kind: group for group in current.groups}
+    then: dict[Kind, Group] = {group.kind: group for group in wanted.groups}
     changes += [f"remove the {phrases.PLURAL[kind] if now[kind].count > 1 else kind}" for kind in now if kind not in then]
     for kind, group in then.items():
         if kind not in now:

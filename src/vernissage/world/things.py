@@ -147,12 +147,8 @@ THINGS: dict[Kind, list[Part]] = {
     ],
     "umbrella": [
         Part(_poly((-0.05, -0.95), (0.05, -0.95), (0.05, 0.8), (-0.05, 0.8)), "ink"),
-        Part(
-            np.concatenate([_ellipse(0.17, 0.76, 0.22, 0.24, 0, 180), _ellipse(0.17, 0.76, 0.12, 0.12, 180, 0)]), "ink"
-        ),
+        Part(np.concatenate([_ellipse(0.17, 0.76, 0.22, 0.24, 0, 180), _ellipse(0.17, 0.76, 0.12, 0.12, 180, 0)]), "ink"),
         Part(_umbrella_canopy(), "main"),
-        Part(
-            np.concatenate([_ellipse(0, 0.1, 1 / 3, 0.95, 180, 360), _ellipse(0, 0.1, 1 / 3, 0.16, 0, -180)]), "shade"
-        ),
+        Part(np.concatenate([_ellipse(0, 0.1, 1 / 3, 0.95, 180, 360), _ellipse(0, 0.1, 1 / 3, 0.16, 0, -180)]), "shade"),
     ],
 }

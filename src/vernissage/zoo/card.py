@@ -108,7 +108,7 @@ class Card(_Strict):
         native = {"width": self.width, "height": self.height}
         given = {name: value for name, value in arguments if value not in (None, ())}
         defaults = {name: value for name, value in self.defaults if value not in (None, ())}
-        return Arguments(**(native | defaults | given))
+        return Arguments.model_validate(native | defaults | given)
 
     def check(self, plan: Plan) -> None:
         """See that the model can paint this plan.

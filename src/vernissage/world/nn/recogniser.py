@@ -62,12 +62,11 @@ class Recogniser(nn.Module):
         self.middle_to_fine = nn.Conv2d(80, 40, 1)
         self.merge = _Residual(40)
         self.cells = nn.Conv2d(40, len(KINDS) + len(COLOURS), 1)
-        self.whole = nn.Sequential(
-            nn.Linear(40 + 80 + 112, 128), nn.SiLU(), nn.Linear(128, len(STYLES) + len(PLACES) + len(TIMES))
-        )
+        self.whole = nn.Sequential(nn.Linear(40 + 80 + 112, 128), nn.SiLU(), nn.Linear(128, len(STYLES) + len(PLACES) + len(TIMES)))
         nn.init.constant_(self.cells.bias[: len(KINDS)], -4.0)
 
     def forward(self, pictures: Tensor) -> Output:
+        """Pictures (batch, 3, 128, 128) in [-1, 1] to raw readings."""
         fine = self.fine(self.stem(pictures))
         middle = self.middle(fine)
         coarse = self.coarse(middle)

@@ -1,0 +1,84 @@
+"""How many facts of a prompt do the mini T2I models paint right?
+
+Command:   .venv/bin/python benchmarks/mini_t2i.py [--prompts 200] [--record]
+Protocol:  200 prompts of held-out scenes (seed 2024), each model's default arguments, seed = index of the prompt; facts
+           read back by the recogniser and compared with the prompt's (`vernissage.world.facts`). Then 60 held-out
+           prompts of each specialist's own style, specialist against general model, paired. Drawn pictures of the same
+           scenes give the ceiling: what the recogniser reads right when nothing was painted wrong.
+"""
+
+import argparse
+
+import numpy as np
+from record import append_result
+
+from vernissage.api import Studio
+from vernissage.metrics.interval import mean_interval, ratio_interval
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Arguments, Plan
+from vernissage.world import tell
+from vernissage.world.draw import draw
+from vernissage.world.facts import check_facts, facts_of
+from vernissage.world.nn.recogniser import load_recogniser, read_pictures
+from vernissage.world.scene import Scene, sample_scene
+from vernissage.zoo.catalogue import package_folder
+
+SPECIALISTS = {"mini/neon": "neon", "mini/pixel": "pixel art", "mini/sketch": "sketch", "mini/watercolour": "watercolour"}
+
+
+def counts(recogniser, scenes: list[Scene], images: list) -> tuple[np.ndarray, np.ndarray, dict[str, list[bool]]]:
+    right, asked, by_fact = [], [], {}
+    for scene, seen in zip(scenes, read_pictures(recogniser, images), strict=True):
+        checks = check_facts(facts_of(scene), seen)
+        right.append(sum(check.right for check in checks))
+        asked.append(len(checks))
+        for check in checks:
+            by_fact.setdefault(check.fact.split(" of ")[0].split("a ")[0] or "kind", []).append(check.right)
+    return np.array(right), np.array(asked), by_fact
+
+
+def painted(studio: Studio, model: str, scenes: list[Scene]) -> list:
+    plans = [Plan(prompt=tell.prompt(scene), model=model, arguments=Arguments(seed=i)) for i, scene in enumerate(scenes)]
+    pictures = studio.t2i.paint(plans)
+    assert all(isinstance(picture, Picture) for picture in pictures), "a model failed to paint"
+    return [picture.image for picture in pictures]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--own", type=int, default=60)
+    parser.add_argument("--record", action="store_true", help="append the figures to results/")
+    arguments = parser.parse_args()
+    studio, recogniser = Studio(), load_recogniser(package_folder("mini") / "recogniser")
+    rng = np.random.default_rng(2024)
+    scenes = [sample_scene(rng, split="held-out") for _ in range(arguments.prompts)]
+    right, asked, by_fact = counts(recogniser, scenes, [draw(scene, seed=i).image for i, scene in enumerate(scenes)])
+    rows = {"drawn (ceiling)": ratio_interval(right, asked)}
+    facts = {"drawn (ceiling)": {name: round(float(np.mean(values)), 3) for name, values in by_fact.items()}}
+    print(f"{'drawn (ceiling)':<18} {rows['drawn (ceiling)']}", flush=True)
+    for model in studio.catalogue:
+        right, asked, by_fact = counts(recogniser, scenes, painted(studio, model, scenes))
+        rows[model] = ratio_interval(right, asked)
+        facts[model] = {name: round(float(np.mean(values)), 3) for name, values in by_fact.items()}
+        print(f"{model:<18} {rows[model]}  {facts[model]}", flush=True)
+    own = {}
+    for model, style in SPECIALISTS.items():
+        scenes = [sample_scene(rng, split="held-out", style=style) for _ in range(arguments.own)]
+        shares = {}
+        for name in (model, "mini/general"):
+            right, asked, _ = counts(recogniser, scenes, painted(studio, name, scenes))
+            shares[name] = right / asked
+        own[style] = (
+            mean_interval(shares[model]),
+            mean_interval(shares["mini/general"]),
+            mean_interval(shares[model] - shares["mini/general"]),
+        )
+        print(f"{style:<12} specialist {own[style][0]}  general {own[style][1]}  difference {own[style][2]}", flush=True)
+    if arguments.record:
+        figures = {"facts_right": rows, "by_fact": facts, "own_style": own}
+        append_result("mini_t2i", figures, prompts=arguments.prompts, own=arguments.own)
+
+
+if __name__ == "__main__":
+    main()

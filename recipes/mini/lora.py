@@ -1,0 +1,63 @@
+"""Train a style specialist: a LoRA on the general mini model's UNet, from pictures of one style.
+
+Command:   python recipes/mini/lora.py neon|pixel|sketch|watercolour
+Hardware:  2 CPU cores; needs build/mini/latents.npy and build/mini/general
+Result:    see recipes/mini/README.md; writes build/mini/loras/NAME/pytorch_lora_weights.safetensors (diffusers format)
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
+from peft import LoraConfig, get_peft_model_state_dict
+
+from pictures import BUILD, load_pictures
+from t2i import NOISE, diffusion_loss, encode, words_for
+from training import training_steps
+
+STYLES = {"neon": "neon", "pixel": "pixel art", "sketch": "sketch", "watercolour": "watercolour"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(STYLES))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    _, scenes, _ = load_pictures()
+    latents = np.load(BUILD / "latents.npy", mmap_mode="r")
+    pipeline = StableDiffusionPipeline.from_pretrained(BUILD / "general", torch_dtype=torch.float32)
+    unet = pipeline.unet.requires_grad_(requires_grad=False)
+    unet.set_attn_processor(AttnProcessor())
+    targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "conv_out"]
+    unet.add_adapter(LoraConfig(r=arguments.rank, lora_alpha=arguments.rank, init_lora_weights="gaussian", target_modules=targets))
+    trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    scheduler = DDPMScheduler(**NOISE)
+    own = np.array([index for index, scene in enumerate(scenes) if scene.style == STYLES[arguments.name]])
+    optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=1e-3, betas=(0.9, 0.98))
+    loop = training_steps(
+        BUILD / f"lora-{arguments.name}-training", arguments.steps, optimizer, peak=arguments.lr, modules={"unet": unet}, log_every=25
+    )
+    for step, losses in loop:
+        rng = np.random.default_rng([71, step])
+        chosen = own[rng.integers(len(own), size=arguments.batch)]
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            words = encode([words_for(scenes[index], rng) for index in chosen], pipeline.tokenizer, pipeline.text_encoder)
+        batch = torch.from_numpy(np.stack([latents[index] for index in chosen]).astype(np.float32))
+        loss = diffusion_loss(unet, scheduler, batch, words, torch.Generator().manual_seed(step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        losses["loss"] = loss.item()
+    layers = {name: value.half() for name, value in get_peft_model_state_dict(unet).items()}
+    StableDiffusionPipeline.save_lora_weights(BUILD / "loras" / arguments.name, unet_lora_layers=layers)
+
+
+if __name__ == "__main__":
+    main()

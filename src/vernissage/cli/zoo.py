@@ -1,0 +1,147 @@
+"""`vernissage zoo`: the models that can be chosen."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vernissage.errors import BadInput, UnknownName
+
+_STEPS = {"low": 1, "high": 150}
+
+
+@click.group(name="zoo")
+def command() -> None:
+    """List, show and add the models that can be chosen."""
+
+
+@command.command(name="list")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def list_models(config: Path | None) -> None:
+    """List all models; those marked * are what this studio's planner chooses from."""
+    from vernissage.cli.studio import open_studio
+
+    studio = open_studio(config)
+    width = max(len(model) for model in studio.all_models)
+    for model, card in studio.all_models.items():
+        mark = "*" if model in studio.catalogue else " "
+        click.echo(f"{mark} {model:<{width}}  {card.width}x{card.height}  {card.description}")
+
+
+@command.command()
+@click.argument("model")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def show(model: str, config: Path | None) -> None:
+    """Show the card of MODEL."""
+    import tomli_w
+
+    from vernissage.cli.studio import open_studio
+
+    click.echo(tomli_w.dumps(open_studio(config).all_models[model].model_dump(mode="json", exclude_none=True)))
+
+
+@command.command()
+@click.argument("source")
+@click.option("--id", "model", help="The model's name in plans; default: made from SOURCE.")
+@click.option("--base", help="For a LoRA: the model it belongs to, by its id.")
+@click.option("--title", help="A title for people.")
+@click.option("--description", help="What it is good at; planners read this.")
+@click.option("--licence", default="unknown", show_default=True, help="SPDX name.")
+@click.option("--config-folder", help="For a single file: folder or hub id with the pipeline's configuration.")
+@click.option("--civitai-address", default="", hidden=True)
+def add(
+    source: str,
+    model: str | None,
+    base: str | None,
+    title: str | None,
+    description: str | None,
+    licence: str,
+    config_folder: str | None,
+    civitai_address: str,
+) -> None:
+    """Add a model from SOURCE, so that it can be chosen at once.
+
+    \b
+    SOURCE is one of
+      a local diffusers folder      models/my-pipeline
+      a local safetensors file      checkpoint or LoRA (a LoRA needs --base)
+      a hub id                      stabilityai/stable-diffusion-xl-base-1.0
+      a Civitai model version       civitai:128713   (downloaded, checked by its hash, resumable)
+    """
+    import tomli_w
+
+    from vernissage.zoo.card import parse_card
+    from vernissage.zoo.catalogue import home, load_catalogue
+
+    catalogue = load_catalogue()
+    if base is not None and base not in catalogue:
+        raise UnknownName("model", base, catalogue)
+    values: dict[str, Any] = {"licence": licence}
+    if re.fullmatch(r"civitai:\d+", source):
+        values |= _from_civitai(int(source.split(":")[1]), base, civitai_address)
+    elif Path(source).exists() or source.endswith((".safetensors", ".ckpt", ".pt", ".bin")):
+        values |= _from_path(Path(source), base)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        values |= {"id": source, "title": source, "description": f"{source} from the hub.", "source": {"repo": source}}
+        values |= {"width": 1024, "height": 1024, "defaults": {"steps": 28, "cfg_scale": 5.0}}
+    else:
+        raise BadInput(f"There is nothing at {source!r}.", hint="Give a file, a folder, a hub id (owner/name) or civitai:VERSION.")
+    if base is not None and "base" in values["source"]:
+        card = catalogue[base]
+        values |= {"width": card.width, "height": card.height, "size_multiple": card.size_multiple}
+        values |= {"samplers": list(card.samplers), "defaults": card.defaults.model_dump(exclude_none=True, exclude={"loras"})}
+        values |= {name: getattr(card, name).model_dump() for name in ("sizes", "steps", "cfg_scale")}
+    given = {"id": model, "title": title, "description": description}
+    values |= {name: value for name, value in given.items() if value}
+    if config_folder:
+        values["source"]["config"] = str(Path(config_folder).resolve()) if Path(config_folder).is_dir() else config_folder
+    card = parse_card(values, folder=home() / "cards", name="to be added")
+    if card.id in catalogue and not model:
+        raise BadInput(f"There is a model {card.id!r} already.", hint="Give it another name with --id.")
+    path = home() / "cards" / f"{card.id.replace('/', '--')}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    click.echo(f"{card.id} is added: {path}")
+
+
+def _name_of(path: Path) -> str:
+    return re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.name).strip("-.") or "model"
+
+
+def _from_path(path: Path, base: str | None) -> dict[str, Any]:
+    from vernissage.zoo.weights import inspect_weights
+
+    path = path.resolve()
+    found = inspect_weights(path)
+    name = _name_of(path)
+    values: dict[str, Any] = {"id": f"local/{name}", "title": name, "description": f"{found.family} {found.form} {name}.".strip()}
+    if found.form == "lora":
+        if base is None:
+            raise BadInput(f"{path} is a LoRA and belongs to a model.", hint="Name that model with --base.")
+        return values | {"source": {"base": base, "loras": [{"path": str(path)}]}}
+    source: dict[str, Any] = {"path": str(path)}
+    if found.form == "checkpoint":
+        source["pipeline"] = found.pipeline
+    guidance = 3.5 if found.family == "FLUX" else 7.0
+    return values | {"source": source, "width": found.size, "height": found.size, "defaults": {"steps": 28, "cfg_scale": guidance}}
+
+
+def _from_civitai(version_id: int, base: str | None, address: str) -> dict[str, Any]:
+    from vernissage.cli.show import progress_bar
+    from vernissage.zoo.catalogue import home
+    from vernissage.zoo.civitai import ADDRESS, download, fetch_version
+
+    version = fetch_version(version_id, address=address or ADDRESS)
+    with progress_bar(f"downloading {version.file.name}") as progress:
+        path = download(version.file, home() / "weights", progress=progress)
+    values = _from_path(path, base)
+    if "path" in values["source"] and version.file.sha256:
+        values["source"]["sha256"] = version.file.sha256.lower()
+    return values | {
+        "id": f"civitai/{version_id}",
+        "title": version.title,
+        "description": version.description or version.title,
+        "homepage": f"https://civitai.com/models?modelVersionId={version_id}",
+        "keywords": list(version.words),
+    }

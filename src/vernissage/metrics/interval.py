@@ -1,0 +1,70 @@
+"""Confidence intervals by the bootstrap: every number of a table comes with one."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from vernissage.errors import BadInput
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval and the number of items it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """As a percentage with its interval."""
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """The share of right answers, with a percentile bootstrap over items.
+
+    Answers about one item hang together, so items are resampled, not single answers.
+
+    Args:
+        right: Right answers per item, shape (item,).
+        asked: Answers per item, shape (item,), each at least 0, some above.
+        draws: Bootstrap samples.
+        seed: Decides the resampling.
+
+    Returns:
+        Share in [0, 1], higher is better, its 95 % interval, and the number of items.
+
+    Raises:
+        BadInput: Shapes differ, or nothing was asked.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
+
+    Example:
+        >>> ratio_interval(np.array([3, 1, 2]), np.array([3, 2, 2])).value
+        0.8571428571428571
+    """
+    right, asked = np.asarray(right, dtype=float), np.asarray(asked, dtype=float)
+    if right.shape != asked.shape or right.ndim != 1 or asked.sum() <= 0:
+        raise BadInput("A share needs as many items right as asked, and something asked.", hint="Pass two arrays of one length.")
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(len(asked), size=(draws, len(asked)))
+    totals = asked[chosen].sum(axis=1)
+    shares = right[chosen].sum(axis=1)[totals > 0] / totals[totals > 0]
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return Estimate(float(right.sum() / asked.sum()), float(low), float(high), len(asked))
+
+
+def mean_interval(values: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """The mean of values with a percentile bootstrap interval; pass paired differences for a paired comparison.
+
+    Raises:
+        BadInput: There are no values.
+
+    Example:
+        >>> mean_interval(np.array([1.0, 2.0, 3.0])).value
+        2.0
+    """
+    values = np.asarray(values, dtype=float)
+    return ratio_interval(values, np.ones_like(values), draws=draws, seed=seed)
