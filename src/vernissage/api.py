@@ -4,6 +4,7 @@ A studio holds what is loaded, so that the second picture is faster than the fir
 studio; `Studio.from_toml` makes one of real models, with the same calls.
 """
 
+import secrets
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -37,6 +38,11 @@ class Studio:
             BadCard: The file has a mistake in it.
         """
         return cls(load_config(Path(path)))
+
+    @property
+    def is_mini(self) -> bool:
+        """Whether only the embedded models may be chosen, which know nothing but the mini world."""
+        return all(model.startswith("mini/") for model in self.catalogue)
 
     @cached_property
     def all_models(self) -> Catalogue:
@@ -139,8 +145,6 @@ class Studio:
 
     def paint_plan(self, plan: Plan, *, count: int = 1, progress: Progress | None = None, request: str = "") -> list[Picture]:
         """Paint a plan `count` times, with seeds that follow one another."""
-        import secrets
-
         seed = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
         plans = [plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed + index})}) for index in range(count)]
         painted = paint_plans(plans, self.t2i, encoder=self.clip, request=request, progress=progress)

@@ -11,13 +11,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vernissage.errors import BadCard, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import package_folder
 
 Port = Literal["mllm", "t2i", "encoder"]
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Driver(NamedTuple):
@@ -67,7 +68,7 @@ class StudioConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[str, ...] = ("mini/*",)
+    models: tuple[str, ...] = Field(default=("mini/*",), min_length=1)
     """Models that may be chosen; a trailing * stands for all that begin so."""
     cards: tuple[Path, ...] = ()
     """Further folders with model cards."""
@@ -76,9 +77,14 @@ class StudioConfig(BaseModel):
     t2i: DriverConfig = Field(default_factory=lambda: DriverConfig(driver="diffusers"))
     """Who paints."""
     clip: DriverConfig | None = Field(default_factory=lambda: _mini("clip", "clip"))
-    """Compares pictures with words; none leaves similarities out."""
+    """Compares pictures with words; none, in TOML `false`, leaves similarities out."""
     dinov2: DriverConfig | None = Field(default_factory=lambda: _mini("dinov2", "dinov2"))
-    """Compares pictures with pictures."""
+    """Compares pictures with pictures; none, in TOML `false`, leaves that out."""
+
+    @field_validator("clip", "dinov2", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value is False else value
 
 
 def load_config(path: Path) -> StudioConfig:
@@ -91,17 +97,28 @@ def load_config(path: Path) -> StudioConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadCard(f"Cannot read the configuration {path}: {error.strerror}.", hint="Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCard(f"The configuration {path} is not valid TOML: {error}.", hint="Mend that line.") from error
     try:
         config = StudioConfig.model_validate(values)
     except ValidationError as error:
         raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md.") from error
-    parts: list[tuple[Port, DriverConfig | None]] = [("mllm", config.mllm), ("t2i", config.t2i)]
-    for port, part in [*parts, ("encoder", config.clip), ("encoder", config.dinov2)]:
+    update: dict[str, Any] = {"cards": tuple(path.parent / folder.expanduser() for folder in config.cards)}
+    ports: dict[str, Port] = {"mllm": "mllm", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder"}
+    for name, port in ports.items():
+        part: DriverConfig | None = getattr(config, name)
         if part is not None:
             find_driver(port, part.driver)
-    return config.model_copy(update={"cards": tuple(path.parent / folder for folder in config.cards)})
+            update[name] = _seen_from(path.parent, part)
+    return config.model_copy(update=update)
+
+
+def _seen_from(folder: Path, part: DriverConfig) -> DriverConfig:
+    """A driver's configuration with a `model` that begins with a dot as a whole path; other models are names or hub ids."""
+    model = part.options.get("model")
+    if not isinstance(model, str) or not model.startswith(("./", "../")):
+        return part
+    return DriverConfig(driver=part.driver, **(part.options | {"model": str((folder / model).resolve())}))
 
 
 def find_driver(port: Port, name: str) -> Driver:
@@ -125,17 +142,40 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
         BadCard: It does not take one of the options.
     """
     driver = find_driver(port, config.driver)
-    module, name = driver.target.split(":")
+    module, _, name = driver.target.partition(":")
     try:
         make = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or module, extra=driver.extra or "local") from error
+    except AttributeError as error:
+        raise BadCard(f"The driver {config.driver!r} is not at {driver.target!r}.", hint="Mend the package that offers it.") from error
     accepted = inspect.signature(make).parameters
-    for option in config.options:
-        if option not in accepted:
-            known = ", ".join(sorted(set(accepted) - set(given)))
-            raise BadCard(f"The driver {config.driver!r} has no option {option!r}.", hint=f"It takes: {known}.")
-    options = {key: value for key, value in given.items() if key in accepted} | config.options
+    given = {key: value for key, value in given.items() if key in accepted}
+    options = given | _check_options(config, {key: value for key, value in accepted.items() if key not in given})
     if str(options.get("model", "")).startswith("mini/"):
         options["model"] = str(package_folder("mini") / str(options["model"]).removeprefix("mini/"))
     return make(**options)
+
+
+def _check_options(config: DriverConfig, accepted: dict[str, inspect.Parameter]) -> dict[str, Any]:
+    """The configured options; numbers and texts are checked here, so that a mistake is named and not met later."""
+    options = config.options
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    accepted = {name: parameter for name, parameter in accepted.items() if parameter.kind not in _VARIADIC}
+    for option, value in options.items():
+        if option not in accepted and takes_any:
+            continue
+        if option not in accepted:
+            raise BadCard(
+                f"The driver {config.driver!r} has no option {option!r}.", hint=f"It takes: {', '.join(sorted(accepted)) or 'none'}."
+            )
+        if accepted[option].annotation in (str, int, float, bool):
+            try:
+                options[option] = TypeAdapter(accepted[option].annotation).validate_python(value)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise BadCard(f"The option {option!r} of the driver {config.driver!r} has a mistake: {reason}.", hint="Mend it.") from error
+    for option, parameter in accepted.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise BadCard(f"The driver {config.driver!r} needs the option {option!r}.", hint="Add it.")
+    return options

@@ -587,7 +587,7 @@ def test_an_option_that_makes_no_sense_is_refused_by_name(make, options):
 
 
 def test_no_more_questions_are_in_flight_than_allowed_and_the_order_is_kept(server, make):
-    server.seconds = 0.03
+    server.seconds = 0.05
     replies = make(concurrency=4).answer([ask(f"question {number}") for number in range(20)])
     assert server.most == 4
     assert len(server.bodies) == 20

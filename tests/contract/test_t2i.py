@@ -1,6 +1,7 @@
 """What every T2I driver promises, and what the diffusers one promises besides, on tiny checkpoints of the true architectures."""
 
 import hashlib
+import inspect
 import re
 import shutil
 
@@ -12,10 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from vernissage.drivers.fake import FakeT2I
 from vernissage.drivers.samplers import NEAREST, SAMPLERS, find_sampler
-from vernissage.drivers.t2i_diffusers import DiffusersT2I
+from vernissage.drivers.t2i_diffusers import DiffusersT2I, _quiet
 from vernissage.errors import (
     BadCard,
-    BadInput,
     BadPlan,
     DriverError,
     IntegrityError,
@@ -64,6 +64,21 @@ def paint(painter, *plans: Plan) -> list[np.ndarray]:
 
 def distance(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one - other).max())
+
+
+def by_diffusers(pipeline, **options) -> np.ndarray:
+    """What a plain call of the pipeline gives for `plan()`."""
+    with _quiet():
+        image = pipeline(
+            "a red cat",
+            num_inference_steps=2,
+            guidance_scale=4.0,
+            width=64,
+            height=64,
+            generator=torch.Generator("cpu").manual_seed(1),
+            **options,
+        ).images[0]
+    return np.asarray(image).astype(int)
 
 
 def errors_of(painter, *plans: Plan) -> list[str]:
@@ -273,6 +288,16 @@ def test_an_unknown_pipeline_class_is_a_mistake_of_the_card(sd15_file, sd15_fold
     assert "StableDifusionPipeline" in str(result)
 
 
+@pytest.mark.parametrize(
+    ("options", "fix"), [({"device": "cuda"}, "device = 'auto'"), ({"device": "gpu"}, "'auto'"), ({"dtype": "fp16"}, "float16")]
+)
+def test_a_device_or_type_that_does_not_exist_is_refused_with_those_that_do(options, fix, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=next(iter(options.values()))) as caught:
+        DiffusersT2I(Catalogue([]), **{"device": "cpu"} | options)
+    assert fix in str(caught.value)
+
+
 def test_too_little_memory_is_said_with_what_to_do(sd15, monkeypatch):
     def too_much(*_args, **_options):
         raise torch.OutOfMemoryError("no room")
@@ -294,31 +319,22 @@ def test_a_schedule_that_needs_scipy_says_so(sd15, monkeypatch):
 
 
 def test_painting_is_what_diffusers_itself_does(diffusers_painter):
-    pipeline = diffusers_painter._load(diffusers_painter.catalogue["tiny"])
-    pipeline = getattr(pipeline, "pipeline", pipeline)
+    pipeline = diffusers_painter._load(diffusers_painter.catalogue["tiny"]).pipeline
     for negative in (None, "blurry"):
-        (found,) = paint(diffusers_painter, plan(sampler=None, negative=negative or ""))
-        image = pipeline(
-            "a red cat",
-            negative_prompt=negative,
-            num_inference_steps=2,
-            guidance_scale=4.0,
-            width=64,
-            height=64,
-            generator=torch.Generator("cpu").manual_seed(1),
-        ).images[0]
-        assert distance(found, np.asarray(image).astype(int)) <= TOLERANCE
+        (found,) = paint(diffusers_painter, plan(negative=negative or ""))
+        assert distance(found, by_diffusers(pipeline, negative_prompt=negative)) <= TOLERANCE
 
 
 def test_a_single_file_paints_as_the_folder_it_came_from(sd15, sd15_file, sd15_folder):
     single = card(path=sd15_file, config=sd15_folder, pipeline="StableDiffusionPipeline")
     (found,) = paint(DiffusersT2I(Catalogue([single]), device="cpu", local_only=True), plan())
-    assert np.array_equal(found, *paint(sd15, plan()))
+    assert distance(found, *paint(sd15, plan())) <= TOLERANCE
 
 
 def test_a_card_may_name_its_files_relative_to_itself(sd15, sd15_folder):
     beside = card(path=sd15_folder.name).model_copy(update={"folder": sd15_folder.parent})
-    assert np.array_equal(paint(DiffusersT2I(Catalogue([beside]), device="cpu"), plan()), paint(sd15, plan()))
+    (found,) = paint(DiffusersT2I(Catalogue([beside]), device="cpu"), plan())
+    assert distance(found, *paint(sd15, plan())) <= TOLERANCE
 
 
 def test_a_replaced_part_changes_the_picture_and_the_rest_is_shared(sd15_folder, tmp_path):
@@ -330,7 +346,7 @@ def test_a_replaced_part_changes_the_picture_and_the_rest_is_shared(sd15_folder,
     painter = DiffusersT2I(Catalogue(cards), device="cpu")
     base, tuned = paint(painter, plan(), plan(model="tuned"))
     assert distance(base, tuned) > TOLERANCE
-    whole, exchanged = (getattr(painter._load(each), "pipeline", painter._load(each)) for each in cards)
+    whole, exchanged = (painter._load(each).pipeline for each in cards)
     assert exchanged.vae is whole.vae
     assert exchanged.text_encoder is whole.text_encoder
     assert exchanged.unet is not whole.unet
@@ -344,7 +360,7 @@ def test_a_pipeline_with_replaced_parts_keeps_the_settings_of_its_base(sdxl_fold
     index.write_text(text.replace('"force_zeros_for_empty_prompt": true', '"force_zeros_for_empty_prompt": false'), encoding="utf-8")
     cards = [card(path=folder), card("tuned", base="tiny", parts={"unet": str(folder / "unet")})]
     base, tuned = paint(DiffusersT2I(Catalogue(cards), device="cpu"), plan(), plan(model="tuned"))
-    assert np.array_equal(base, tuned)
+    assert distance(base, tuned) <= TOLERANCE
 
 
 @pytest.mark.parametrize("parts", [{"unet": "nowhere"}, {"transformer": "sd15/unet"}])
@@ -367,7 +383,7 @@ def test_a_part_without_weights_is_an_error_and_the_others_are_painted(sd15_fold
 def test_only_so_many_pipelines_stay_loaded(sd15_folder):
     painter = DiffusersT2I(Catalogue([card(f"tiny{n}", path=sd15_folder) for n in range(3)]), device="cpu", keep=2)
     images = paint(painter, *(plan(model=f"tiny{n % 3}") for n in range(4)))
-    assert all(np.array_equal(image, images[0]) for image in images)
+    assert all(distance(image, images[0]) <= TOLERANCE for image in images)
     assert list(painter._pipelines) == ["tiny1", "tiny2"]
 
 
@@ -430,7 +446,9 @@ def test_a_long_prompt_may_carry_weights_below_one(clip_painter):
     assert distance(one, other) > TOLERANCE
 
 
-@pytest.mark.parametrize("prompt", ['a "red" cat, 3+ eyes = C++ -- wow-', "(a = b + c - d:1.3)", "(-1- +2+:0.7)", '(say "hi":1.2)', "::", "(,:1.2)"])
+@pytest.mark.parametrize(
+    "prompt", ['a "red" cat, 3+ eyes = C++ -- wow-', "(a = b + c - d:1.3)", "(-1- +2+:0.7)", '(say "hi":1.2)', "::", "(,:1.2)"]
+)
 def test_no_punctuation_upsets_the_reading_of_weights(sd15, prompt):
     (image,) = paint(sd15, plan(f"{prompt} (cat:1.1)"))
     assert image.std() > 0
@@ -451,10 +469,7 @@ def test_clip_skip_changes_the_picture_as_diffusers_counts_it(sd15, sd15_folder)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(sd15_folder)
     pipeline.text_encoder.encoder.layers = pipeline.text_encoder.encoder.layers[:-1]  # skipping a layer is not having it
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
-    image = pipeline(
-        "a red cat", num_inference_steps=2, guidance_scale=4.0, width=64, height=64, generator=torch.Generator("cpu").manual_seed(1)
-    ).images[0]
-    assert distance(skipped, np.asarray(image).astype(int)) <= TOLERANCE
+    assert distance(skipped, by_diffusers(pipeline)) <= TOLERANCE
 
 
 def test_sdxl_skips_its_last_layer_of_itself(painters):
@@ -474,7 +489,7 @@ def test_pooled_features_of_sdxl_come_from_the_words_and_not_from_the_brackets(p
         pooled.append(options["pooled_prompt_embeds"])
         return original(self, *args, **options)
 
-    spy.__signature__ = __import__("inspect").signature(original)
+    spy.__signature__ = inspect.signature(original)
     monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "__call__", spy)
     paint(painters("sdxl"), plan("a (red:1.3) cat"), plan("a (red:1.6) cat"), plan("a (blue:1.3) cat"))
     assert torch.equal(pooled[0], pooled[1])
@@ -519,6 +534,27 @@ def test_a_missing_lora_fails_its_own_plan_and_no_other(sd15, write_lora, tmp_pa
     assert "Known: ink." in str(results[0])
 
 
+def test_a_card_that_builds_on_another_has_its_adapters_too(sd15_folder, write_lora, tmp_path):
+    for seed, name in enumerate(["ink", "gold"]):
+        write_lora(tmp_path / f"{name}/{name}.safetensors", seed=seed)
+    inked = card("inked", base="tiny", loras=(LoraFile(path="ink.safetensors"),)).model_copy(update={"folder": tmp_path / "ink"})
+    gilded = card("gilded", base="inked", loras=(LoraFile(path="gold.safetensors"),)).model_copy(update={"folder": tmp_path / "gold"})
+    tuned = card("tuned", base="inked", parts={"unet": str(sd15_folder / "unet")})
+    both = tuple(LoraFile(path=str(tmp_path / f"{name}/{name}.safetensors")) for name in ("ink", "gold"))
+    cards = [card(path=sd15_folder), inked, gilded, tuned, card("both", base="tiny", loras=both)]
+    painter = DiffusersT2I(Catalogue(cards), device="cpu")
+    images = dict(zip("ab", paint(painter, plan(model="gilded"), plan(model="both")), strict=True))
+    assert distance(images["a"], images["b"]) <= TOLERANCE
+    assert distance(images["a"], *paint(painter, plan(model="inked"))) > TOLERANCE
+    assert distance(*paint(painter, plan(model="inked"), plan(model="tuned"))) <= TOLERANCE
+
+
+def test_a_missing_lora_is_noticed_before_any_weights_are_loaded(tmp_path):
+    painter = DiffusersT2I(Catalogue([card(path=tmp_path / "gone")]), device="cpu")
+    (message,) = errors_of(painter, plan("a cat <lora:inc:1>"))
+    assert "There is no LoRA 'inc'" in message
+
+
 def test_two_loras_of_one_file_name_are_two(sd15_folder, write_lora, tmp_path):
     files = [write_lora(tmp_path / f"{n}/pytorch_lora_weights.safetensors", seed=n) for n in (1, 2)]
     cards = [card(path=sd15_folder)]
@@ -552,7 +588,7 @@ def test_a_lora_of_one_pipeline_does_not_reach_another_that_shares_its_parts(sd1
     (both,) = paint(painter, plan("a red cat <lora:ink:1>", model="tuned"))
     assert np.array_equal(untouched, after)
     assert distance(untouched, inked) > TOLERANCE
-    assert np.array_equal(inked, both)
+    assert distance(inked, both) <= TOLERANCE
 
 
 # ----------------------------------------------------------------------------------------------------------- samplers
@@ -578,9 +614,9 @@ def sigma_variants():
 def test_only_schedulers_without_a_choice_of_sigmas_refuse_the_schedules():
     refused = {name for name in SAMPLERS if f"{name} Karras" not in set(sigma_variants())}
     takes_none = {
-        name for name, sampler in SAMPLERS.items() if "use_karras_sigmas" not in getattr(diffusers, sampler.scheduler)._get_init_keys(
-            getattr(diffusers, sampler.scheduler)
-        )
+        name
+        for name, sampler in SAMPLERS.items()
+        if "use_karras_sigmas" not in getattr(diffusers, sampler.scheduler)._get_init_keys(getattr(diffusers, sampler.scheduler))
     }
     assert refused == takes_none
 
@@ -595,7 +631,7 @@ def test_every_schedule_that_is_allowed_changes_the_picture(sd15, name):
 
 
 @pytest.mark.parametrize("lingering", ["DPM++ 2M Karras", "Euler Exponential", "Euler SGM Uniform", "DPM++ 3M SDE", "LMS Beta"])
-@pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M", "DEIS", "UniPC", None])
+@pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M", "DEIS", "UniPC"])
 def test_nothing_of_one_sampler_lingers_in_the_next(sd15, lingering, sampler):
     (before,) = paint(sd15, plan(sampler=sampler, steps=4))
     paint(sd15, plan(sampler=lingering, steps=4))
@@ -606,9 +642,9 @@ def test_nothing_of_one_sampler_lingers_in_the_next(sd15, lingering, sampler):
 def test_without_any_sampler_a_model_paints_with_its_own(sd15_folder):
     silent = card(path=sd15_folder).model_copy(update={"defaults": Arguments(steps=4, cfg_scale=4.0)})
     painter = DiffusersT2I(Catalogue([silent]), device="cpu")
-    own, _, again, named = paint(painter, plan(), plan(sampler="Euler a"), plan(), plan(sampler="PNDM"))
+    own, _, again, named = (paint(painter, plan(sampler=sampler))[0] for sampler in (None, "Euler a", None, "PNDM"))
     assert np.array_equal(own, again)
-    assert np.array_equal(own, named)
+    assert distance(own, named) <= TOLERANCE
 
 
 def test_a_sampler_keeps_the_noise_schedule_and_prediction_type_of_the_model(sd15_folder, tmp_path):
@@ -617,8 +653,7 @@ def test_a_sampler_keeps_the_noise_schedule_and_prediction_type_of_the_model(sd1
         beta_start=0.001, beta_end=0.02, beta_schedule="linear", prediction_type="v_prediction", timestep_spacing="trailing"
     ).save_pretrained(folder / "scheduler")
     painter = DiffusersT2I(Catalogue([card(path=folder)]), device="cpu")
-    pipeline = painter._load(painter.catalogue["tiny"])
-    pipeline = getattr(pipeline, "pipeline", pipeline)
+    pipeline = painter._load(painter.catalogue["tiny"]).pipeline
     for name, sampler in SAMPLERS.items():
         paint(painter, plan(sampler=name))
         config = pipeline.scheduler.config
@@ -641,7 +676,7 @@ def test_samplers_that_call_the_model_twice_a_step_count_each_step_once(sd15):
 def test_a_plan_without_a_seed_is_painted_again_from_what_its_picture_says(sd15):
     first, second = sd15.paint([plan(seed=None), plan(seed=None)])
     assert first.plan.arguments.seed != second.plan.arguments.seed
-    assert np.array_equal(pixels(first), *paint(sd15, first.plan))
+    assert distance(pixels(first), *paint(sd15, first.plan)) <= TOLERANCE
 
 
 def test_a_picture_says_everything_that_decided_it(sd15, write_lora, tmp_path):

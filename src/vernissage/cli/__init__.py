@@ -1,6 +1,7 @@
 """The command line: one file per command, loaded when it is called, so that --help is instant."""
 
 import importlib
+import re
 import sys
 from typing import Any
 
@@ -13,6 +14,16 @@ COMMANDS = {
     "read": "Show the plan that a picture file carries.",
     "zoo": "List, show and add the models that can be chosen.",
 }
+
+
+def harmless(text: str) -> str:
+    r"""A text from outside without the control characters that command a terminal.
+
+    Example:
+        >>> harmless("a cat\x1b[2J")
+        'a cat[2J'
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
 
 
 class _Lazy(click.Group):
@@ -45,5 +56,5 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli.main(args=arguments, prog_name="vernissage", standalone_mode=True)
     except VernissageError as error:
-        click.echo(click.style("error: ", fg="red") + str(error), err=True)
+        click.echo(click.style("error: ", fg="red") + harmless(str(error)), err=True)
         sys.exit(2 if isinstance(error, UserError | MissingExtra) else 1)

@@ -5,16 +5,19 @@ import re
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 
+from vernissage.cli import harmless
 from vernissage.errors import BadInput
 from vernissage.records.chat import Turn
 from vernissage.records.plan import Arguments
+from vernissage.zoo.card import explain
 
 
 @click.command(name="paint")
 @click.argument("text", nargs=-1)
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="A reference picture; may be given several times.")
-@click.option("--history", type=click.Path(path_type=Path), help='Earlier turns: a JSON list of {"role", "text"}, or lines "user: …" and "assistant: …".')
+@click.option("--history", type=click.Path(path_type=Path), help="Earlier turns: lines 'user: …', 'assistant: …', or a JSON list.")
 @click.option("--prompt", help="Use this prompt instead of planning one.")
 @click.option("--negative", "negative_prompt", help="What must not appear.")
 @click.option("--model", help="Use this model; see `vernissage zoo list`.")
@@ -25,8 +28,8 @@ from vernissage.records.plan import Arguments
 @click.option("--height", type=int, help="Pixels.")
 @click.option("--seed", type=int, help="The same seed paints the same picture again.")
 @click.option("--clip-skip", type=int, help="A1111 counting: 1 is the last layer.")
-@click.option("-n", "count", type=click.IntRange(1, 64), default=1, show_default=True, help="How many pictures; more than one also make a contact sheet.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write, or folder for several. Default: named after the prompt, here.")
+@click.option("-n", "count", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures; several come with a contact sheet.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="File, or folder for several; default: here.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 @click.option("--explain", is_flag=True, help="Show every step, with the models considered and their probabilities.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and paint nothing.")
@@ -44,7 +47,7 @@ def command(
     model: str | None,
     **numbers: object,
 ) -> None:
-    """Paint what TEXT asks for, in your own words.
+    r"""Paint what TEXT asks for, in your own words.
 
     \b
     vernissage paint "two yellow stars over the sea at night, neon please"
@@ -55,6 +58,7 @@ def command(
     from vernissage.cli.show import plan_lines, progress_bar, similarity_line
     from vernissage.cli.studio import open_studio
     from vernissage.painting.road import Overrides, check_overrides
+    from vernissage.world.facts import outside_the_world
 
     request = " ".join(text)
     if not request.strip() and prompt is None and not images:
@@ -63,7 +67,10 @@ def command(
     overrides = Overrides(prompt=prompt, negative_prompt=negative_prompt, model=model, arguments=Arguments.model_validate(numbers))
     studio: Studio = open_studio(config)
     check_overrides(overrides, studio.all_models if model else studio.catalogue)
+    place_pictures(prompt or request, [None] * count, out)  # a place that will not do is told before anything is painted
     plan = studio.plan(request, images=images, history=turns, overrides=overrides)
+    if studio.is_mini and not images and (note := outside_the_world(" ".join([*(turn.text for turn in turns), prompt or request]))):
+        click.echo(click.style("note: ", fg="yellow") + note, err=True)
     if plan_only:
         click.echo(plan.model_dump_json(indent=2))
         return
@@ -89,7 +96,7 @@ def command(
 def _explain(lines: list[tuple[str, str]]) -> None:
     for label, value in lines:
         if value:
-            click.echo(click.style(f"{label:>11}  ", fg="cyan") + value, err=True)
+            click.echo(click.style(f"{label:>11}  ", fg="cyan") + harmless(value), err=True)
 
 
 def slug(prompt: str, limit: int = 48) -> str:
@@ -126,19 +133,24 @@ def read_history(path: Path) -> tuple[Turn, ...]:
         BadInput: The file cannot be read as turns.
     """
     try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the history {path}: {error}.", hint="Check the path; the file must be UTF-8 text.") from error
-    try:
-        if content.lstrip().startswith("["):
+        content = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"Cannot read the history {path}: {error.strerror}.", hint="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The history {path} is no text.", hint="The file must be UTF-8 text.") from error
+    if content.lstrip().startswith("["):
+        try:
             return tuple(Turn.model_validate(row) for row in json.loads(content))
-    except ValueError as error:
-        raise BadInput(f"The history {path} is not a list of turns: {error}.", hint='Each needs "role" and "text".') from error
+        except (ValueError, RecursionError) as error:
+            reason = explain(error) if isinstance(error, ValidationError) else error
+            raise BadInput(f"The history {path} is not a list of turns: {reason}.", hint='Each needs "role" and "text".') from error
     turns: list[Turn] = []
     for line in content.splitlines():
         match = re.match(r"\s*(user|assistant)\s*:\s*(.+)", line, flags=re.IGNORECASE)
         if match:
             turns.append(Turn(role="user" if match[1].lower() == "user" else "assistant", text=match[2].strip()))
         elif line.strip():
-            raise BadInput(f"The history {path} has a line without a speaker: {line.strip()[:60]!r}.", hint='Begin it with "user:" or "assistant:".')
+            raise BadInput(
+                f"The history {path} has a line without a speaker: {line.strip()[:60]!r}.", hint='Begin it with "user:" or "assistant:".'
+            )
     return tuple(turns)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from vernissage.cli import harmless
 from vernissage.errors import BadInput
 
 
@@ -32,6 +33,6 @@ def command(picture: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(record, indent=2))
         return
-    click.echo(write_parameters(parameters.plan, extra=parameters.extra))
+    click.echo(harmless(write_parameters(parameters.plan, extra=parameters.extra)))
     if found.provenance:
         click.echo("\n" + provenance_json(found))

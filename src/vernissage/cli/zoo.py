@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from vernissage.cli import harmless
 from vernissage.errors import BadInput, UnknownName
+from vernissage.zoo.card import Card, load_card, parse_card
 
-_STEPS = {"low": 1, "high": 150}
+_ADAPTERS = ("LORA", "LoCon", "DoRA")  # Civitai's kinds
 
 
 @click.group(name="zoo")
@@ -26,7 +28,7 @@ def list_models(config: Path | None) -> None:
     width = max(len(model) for model in studio.all_models)
     for model, card in studio.all_models.items():
         mark = "*" if model in studio.catalogue else " "
-        click.echo(f"{mark} {model:<{width}}  {card.width}x{card.height}  {card.description}")
+        click.echo(harmless(f"{mark} {model:<{width}}  {card.width}x{card.height}  {card.description}"))
 
 
 @command.command()
@@ -60,7 +62,7 @@ def add(
     config_folder: str | None,
     civitai_address: str,
 ) -> None:
-    """Add a model from SOURCE, so that it can be chosen at once.
+    r"""Add a model from SOURCE, so that it can be chosen at once.
 
     \b
     SOURCE is one of
@@ -69,9 +71,6 @@ def add(
       a hub id                      stabilityai/stable-diffusion-xl-base-1.0
       a Civitai model version       civitai:128713   (downloaded, checked by its hash, resumable)
     """
-    import tomli_w
-
-    from vernissage.zoo.card import parse_card
     from vernissage.zoo.catalogue import home, load_catalogue
 
     catalogue = load_catalogue()
@@ -100,13 +99,25 @@ def add(
     if card.id in catalogue and not model:
         raise BadInput(f"There is a model {card.id!r} already.", hint="Give it another name with --id.")
     path = home() / "cards" / f"{card.id.replace('/', '--')}.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    _write_card(path, card)
     click.echo(f"{card.id} is added: {path}")
 
 
+def _write_card(path: Path, card: Card) -> None:
+    import tomli_w
+
+    if path.exists() and load_card(path).id != card.id:
+        raise BadInput(f"{path} is the card of another model.", hint="Choose another name with --id.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"Cannot write the card {path}: {error.strerror}.", hint="Set $VERNISSAGE_HOME to another folder.") from error
+
+
 def _name_of(path: Path) -> str:
-    return re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.name).strip("-.") or "model"
+    name = re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.name)
+    return re.sub(r"^[^A-Za-z0-9]+", "", name).rstrip("-.") or "model"
 
 
 def _from_path(path: Path, base: str | None) -> dict[str, Any]:
@@ -132,9 +143,15 @@ def _from_civitai(version_id: int, base: str | None, address: str) -> dict[str, 
     from vernissage.zoo.catalogue import home
     from vernissage.zoo.civitai import ADDRESS, download, fetch_version
 
-    version = fetch_version(version_id, address=address or ADDRESS)
+    address = address or ADDRESS
+    version = fetch_version(version_id, address=address)
+    if version.kind not in ("Checkpoint", *_ADAPTERS):
+        raise BadInput(f"Civitai's version {version_id} is a {version.kind}.", hint="Only checkpoints and LoRAs can be added.")
+    if version.kind in _ADAPTERS and base is None:
+        raise BadInput(f"{version.title} is a LoRA and belongs to a model.", hint="Name that model with --base.")
+    folder = home() / "weights" / str(version_id)  # many versions' files have one name
     with progress_bar(f"downloading {version.file.name}") as progress:
-        path = download(version.file, home() / "weights", progress=progress)
+        path = download(version.file, folder, address=address, progress=progress)
     values = _from_path(path, base)
     if "path" in values["source"] and version.file.sha256:
         values["source"]["sha256"] = version.file.sha256.lower()

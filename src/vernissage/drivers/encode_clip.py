@@ -33,7 +33,7 @@ class ClipEncoder:
         self._model = load_pretrained(CLIPModel, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
         self._pixels = load_pretrained(CLIPImageProcessorPil, model, **options)
         self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
-        self._cache = FeatureCache()
+        self._cache = FeatureCache(self._model.config.projection_dim)
 
     def encode(self, images: Sequence[Image.Image]) -> ndarray:
         """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
@@ -41,7 +41,7 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
-        pixels = self._pixels(images=[image.convert("RGB") for image in images], return_tensors="pt").pixel_values
+        pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values
         vision = self._model.vision_model(pixel_values=pixels.to(self._device, self._dtype))
         return unit_length(self._model.visual_projection(vision.pooler_output))
 

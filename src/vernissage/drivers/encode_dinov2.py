@@ -45,7 +45,7 @@ class Dinov2Encoder:
         options: dict[str, Any] = {"revision": revision}
         self._model = load_pretrained(Dinov2Model, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
         self._pixels = load_pretrained(BitImageProcessorPil, model, **options)
-        self._cache = FeatureCache()
+        self._cache = FeatureCache(self._model.config.hidden_size)
 
     def encode(self, images: Sequence[Image.Image]) -> ndarray:
         """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
@@ -53,7 +53,7 @@ class Dinov2Encoder:
 
     @torch.inference_mode()
     def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
-        pixels = self._pixels(images=[image.convert("RGB") for image in images], return_tensors="pt").pixel_values
+        pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values
         output = self._model(pixel_values=pixels.to(self._device, self._dtype))
         tokens = output.last_hidden_state
         return unit_length(tokens[:, 0] if self.pooling == "cls" else tokens.mean(dim=1))

@@ -60,17 +60,19 @@ class FakeT2I:
         for done, plan in enumerate(plans, start=1):
             self.painted.append(plan)
             try:
-                if self.catalogue is not None:
-                    self.catalogue[plan.model].check(plan)
+                results.append(self._paint_one(plan))
             except VernissageError as error:
                 results.append(error)
-                continue
-            size = (plan.arguments.width or 64, plan.arguments.height or 64)
-            digest = hashlib.sha256(f"{plan.prompt}|{plan.arguments.seed}".encode()).digest()
-            results.append(Picture.of(Image.new("RGB", size, (digest[0], digest[1], digest[2])), Provenance(plan=plan)))
             if progress:
                 progress(done, len(plans))
         return results
+
+    def _paint_one(self, plan: Plan) -> Picture:
+        if self.catalogue is not None:
+            self.catalogue[plan.model].check(plan)
+        size = (plan.arguments.width or 64, plan.arguments.height or 64)
+        digest = hashlib.sha256(f"{plan.prompt}|{plan.arguments.seed}".encode()).digest()
+        return Picture.of(Image.new("RGB", size, (digest[0], digest[1], digest[2])), Provenance(plan=plan))
 
 
 @final

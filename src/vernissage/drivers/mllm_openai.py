@@ -192,7 +192,7 @@ class OpenAIMLLM:
                 else:
                     asked = self._pause_after(response, last=last)
             # What the server asks for is the least; only our own pause is varied and bounded.
-            time.sleep(max(asked, min(wait * random.uniform(0.8, 1.2), self.longest_wait_s)))  # noqa: S311
+            time.sleep(max(asked, min(wait * random.uniform(0.8, 1.2), self.longest_wait_s)))
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
 

@@ -6,16 +6,19 @@ complete always fits its JSON schema. No code from a checkpoint is ever run.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any, final
 
+import jinja2
 import llguidance
 import llguidance.hf
 import numpy as np
 import torch
-import transformers
 from numpy import ndarray
 from PIL import Image
+from pydantic.json_schema import GenerateJsonSchema
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
@@ -28,15 +31,28 @@ from vernissage.ports import Ask, Reply
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 _SMALLER = "Lower the MLLM's batch_size, use a smaller model, or choose dtype = 'bfloat16'."
+# What transformers, its image processors and chat templates raise when something is wrong with a model or a question.
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, jinja2.TemplateError)
+
+
+class _ClosedSchema(GenerateJsonSchema):
+    """JSON schemas whose objects hold nothing but their fields, or a model could go on inventing more."""
+
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        """See pydantic."""
+        return {"additionalProperties": False} | super().model_schema(schema)
 
 
 class _Constrained(LogitsProcessor):
     """Allows at each step only the tokens that a JSON schema allows, row by row."""
 
-    def __init__(self, tokenizer: llguidance.LLTokenizer, schema: str, rows: int, prompt_length: int) -> None:
+    def __init__(self, tokenizer: llguidance.LLTokenizer, schema: str, rows: int, prompt_length: int, end: int) -> None:
         grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, defaults=_COMPACT)
         self._matchers = [llguidance.LLMatcher(tokenizer, grammar) for _ in range(rows)]
+        if mistake := self._matchers[0].get_error():
+            raise ValueError(f"replies cannot be kept to their schema: {mistake}")
         self._length = prompt_length
+        self._end = end
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         allowed = np.zeros(scores.shape, dtype=bool)
@@ -44,11 +60,23 @@ class _Constrained(LogitsProcessor):
             if input_ids.shape[1] > self._length and not matcher.is_stopped():
                 matcher.consume_token(int(input_ids[row, -1]))
             if matcher.is_stopped():
-                allowed[row] = True  # the row is finished; what is drawn now is padding
+                allowed[row, self._end] = True  # the reply is complete, and nothing may follow it
             else:
                 bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
                 allowed[row, : len(bits)] = bits[: scores.shape[1]]
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
+
+
+class _Drawn(LogitsProcessor):
+    """Draws words by lot, each row with a seed of its own: with Gumbel noise on top, the likeliest word is such a draw."""
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator("cpu").manual_seed(seed % 2**63) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        lots = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=generator) for generator in self._generators])
+        return scores.float() / self._temperature - lots.clamp_(min=1e-30).log().to(scores.device)
 
 
 @final
@@ -78,7 +106,6 @@ class TransformersMLLM:
         self.brief = brief
         self.batch_size = batch_size
         self._device = pick_device(device)
-        transformers.logging.set_verbosity_error()
         self._model = load_pretrained(
             AutoModelForImageTextToText,
             model,
@@ -88,6 +115,7 @@ class TransformersMLLM:
         )
         self._model.to(self._device).eval()
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
+        self._special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._guide: llguidance.LLTokenizer | None = None
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
@@ -95,8 +123,7 @@ class TransformersMLLM:
         results: dict[int, Reply | VernissageError] = {}
         groups: dict[object, list[int]] = {}
         for index, ask in enumerate(asks):
-            seed = ask.seed if ask.temperature > 0 else 0
-            groups.setdefault((ask.reply, ask.temperature, ask.max_tokens, seed), []).append(index)
+            groups.setdefault((ask.reply, ask.temperature, ask.max_tokens), []).append(index)
         for group in groups.values():
             group.sort(key=lambda index: _length(asks[index]))  # equal lengths together, so that little is padding
             for start in range(0, len(group), self.batch_size):
@@ -110,7 +137,11 @@ class TransformersMLLM:
         try:
             texts = self._generate(asks)
         except VernissageError as error:
-            return [error] * len(asks)
+            if len(asks) == 1:
+                return [error]
+            texts = None
+        if texts is None:  # one of them is at fault, or all together are too large; only here is the memory of the attempt free
+            return [reply for ask in asks for reply in self._answer_batch([ask])]
         seconds = (time.monotonic() - started) / len(asks)
         replies: list[Reply | VernissageError] = []
         for ask, text in zip(asks, texts, strict=True):
@@ -122,61 +153,83 @@ class TransformersMLLM:
 
     @torch.inference_mode()
     def _generate(self, asks: list[Ask]) -> list[str]:
-        inputs = self._inputs([self._prompt(ask) for ask in asks], [image for ask in asks for m in ask.messages for image in m.images])
-        length = inputs["input_ids"].shape[1]
-        constraint = LogitsProcessorList()
-        if asks[0].reply is not None:
-            schema = json.dumps(asks[0].reply.model_json_schema())
-            constraint.append(_Constrained(self._guide_tokenizer(), schema, len(asks), length))
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if asks[0].temperature > 0:
-            sampling = {"do_sample": True, "temperature": asks[0].temperature, "top_p": 1.0, "top_k": 0}
-        try:
-            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-                torch.manual_seed(asks[0].seed)
-                output = self._model.generate(
-                    **inputs,
-                    max_new_tokens=asks[0].max_tokens,
-                    logits_processor=constraint,
-                    pad_token_id=self._tokenizer.pad_token_id,
-                    **sampling,
-                )
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemory(f"{self._device} is too small for {len(asks)} questions to {self.name}.", hint=_SMALLER) from error
-        except (RuntimeError, ValueError) as error:
-            raise DriverError(f"{self.name} could not answer: {error}") from error
+        first = asks[0]
+        with self._explained(f"{len(asks)} questions"):
+            inputs = self._inputs([self._prompt(ask) for ask in asks], [image for ask in asks for image in _images(ask)])
+            length = inputs["input_ids"].shape[1]
+            processors = LogitsProcessorList()
+            if first.reply is not None:
+                schema = json.dumps(first.reply.model_json_schema(schema_generator=_ClosedSchema))
+                processors.append(_Constrained(self._guide_tokenizer(), schema, len(asks), length, self._end()))
+            if first.temperature > 0:
+                processors.append(_Drawn(first.temperature, [ask.seed for ask in asks]))
+            output = self._model.generate(
+                **inputs,
+                max_new_tokens=first.max_tokens,
+                logits_processor=processors,
+                pad_token_id=self._tokenizer.pad_token_id,
+                # `_Drawn` does the drawing.
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+            )
         return [text.strip() for text in self._tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
 
-    @torch.inference_mode()
+    @contextmanager
+    def _explained(self, work: str) -> Iterator[None]:
+        """Turns what goes wrong inside into errors of ours."""
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemory(f"{self._device} is too small for {work} to {self.name}.", hint=_SMALLER) from error
+        except _FAILURES as error:
+            raise DriverError(f"{self.name} could not answer: {error}") from error
+
+    def _end(self) -> int:
+        ends = self._model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return self._tokenizer.eos_token_id if ends[0] is None else ends[0]
+
     def choose(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError]:
         """The probability of each option as the whole answer, exact, from the model's own likelihoods."""
-        end = self._tokenizer.eos_token or ""
-        return [self._choose_one(ask, [option + end for option in options]) for ask in asks]
+        answers = [option + (self._tokenizer.eos_token or "") for option in options]
+        chosen: list[ndarray | VernissageError] = []
+        for ask in asks:
+            try:
+                chosen.append(self._choose_one(ask, answers))
+            except VernissageError as error:
+                chosen.append(error)
+        return chosen
 
-    def _choose_one(self, ask: Ask, answers: list[str]) -> ndarray | VernissageError:
-        images = [image for message in ask.messages for image in message.images]
-        prompt = self._prompt(ask)
-        try:
-            inputs = self._inputs([prompt + answer for answer in answers], images * len(answers))
-            logits = self._model(**inputs).logits.float().log_softmax(dim=-1)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            return OutOfMemory(f"{self._device} is too small for {len(answers)} options.", hint=_SMALLER).with_traceback(error.__traceback__)
-        ids = inputs["input_ids"]
-        scores = []
-        for row, answer in enumerate(answers):  # padding is on the left, so the answer is at the end
-            count = len(self._tokenizer(answer, add_special_tokens=False).input_ids)
-            scores.append(logits[row, -count - 1 : -1].gather(1, ids[row, -count:, None]).sum())
-        return torch.stack(scores).softmax(dim=0).cpu().numpy().astype(np.float64)
+    @torch.inference_mode()
+    def _choose_one(self, ask: Ask, answers: list[str]) -> ndarray:
+        counts = [len(self._tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
+        with self._explained(f"{len(answers)} options"):
+            prompt = self._prompt(ask)
+            inputs = self._inputs([prompt + answer for answer in answers], _images(ask) * len(answers))
+            # Padding is on the left, so the answers are at the end; the head is not asked about all the rest.
+            kept = {"logits_to_keep": max(counts) + 1} if "logits_to_keep" in signature(self._model.forward).parameters else {}
+            logits = self._model(**inputs, **kept).logits.float().log_softmax(dim=-1)
+            ids = inputs["input_ids"]
+            scores = [logits[row, -count - 1 : -1].gather(1, ids[row, -count:, None]).sum() for row, count in enumerate(counts)]
+            return torch.stack(scores).softmax(dim=0).cpu().numpy().astype(np.float64)
 
     def _prompt(self, ask: Ask) -> str:
         messages = [
             {
                 "role": message.role,
-                "content": [*({"type": "image"} for _ in message.images), {"type": "text", "text": message.text}],
+                "content": [*({"type": "image"} for _ in message.images), {"type": "text", "text": self._only_words(message.text)}],
             }
             for message in ask.messages
         ]
         return self._chat.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+    def _only_words(self, text: str) -> str:
+        """The text with a space in whatever the tokenizer would take for the end of a message, a picture or the like."""
+        for token in self._special:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     def _inputs(self, prompts: list[str], images: list[Image.Image]) -> Any:
         inputs = self._make_inputs(prompts, [image.convert("RGB") for image in images])
@@ -186,6 +239,10 @@ class TransformersMLLM:
         if self._guide is None:
             self._guide = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._model.config.get_text_config().vocab_size)
         return self._guide
+
+
+def _images(ask: Ask) -> list[Image.Image]:
+    return [image for message in ask.messages for image in message.images]
 
 
 def _length(ask: Ask) -> int:

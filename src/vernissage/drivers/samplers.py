@@ -33,7 +33,7 @@ SAMPLERS: dict[str, Sampler] = {
     ),
     "DPM++ 2S a": Sampler("DPMSolverSinglestepScheduler", {}, "not ancestral: no fresh noise at each step"),
     "DPM++ SDE": Sampler("DPMSolverSinglestepScheduler", {}, "the deterministic single-step solver, no fresh noise"),
-    "DDIM": Sampler("DDIMScheduler", {}),
+    "DDIM": Sampler("DDIMScheduler", {"clip_sample": False}),  # its default clips, which is meant for pixels, not for latents
     "PNDM": Sampler("PNDMScheduler", {"skip_prk_steps": True}),
     "PLMS": Sampler("PNDMScheduler", {"skip_prk_steps": True}),
     "UniPC": Sampler("UniPCMultistepScheduler", {}),
@@ -52,7 +52,7 @@ SCHEDULE_OPTIONS: dict[str, dict[str, Any]] = {
     "Uniform": {},
 }
 # Schedulers without any choice of sigmas.
-_NO_SIGMAS = {"EulerAncestralDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DDIMScheduler", "PNDMScheduler", "LCMScheduler"}
+_NO_SIGMAS = {"EulerAncestralDiscreteScheduler", "DDIMScheduler", "PNDMScheduler", "LCMScheduler"}
 FLOW_SAMPLERS = {"Euler": "FlowMatchEulerDiscreteScheduler", "Heun": "FlowMatchHeunDiscreteScheduler"}
 
 

@@ -8,45 +8,69 @@ or device. Weights are read from safetensors only, unless pickle files are allow
 import gc
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 
-from vernissage.drivers.prompt_syntax import plain_text, to_compel
+from vernissage.drivers.clip_prompts import embed_prompts, layers_to_skip, must_be_embedded, must_be_painted_alone, takes_weights
+from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
-from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, OutOfMemory, VernissageError
+from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
 from vernissage.ports import Progress
 from vernissage.records.parameters import extract_loras, split_sampler
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
 from vernissage.zoo.card import Card
-from vernissage.zoo.catalogue import Catalogue
+from vernissage.zoo.catalogue import Catalogue, home
 
-diffusers.utils.logging.set_verbosity_error()
+for _library in (diffusers, transformers):
+    _library.utils.logging.set_verbosity_error()
+    _library.utils.logging.disable_progress_bar()
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_OUT_OF_MEMORY = (
-    "Lower --batch-size, paint smaller pictures, choose dtype = 'float16', or set offload = true in vernissage.toml."
-)
+_OUT_OF_MEMORY = "Lower --batch-size, paint smaller pictures, choose dtype = 'float16', or set offload = true in vernissage.toml."
+# What diffusers, peft and safetensors raise when something is wrong with a checkpoint or a call.
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError, OSError, SafetensorError)
 
 
 def pick_device(device: str) -> torch.device:
-    """ "auto" means the first accelerator there is, else the CPU."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The device of that name; "auto" means the first accelerator there is, else the CPU.
+
+    Raises:
+        BadInput: There is no such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise BadInput(f"There is no kind of device {device!r}.", hint="Known: 'auto', 'cpu', 'cuda', 'mps'.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"torch finds no device {device!r} here.", hint="Use device = 'auto', or install torch for your accelerator.")
+    return found
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """ "auto" means float32 on a CPU, bfloat16 where the accelerator has it, else float16."""
+    """The type of that name; "auto" means float32 on a CPU, bfloat16 where the accelerator has it, else float16.
+
+    Raises:
+        BadInput: There is no such type.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype in known:
+        return known[dtype]
     if dtype != "auto":
-        return getattr(torch, dtype)
+        raise BadInput(f"There is no number type {dtype!r}.", hint=f"Known: auto, {', '.join(known)}.")
     if device.type == "cpu":
         return torch.float32
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
@@ -89,8 +113,7 @@ class DiffusersT2I:
         self.allow_pickle = allow_pickle
         self.keep = keep
         self.local_only = local_only
-        self._pipelines: dict[str, DiffusionPipeline] = {}
-        self._adapters: dict[str, set[str]] = {}
+        self._pipelines: dict[str, _Loaded] = {}
 
     def paint(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> list[Picture | VernissageError]:
         """Paint each plan, in order; a failed one becomes its error. See `vernissage.ports.T2I`."""
@@ -101,24 +124,9 @@ class DiffusersT2I:
                 ready[index] = self._prepare(plan)
             except VernissageError as error:
                 results[index] = error
-        total = sum(plan.arguments.steps or 1 for plan in ready.values())
-        done = 0
-        for indices in _batches(ready, self.batch_size):
-            batch = [ready[index] for index in indices]
-            before = done
-
-            def advance(step: int, before: int = before, width: int = len(batch)) -> None:
-                if progress:
-                    progress(before + step * width, total)
-
-            try:
-                pictures: Sequence[Picture | VernissageError] = self._paint_batch(batch, advance)
-            except VernissageError as error:
-                pictures = [error] * len(batch)
-            results |= dict(zip(indices, pictures, strict=True))
-            done += (batch[0].arguments.steps or 1) * len(batch)
-            if progress:
-                progress(done, total)
+        tally = _Tally(progress, total=sum(plan.arguments.steps or 1 for plan in ready.values()))
+        for indices in _groups(ready):
+            results |= zip(indices, self._paint_group([ready[index] for index in indices], tally), strict=True)
         return [results[index] for index in range(len(plans))]
 
     def _prepare(self, plan: Plan) -> Plan:
@@ -131,59 +139,55 @@ class DiffusersT2I:
         if plan.arguments.sampler:
             find_sampler(plan.arguments.sampler)
         plain_text(prompt), plain_text(plan.negative_prompt)
+        for lora in plan.arguments.loras:
+            self._find_lora(lora.name)
         if plan.arguments.seed is None:
             seed = int(torch.randint(2**32, (1,)).item())
             plan = plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed})})
         return plan
 
-    def _paint_batch(self, plans: list[Plan], advance: Callable[[int], None]) -> list[Picture]:
-        card, arguments = self.catalogue[plans[0].model], plans[0].arguments
-        pipeline = self._load(card)
+    def _paint_group(self, plans: list[Plan], tally: "_Tally") -> list[Picture | VernissageError]:
+        """Pictures of plans that have all but prompts and seeds in common."""
+        card = self.catalogue[plans[0].model]
         try:
-            self._set_adapters(pipeline, card, arguments)
-            pipeline.scheduler = _scheduler(pipeline, arguments.sampler, card)
-            call = self._call_arguments(pipeline, plans, advance)
-            with torch.inference_mode():
-                images = pipeline(**call).images
+            loaded = self._load(card)
+        except VernissageError as error:
+            tally.finish(plans)
+            return [error] * len(plans)
+        results: dict[int, Picture | VernissageError] = {}
+        for indices in _batches(loaded.pipeline, plans, self.batch_size):
+            batch = [plans[index] for index in indices]
+            try:
+                results |= zip(indices, self._paint_batch(loaded, card, batch, tally), strict=True)
+            except VernissageError as error:
+                results |= dict.fromkeys(indices, error)
+            tally.finish(batch)
+        return [results[index] for index in range(len(plans))]
+
+    def _paint_batch(self, loaded: "_Loaded", card: Card, plans: list[Plan], tally: "_Tally") -> list[Picture]:
+        arguments, pipeline = plans[0].arguments, loaded.pipeline
+        try:
+            with _quiet(), torch.inference_mode():
+                self._switch_adapters_on(loaded, card, arguments)
+                pipeline.scheduler = _scheduler(loaded.scheduler, arguments.sampler, card)
+                images = pipeline(**_call_arguments(pipeline, plans, tally)).images
         except (torch.OutOfMemoryError, MemoryError) as error:
             gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemory(f"{self.device} is too small for {len(plans)} pictures of {card.id}.", hint=_OUT_OF_MEMORY) from error
-        except (RuntimeError, ValueError, TypeError) as error:
+        except _FAILURES as error:
             raise DriverError(f"{card.id} could not paint: {error}") from error
+        finally:
+            if loaded.adapters:  # on only while they are wanted: other pipelines may share the parts they sit in
+                pipeline.disable_lora()
         versions = {"vernissage-driver": "diffusers", "diffusers": diffusers.__version__, "torch": torch.__version__}
         return [
             Picture.of(image, Provenance(plan=plan, model_revision=card.source.revision or card.source.sha256 or "", versions=versions))
             for image, plan in zip(images, plans, strict=True)
         ]
 
-    def _call_arguments(
-        self, pipeline: DiffusionPipeline, plans: list[Plan], advance: Callable[[int], None]
-    ) -> dict[str, Any]:
-        arguments = plans[0].arguments
-        accepted = inspect.signature(pipeline.__call__).parameters
-
-        def on_step(_pipeline: object, step: int, _time: object, values: dict[str, Any]) -> dict[str, Any]:
-            advance(step + 1)
-            return values
-
-        call: dict[str, Any] = {
-            "num_inference_steps": arguments.steps,
-            "guidance_scale": arguments.cfg_scale,
-            "width": arguments.width,
-            "height": arguments.height,
-            "generator": [torch.Generator("cpu").manual_seed((plan.arguments.seed or 0) % 2**63) for plan in plans],
-            "callback_on_step_end": on_step if "callback_on_step_end" in accepted else None,
-            # A1111 counts the last layer as 1, diffusers counts the layers skipped.
-            "clip_skip": arguments.clip_skip - 1 if arguments.clip_skip and arguments.clip_skip > 1 else None,
-        }
-        if call["clip_skip"] and "clip_skip" not in accepted:
-            raise BadPlan(f"{plans[0].model} has no clip skip.", hint="Leave clip_skip out.")
-        call = {name: value for name, value in call.items() if value is not None and name in accepted}
-        return call | _prompt_arguments(pipeline, plans, accepted)
-
-    def _load(self, card: Card) -> DiffusionPipeline:
+    def _load(self, card: Card) -> "_Loaded":
         """The pipeline of a card, from memory where it is loaded already."""
         base = card
         while base.source.base is not None and not base.source.parts:
@@ -192,22 +196,20 @@ class DiffusersT2I:
             self._pipelines[base.id] = self._pipelines.pop(base.id)  # now the most recent
             return self._pipelines[base.id]
         while len(self._pipelines) >= self.keep:
-            oldest = next(iter(self._pipelines))
-            del self._pipelines[oldest]
-            self._adapters.pop(oldest, None)
+            del self._pipelines[next(iter(self._pipelines))]
             gc.collect()
         try:
-            pipeline = self._replace_parts(base) if base.source.parts else self._read(base)
+            with _quiet():
+                pipeline = self._replace_parts(base) if base.source.parts else self._read(base)
+            pipeline.set_progress_bar_config(disable=True)
+            if self.offload and self.device.type != "cpu":
+                pipeline.enable_model_cpu_offload(device=self.device)
+            else:
+                pipeline.to(self.device)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"{base.id} does not fit into memory.", hint=_OUT_OF_MEMORY) from error
-        pipeline.set_progress_bar_config(disable=True)
-        if self.offload and self.device.type != "cpu":
-            pipeline.enable_model_cpu_offload(device=self.device)
-        else:
-            pipeline.to(self.device)
-        self._pipelines[base.id] = pipeline
-        self._adapters[base.id] = set()
-        return pipeline
+        self._pipelines[base.id] = _Loaded(pipeline, pipeline.scheduler, set())
+        return self._pipelines[base.id]
 
     def _read(self, card: Card) -> DiffusionPipeline:
         source = card.source
@@ -220,14 +222,10 @@ class DiffusersT2I:
         try:
             if isinstance(where, Path) and where.is_file():
                 self._check_file(card, where)
-                kind: Any = getattr(diffusers, source.pipeline or "StableDiffusionPipeline")
-                config = source.config and (str(card.resolve(source.config)) if card.resolve(source.config).is_dir() else source.config)
-                return kind.from_single_file(str(where), config=config, **options)
-            return DiffusionPipeline.from_pretrained(
-                str(where), revision=source.revision, variant=source.variant, **options
-            )
-        except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-            if "safetensors" in str(error) and not self.allow_pickle:
+                return _single_file_kind(card).from_single_file(str(where), config=_config_of(card), **options)
+            return DiffusionPipeline.from_pretrained(str(where), revision=source.revision, variant=source.variant, **options)
+        except _FAILURES as error:
+            if not self.allow_pickle and _lacks_safetensors(error):
                 raise BadInput(
                     f"{card.id} has no safetensors weights at {where}.",
                     hint="Convert them to safetensors, or set allow_pickle = true if you trust their author.",
@@ -251,50 +249,48 @@ class DiffusersT2I:
 
     def _replace_parts(self, card: Card) -> DiffusionPipeline:
         """The base's pipeline with some parts exchanged; what is not exchanged is shared with it."""
-        whole = self._load(self.catalogue[card.source.base or ""])
+        whole = self._load(self.catalogue[card.source.base or ""]).pipeline
         parts = {}
         for name, path in card.source.parts.items():
             folder = card.resolve(path)
             if not folder.is_dir():
                 raise BadCard(f"The part {name} of {card.id} is not at {folder}.", hint="Correct `parts` in its card.")
+            if getattr(whole, name, None) is None:
+                raise BadCard(f"{card.source.base} has no {name} that could be replaced.", hint=f"Correct `parts` in the card {card.id}.")
             kind = type(getattr(whole, name))
-            parts[name] = kind.from_pretrained(str(folder), dtype=self.dtype, use_safetensors=not self.allow_pickle or None)
-        return type(whole)(**{**whole.components, **parts})
+            try:
+                parts[name] = kind.from_pretrained(str(folder), dtype=self.dtype, use_safetensors=not self.allow_pickle or None)
+            except _FAILURES as error:
+                raise DriverError(f"The part {name} of {card.id} cannot be loaded from {folder}: {error}") from error
+        settings = {name: whole.config[name] for name in inspect.signature(type(whole).__init__).parameters if name in whole.config}
+        return type(whole)(**{**settings, **whole.components, **parts})
 
-    def _set_adapters(self, pipeline: DiffusionPipeline, card: Card, arguments: Arguments) -> None:
-        """Load and switch on exactly the adapters of the card and of the plan."""
-        wanted: dict[str, float] = {}
-        files: dict[str, Path] = {}
-        for lora in card.source.loras:
-            path = card.resolve(lora.path)
-            name = f"{card.id}:{path.stem}".replace("/", "_").replace(".", "_")
-            wanted[name], files[name] = lora.weight, path
-        for lora in arguments.loras:
-            path = self._find_lora(lora.name)
-            name = f"lora:{lora.name}".replace("/", "_").replace(".", "_")
-            wanted[name], files[name] = lora.weight, path
-        loaded = self._adapters[next(key for key, value in self._pipelines.items() if value is pipeline)]
-        if not wanted and not loaded:
+    def _switch_adapters_on(self, loaded: "_Loaded", card: Card, arguments: Arguments) -> None:
+        """Load and switch on exactly the adapters of the card, of those it builds on, and of the plan."""
+        cards = [card]
+        while cards[0].source.base is not None:
+            cards.insert(0, self.catalogue[cards[0].source.base])
+        wanted = {each.resolve(lora.path): lora.weight for each in cards for lora in each.source.loras}
+        wanted |= {self._find_lora(lora.name): lora.weight for lora in arguments.loras}
+        if not wanted:
             return
-        for name in wanted.keys() - loaded:
-            if not files[name].exists():
-                raise BadCard(f"The adapter of {card.id} is not at {files[name]}.", hint="Correct `loras` in its card.")
-            if files[name].suffix in PICKLES and not self.allow_pickle:
-                raise BadInput(f"{files[name]} is a pickle file, which can run any code when opened.", hint="Use a safetensors LoRA.")
-            pipeline.load_lora_weights(
-                str(files[name]), adapter_name=name, use_safetensors=None if self.allow_pickle else True, local_files_only=True
+        for path in wanted.keys() - loaded.adapters:
+            if not path.exists():
+                raise BadCard(f"The adapter of {card.id} is not at {path}.", hint="Correct `loras` in its card.")
+            if path.suffix in PICKLES and not self.allow_pickle:
+                raise BadInput(f"{path} is a pickle file, which can run any code when opened.", hint="Use a safetensors LoRA.")
+            loaded.pipeline.load_lora_weights(
+                str(path),
+                adapter_name=loaded.adapter_name(path),
+                use_safetensors=None if self.allow_pickle else True,
+                local_files_only=True,
             )
-            loaded.add(name)
-        if wanted:
-            pipeline.enable_lora()
-            pipeline.set_adapters(list(wanted), list(wanted.values()))
-        else:
-            pipeline.disable_lora()
+            loaded.adapters.add(path)
+        loaded.pipeline.enable_lora()
+        loaded.pipeline.set_adapters([loaded.adapter_name(path) for path in wanted], list(wanted.values()))
 
     def _find_lora(self, name: str) -> Path:
         """The file of a `<lora:name:weight>` tag, in the `loras` folder beside the user's cards."""
-        from vernissage.zoo.catalogue import home
-
         folder = home() / "loras"
         known = {path.stem: path for path in folder.glob("*.safetensors")}
         if name not in known:
@@ -304,71 +300,150 @@ class DiffusersT2I:
         return known[name]
 
 
-def _batches(plans: dict[int, Plan], size: int) -> Iterator[list[int]]:
-    """Indices of plans that can be painted in one call, `size` at most."""
+class _Loaded(NamedTuple):
+    """A pipeline with the scheduler it came with, and the files of the adapters that are loaded into it."""
+
+    pipeline: Any
+    scheduler: Any
+    adapters: set[Path]
+
+    def adapter_name(self, path: Path) -> str:
+        """Unlike the file's own name it is no other adapter's, not even in parts shared with another pipeline."""
+        return "lora_" + hashlib.blake2b(f"{id(self.pipeline)} {path}".encode(), digest_size=8).hexdigest()
+
+
+class _Tally:
+    """Counts the steps painted in all batches for a `Progress`."""
+
+    def __init__(self, progress: Progress | None, *, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def finish(self, plans: Sequence[Plan]) -> None:
+        """These plans are done with, painted or failed."""
+        self._done += sum(plan.arguments.steps or 1 for plan in plans)
+        self.show(0)
+
+    def show(self, steps: int) -> None:
+        """Report what is done, with the steps of the batch at work."""
+        if self._progress:
+            self._progress(self._done + steps, self._total)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without those warnings of diffusers and peft that neither the user nor we can do anything about."""
+    with warnings.catch_warnings():
+        # Schedulers hand tensors to numpy in the way of its version 1.
+        warnings.filterwarnings("ignore", r"__array(_wrap)?__ ", DeprecationWarning)
+        # An old checkpoint's configuration, which diffusers corrects by itself.
+        warnings.filterwarnings("ignore", "The configuration file of ", FutureWarning)
+        # A second adapter in one model, which is what we want.
+        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning)
+        yield
+
+
+def _groups(plans: dict[int, Plan]) -> list[list[int]]:
+    """Indices of plans that have all in common that must be equal in one call."""
     groups: dict[object, list[int]] = {}
     for index, plan in plans.items():
         same = plan.arguments.model_copy(update={"seed": None})
-        weighted = plain_text(plan.prompt) is None or plain_text(plan.negative_prompt) is None
-        long = len(plan.prompt) > 200 or len(plan.negative_prompt) > 200
-        # Weighted and long prompts are encoded alone: their embeddings' length must not depend on the neighbours'.
-        groups.setdefault((plan.model, same.model_dump_json(), index if weighted or long else None), []).append(index)
-    for indices in groups.values():
-        for start in range(0, len(indices), size):
-            yield indices[start : start + size]
+        # Whether there is a negative prompt, because some models know none, and SDXL has a way of its own without one.
+        groups.setdefault((plan.model, same.model_dump_json(), bool(plan.negative_prompt)), []).append(index)
+    return list(groups.values())
 
 
-def _scheduler(pipeline: DiffusionPipeline, sampler: str | None, card: Card) -> Any:
-    """The scheduler for a sampler's name, with the model's own noise schedule and prediction type."""
-    current = pipeline.scheduler
+def _batches(pipeline: Any, plans: list[Plan], size: int) -> Iterator[list[int]]:
+    """Indices of the plans of a group that can be painted in one call, `size` at most."""
+    alone = [index for index, plan in enumerate(plans) if must_be_painted_alone(pipeline, plan)]
+    together = [index for index in range(len(plans)) if index not in alone]
+    yield from (together[start : start + size] for start in range(0, len(together), size))
+    yield from ([index] for index in alone)
+
+
+def _single_file_kind(card: Card) -> Any:
+    name = card.source.pipeline or "StableDiffusionPipeline"
+    if not hasattr(diffusers, name):
+        raise BadCard(f"diffusers has no pipeline {name!r}, which the card {card.id} names.", hint="Correct `pipeline` in its card.")
+    return getattr(diffusers, name)
+
+
+def _config_of(card: Card) -> str | None:
+    """Folder, seen from the card, or hub id of the configuration for a single file."""
+    config = card.source.config
+    return str(card.resolve(config)) if config and card.resolve(config).is_dir() else config
+
+
+def _lacks_safetensors(error: Exception) -> bool:
+    """Whether there are weights, but in another format than safetensors."""
+    text = str(error)
+    return "safetensors" in text and ("no file named" in text or "Could not find the necessary" in text)
+
+
+def _scheduler(own: Any, sampler: str | None, card: Card) -> Any:
+    """The scheduler for a sampler's name, with the noise schedule and prediction type of the model's own."""
     if sampler is None:
-        return current
-    if "FlowMatch" in type(current).__name__:
+        return type(own).from_config(own.config)
+    if "FlowMatch" in type(own).__name__:
         base, schedule = split_sampler(sampler)
         if base not in FLOW_SAMPLERS or schedule not in (None, "Simple", "Normal", "Automatic"):
             raise BadPlan(
                 f"{card.id} is a flow-matching model and cannot use the sampler {sampler!r}.",
                 hint=f"It takes: {', '.join(FLOW_SAMPLERS)}.",
             )
-        return getattr(diffusers, FLOW_SAMPLERS[base]).from_config(current.config)
+        return getattr(diffusers, FLOW_SAMPLERS[base]).from_config(own.config)
     found = find_sampler(sampler)
-    # The schedule's options are stated each time, or those of the last sampler would linger in the config.
-    neutral = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
-    config = {name: value for name, value in current.config.items() if name not in neutral}
-    config |= {"algorithm_type": "dpmsolver++", "solver_order": 2} if "DPMSolver" in found.scheduler else {}
+    # These belong to the sampler, not to the model that may come with one.
+    belongings = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "algorithm_type", "solver_order", "solver_type")
+    config = {name: value for name, value in own.config.items() if name not in belongings}
     scheduler: Any = getattr(diffusers, found.scheduler)
-    return scheduler.from_config(config, **found.options)
+    try:
+        return scheduler.from_config(config, **found.options)
+    except ImportError as error:
+        raise MissingExtra("scipy", extra="local") from error
 
 
-def _prompt_arguments(pipeline: DiffusionPipeline, plans: list[Plan], accepted: Any) -> dict[str, Any]:
-    """Prompts as plain text where they are plain and short enough, else as embeddings made by compel."""
+def _call_arguments(pipeline: Any, plans: list[Plan], tally: _Tally) -> dict[str, Any]:
+    arguments = plans[0].arguments
+    steps = arguments.steps or 1
+    accepted = inspect.signature(pipeline.__call__).parameters
+
+    def on_step(running: Any, step: int, _time: object, values: dict[str, Any]) -> dict[str, Any]:
+        # Some samplers call the model more often than there are steps.
+        tally.show((step + 1) * steps // max(getattr(running, "num_timesteps", steps), step + 1) * len(plans))
+        return values
+
+    call: dict[str, Any] = {
+        "num_inference_steps": arguments.steps,
+        "guidance_scale": arguments.cfg_scale,
+        "width": arguments.width,
+        "height": arguments.height,
+        "generator": [torch.Generator("cpu").manual_seed((plan.arguments.seed or 0) % 2**63) for plan in plans],
+        "callback_on_step_end": on_step,
+    }
+    call = {name: value for name, value in call.items() if value is not None and name in accepted}
+    return call | _prompt_arguments(pipeline, plans, accepted)
+
+
+def _prompt_arguments(pipeline: Any, plans: list[Plan], accepted: Any) -> dict[str, Any]:
+    """Prompts as plain text where the pipeline can do what is asked with them, else as embeddings."""
+    model = plans[0].model
     negatives = [plan.negative_prompt for plan in plans]
     if any(negatives) and "negative_prompt" not in accepted:
-        raise BadPlan(f"{plans[0].model} takes no negative prompt.", hint="Say in the prompt what you want instead.")
-    plain = [plain_text(plan.prompt) for plan in plans]
-    plain_negatives = [plain_text(negative) for negative in negatives]
-    tokenizer = getattr(pipeline, "tokenizer", None)
-    limit = getattr(tokenizer, "model_max_length", 77)
-
-    def fits(text: str | None) -> bool:
-        if text is None or (tokenizer is not None and len(text) > 4 * limit):
-            return False
-        return tokenizer is None or len(tokenizer(text).input_ids) <= limit
-
-    kind = type(pipeline).__name__
-    clip_only = kind in ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-    if all(text is not None for text in [*plain, *plain_negatives]) and (
-        not clip_only or all(fits(text) for text in [*plain, *plain_negatives])
-    ):
-        call: dict[str, Any] = {"prompt": plain}
-        return call | ({"negative_prompt": plain_negatives} if "negative_prompt" in accepted else {})
-    if not clip_only:
-        raise BadPlan(f"{plans[0].model} ({kind}) takes no weights in its prompt.", hint="Write the prompt without ( ) and [ ].")
-    from compel import CompelForSD, CompelForSDXL
-
-    compel = (CompelForSDXL if "XL" in kind else CompelForSD)(pipeline)
-    found = compel([to_compel(plan.prompt) for plan in plans], negative_prompt=[to_compel(text) for text in negatives])
-    call = {"prompt_embeds": found.embeds, "negative_prompt_embeds": found.negative_embeds}
-    if found.pooled_embeds is not None:
-        call |= {"pooled_prompt_embeds": found.pooled_embeds, "negative_pooled_prompt_embeds": found.negative_pooled_embeds}
+        raise BadPlan(f"{model} takes no negative prompt.", hint="Say in the prompt what you want instead.")
+    skipped = layers_to_skip(pipeline, plans[0])
+    if skipped and "clip_skip" not in accepted:
+        raise BadPlan(f"{model} has no clip skip.", hint="Leave clip_skip out.")
+    if must_be_embedded(pipeline, plans):
+        if not takes_weights(pipeline):
+            raise BadPlan(
+                f"{model} ({type(pipeline).__name__}) takes no weights in its prompt.", hint="Write the prompt without ( ) and [ ]."
+            )
+        return embed_prompts(pipeline, plans)
+    call: dict[str, Any] = {"prompt": [plain_text(plan.prompt) for plan in plans]}
+    if any(negatives):
+        call["negative_prompt"] = [plain_text(negative) for negative in negatives]
+    if skipped:
+        call["clip_skip"] = skipped
     return call

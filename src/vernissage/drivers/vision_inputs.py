@@ -25,8 +25,9 @@ def load_inputs(model: str, config: Any, **options: Any) -> tuple[Any, Any, Inpu
         config: The model's configuration, which tells its family.
         options: Passed on to `from_pretrained`.
     """
+    asked: dict[str, Any] = {}
     if config.model_type == "internvl":
-        expand = _expand_internvl
+        expand, asked = _expand_internvl, {"crop_to_patches": True}  # what its processor asks for, whatever the checkpoint says
     elif config.model_type in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
         expand = _expand_qwen
     else:
@@ -44,7 +45,7 @@ def load_inputs(model: str, config: Any, **options: Any) -> tuple[Any, Any, Inpu
     pixels = load_pretrained(AutoImageProcessor, model, **options)
 
     def by_hand(prompts: Sequence[str], images: Sequence[Image.Image]) -> BatchFeature:
-        seen = pixels(images=list(images), return_tensors="pt") if images else {}
+        seen = pixels(images=list(images), return_tensors="pt", **asked) if images else {}
         texts = expand(list(prompts), seen, config, tokenizer, pixels)
         tokens = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
         kept = {name: value for name, value in seen.items() if name in ("pixel_values", "image_grid_thw")}

@@ -4,6 +4,7 @@ Each station is a function from records to records with its ports passed in. A c
 an argument overrides that station alone.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from vernissage.prompts import load_prompt
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.parameters import extract_loras
 from vernissage.records.picture import Picture
-from vernissage.records.plan import Arguments, Choice, Plan
+from vernissage.records.plan import Arguments, Choice, Plan, Text, whole_characters
 from vernissage.zoo.card import Card
 from vernissage.zoo.catalogue import Catalogue
 
@@ -30,13 +31,13 @@ def listen(request: str | Chat, *, images: Sequence[Image.Image] = (), history: 
     Raises:
         BadInput: There is nothing to go by, or far too much.
     """
-    if isinstance(request, Chat):
-        return request
-    if not request.strip() and not images:
+    chat = request if isinstance(request, Chat) else Chat(turns=(*history, Turn(text=request.strip())))
+    if not chat.turns[-1].text.strip() and not images and not chat.images:
         raise BadInput("There is nothing to paint: the text is empty.", hint='Say what you want, e.g. "a red car".')
-    if len(request) > MAX_TEXT:
-        raise BadInput(f"The text has {len(request)} characters; the limit is {MAX_TEXT}.", hint="Say it more briefly.")
-    return Chat(turns=(*history, Turn(text=request.strip())))
+    longest = max(len(turn.text) for turn in chat.turns)
+    if longest > MAX_TEXT:
+        raise BadInput(f"The text has {longest} characters; the limit is {MAX_TEXT}.", hint="Say it more briefly.")
+    return chat
 
 
 def plan_chats(
@@ -69,6 +70,8 @@ def _to_plan(reply: Reply | VernissageError, catalogue: Catalogue) -> Plan | Ver
             f"The planner chose {found.model!r}, which is not in the catalogue.", reply=reply.text, hint="Name a model with --model."
         )
     prompt, loras = extract_loras(found.prompt)
+    if not prompt.strip():
+        return ReplyError("The planner answered with an empty prompt.", reply=reply.text, hint="Give one with --prompt.")
     return Plan(
         prompt=prompt,
         negative_prompt=found.negative_prompt,
@@ -114,25 +117,19 @@ def fit_arguments(arguments: Arguments, card: Card) -> Arguments:
 
     A model may well plan 200 steps or a width of 500; what a person sets is checked instead, see `override`.
     """
-
-    def clip(value: float | None, low: float, high: float) -> float | None:
-        return None if value is None else min(max(value, low), high)
-
-    def side(value: int | None) -> int | None:
-        if value is None:
-            return None
-        fitted = clip(round(value / card.size_multiple) * card.size_multiple, card.sizes.low, card.sizes.high)
-        return None if fitted is None else int(fitted)
-
-    steps = clip(arguments.steps, card.steps.low, card.steps.high)
+    steps = None if arguments.steps is None else int(min(max(arguments.steps, card.steps.low), card.steps.high))
+    cfg_scale = arguments.cfg_scale
+    if cfg_scale is not None:
+        cfg_scale = None if math.isnan(cfg_scale) else min(max(cfg_scale, card.cfg_scale.low), card.cfg_scale.high)
     sampler = arguments.sampler if not card.samplers or arguments.sampler in card.samplers else None
+    sampler = sampler or None  # a planner may leave it empty
     return card.complete(
         arguments.model_copy(
             update={
-                "steps": None if steps is None else int(steps),
-                "cfg_scale": clip(arguments.cfg_scale, card.cfg_scale.low, card.cfg_scale.high),
-                "width": side(arguments.width),
-                "height": side(arguments.height),
+                "steps": steps,
+                "cfg_scale": cfg_scale,
+                "width": None if arguments.width is None else card.nearest_side(arguments.width),
+                "height": None if arguments.height is None else card.nearest_side(arguments.height),
                 "sampler": sampler,
             }
         )
@@ -144,8 +141,8 @@ class Overrides(BaseModel):
 
     model_config = {"frozen": True, "extra": "forbid"}
 
-    prompt: str | None = None
-    negative_prompt: str | None = None
+    prompt: Text | None = None
+    negative_prompt: Text | None = None
     model: str | None = None
     arguments: Arguments = Arguments()
 
@@ -179,11 +176,12 @@ def override(plan: Plan, overrides: Overrides, catalogue: Catalogue) -> Plan:
 
 def check_overrides(overrides: Overrides, catalogue: Catalogue) -> None:
     """Find mistakes in what the caller fixed before any model is loaded; see `override`."""
+    prompt = "x" if overrides.prompt is None else overrides.prompt
     if overrides.model is not None:
-        override(Plan(prompt=overrides.prompt if overrides.prompt is not None else "x", model=overrides.model), overrides, catalogue)
-    elif not any(_accepts(card, overrides) for card in catalogue.values()):
+        override(Plan(prompt=prompt, model=overrides.model), overrides, catalogue)
+    elif not prompt.strip() or not any(_accepts(card, overrides) for card in catalogue.values()):
         first = next(iter(catalogue))
-        override(Plan(prompt="x", model=first), overrides, catalogue)
+        override(Plan(prompt=prompt, model=first), overrides, catalogue)
 
 
 def _accepts(card: Card, overrides: Overrides) -> bool:
@@ -217,7 +215,7 @@ def paint_plans(
             provenance = picture.provenance.model_copy(
                 update={
                     "plan": picture.provenance.plan.model_copy(update={"choices": choices}),
-                    "request": request,
+                    "request": whole_characters(request),
                     "similarity": similarity.get(index),
                 }
             )

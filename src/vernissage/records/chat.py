@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vernissage.errors import BadInput
+from vernissage.records.plan import Text
 
 InputType = Literal["single", "multimodal", "history"]
 
@@ -19,7 +20,7 @@ class Turn(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["user", "assistant"] = "user"
-    text: str
+    text: Text
     images: tuple[Path, ...] = ()
     """Reference pictures sent with the message."""
 

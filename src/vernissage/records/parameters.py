@@ -6,19 +6,23 @@ basis, because its graph answers the same question.
 """
 
 import json
-import math
 import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vernissage.records.plan import Arguments, Lora, Plan
+from vernissage.records.plan import Arguments, Lora, Plan, Text, whole_characters
 
 SCHEDULES = ("Karras", "Exponential", "Beta", "SGM Uniform", "Simple", "Normal", "Automatic", "Uniform")
 
-_PAIR = re.compile(r'\s*(?P<key>[\w][\w \-/]*):\s*(?P<value>"(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
-_LORA = re.compile(r"<lora:(?P<name>[^:>]+)(?::(?P<weight>-?\d*\.?\d+))?[^>]*>")
+# No repetition below can give back what it took: a text made to be slow is read in one pass all the same.
+_KEY = re.compile(r"\s*+(?P<key>\w[\w \-/]{0,60}+):\s*+")
+_QUOTED = re.compile(r'"(?P<text>(?:\\.|[^\\"])*+)"')
+_PAIR_END = re.compile(r"\s*+(?:,|$)")
+_LORA = re.compile(r"<lora:(?P<name>[^:<>\n]++)(?::(?P<rest>[^<>\n]*+))?>")
+_LONGEST_LINE = 100_000  # characters; a longer last line is no such line
 _NEGATIVE = "Negative prompt:"
+_USUAL = {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash", "Clip skip", "Version"}
 
 
 class Parameters(BaseModel):
@@ -27,7 +31,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan: Plan
-    extra: dict[str, str] = Field(default_factory=dict)
+    extra: dict[Text, Text] = Field(default_factory=dict)
 
 
 def split_sampler(name: str) -> tuple[str, str | None]:
@@ -50,25 +54,41 @@ def extract_loras(prompt: str) -> tuple[str, tuple[Lora, ...]]:
         >>> extract_loras("a cat <lora:ink:0.8>, at night")
         ('a cat, at night', (Lora(name='ink', weight=0.8),))
     """
-    loras = tuple(
-        Lora(name=match["name"].strip(), weight=float(match["weight"] or 1)) for match in _LORA.finditer(prompt)
-    )
-    if not loras:
+    tags = [match for match in _LORA.finditer(prompt) if match["name"].strip()]
+    if not tags:
         return prompt, ()
-    return re.sub(r"\s+([,.])", r"\1", re.sub(r"[ \t]{2,}", " ", _LORA.sub("", prompt))).strip(" ,"), loras
+    ends = [0, *(match.end() for match in tags)]
+    pieces = [prompt[start:stop] for start, stop in zip(ends, [*(match.start() for match in tags), len(prompt)], strict=True)]
+    return _join(pieces), tuple(Lora(name=match["name"].strip(), weight=_weight(match["rest"])) for match in tags)
+
+
+def _weight(rest: str | None) -> float:
+    """The first number behind an adapter's name; 1 where there is none."""
+    weight = _number((rest or "1").split(":")[0], float)
+    return 1.0 if weight is None else weight
+
+
+def _join(pieces: list[str]) -> str:
+    """What stood around the tags, without the commas and spaces that are left over."""
+    joined: list[str] = []
+    spaced = False
+    for piece in pieces:
+        text = piece.strip(" \t")
+        if text.startswith(",") and (not joined or joined[-1].endswith((",", "\n"))):
+            text = text[1:].lstrip(" \t")
+            spaced = True
+        spaced = spaced or piece[:1].isspace()
+        if text:
+            if joined and spaced and not text.startswith((",", ".", "\n")) and not joined[-1].endswith("\n"):
+                joined.append(" ")
+            joined.append(text)
+            spaced = False
+        spaced = spaced or piece[-1:].isspace()
+    return "".join(joined).strip(" \t,")
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:"\n]', value) else value
-
-
-def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            return value[1:-1]
-    return value
+    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:"\n]|^\s|\s$', value) else value
 
 
 def write_parameters(plan: Plan, *, extra: dict[str, str] | None = None) -> str:
@@ -107,19 +127,19 @@ def write_parameters(plan: Plan, *, extra: dict[str, str] | None = None) -> str:
 
 
 def read_parameters(text: str) -> Parameters:
-    """Read A1111 text. Never fails: what cannot be read stays in the prompt or among the extra pairs.
+    r"""Read A1111 text. Never fails: what cannot be read stays in the prompt or among the extra pairs.
 
     Example:
-        >>> found = read_parameters("a cat\\nNegative prompt: blurry\\nSteps: 9, Sampler: DPM++ 2M Karras, Size: 64x96")
+        >>> found = read_parameters("a cat\nNegative prompt: blurry\nSteps: 9, Sampler: DPM++ 2M Karras, Size: 64x96")
         >>> found.plan.negative_prompt, found.plan.arguments.sampler, found.plan.arguments.height
         ('blurry', 'DPM++ 2M Karras', 96)
     """
-    lines = text.replace("\r\n", "\n").strip().split("\n")
-    pairs: dict[str, str] = {}
-    matches = list(_PAIR.finditer(lines[-1]))
-    if any(match["key"] == "Steps" for match in matches) or len(matches) >= 3:
-        pairs = {match["key"].strip(): _unquoted(match["value"].strip()) for match in matches}
+    lines = whole_characters(text).replace("\r\n", "\n").strip().split("\n")
+    pairs = _read_pairs(lines[-1]) if len(lines[-1]) <= _LONGEST_LINE else {}
+    if _says_how(pairs, alone=len(lines) == 1):
         lines = lines[:-1]
+    else:
+        pairs = {}
     marks = [index for index, line in enumerate(lines) if line.startswith(_NEGATIVE)]
     positive, negative = (lines[: marks[0]], lines[marks[0] :]) if marks else (lines, [])
     prompt, loras = extract_loras("\n".join(positive).strip())
@@ -132,16 +152,61 @@ def read_parameters(text: str) -> Parameters:
     return Parameters(plan=plan, extra=pairs)
 
 
-def _number(pairs: dict[str, str], key: str, kind: type) -> Any:
-    """Take a number out of `pairs`; one that cannot be read stays there."""
+def _says_how(pairs: dict[str, str], *, alone: bool) -> bool:
+    """Whether these pairs are a last line, and not a prompt that happens to hold colons, as "(red:1.2), hair: long" does."""
+    if pairs.get("Steps", "").isdecimal():
+        return True
+    usual = pairs.keys() & _USUAL
+    return (len(pairs) >= 3 and bool(usual)) or ("Model" in pairs and len(usual) == len(pairs) and not alone)
+
+
+def _read_pairs(line: str) -> dict[str, str]:
+    """The `key: value` pairs of a line; what stands between two commas and is none is passed over."""
+    pairs: dict[str, str] = {}
+    position = 0
+    while position < len(line):
+        key = _KEY.match(line, position)
+        if key is None:
+            comma = line.find(",", position)
+            position = len(line) if comma == -1 else comma + 1
+        else:
+            pairs[key["key"].strip()], position = _read_value(line, key.end())
+    return pairs
+
+
+def _read_value(line: str, start: int) -> tuple[str, int]:
+    """The value that begins at `start`, and where the next pair begins. Quoted texts and JSON may hold commas."""
+    found, end = None, start
+    if line[start : start + 1] in ("[", "{", '"'):
+        try:
+            value, end = json.JSONDecoder().raw_decode(line, start)
+            found = value if isinstance(value, str) else line[start:end]
+        except (ValueError, RecursionError):
+            if quoted := _QUOTED.match(line, start):  # not JSON, for example a Windows path
+                found, end = quoted["text"], quoted.end()
+    stop = _PAIR_END.match(line, end) if found is not None else None
+    if found is None or stop is None:
+        comma = line.find(",", start)
+        comma = len(line) if comma == -1 else comma
+        return line[start:comma].strip(), comma + 1
+    return found, stop.end()
+
+
+def _number(value: object, kind: type) -> Any:
+    """A number of that kind, None where it is none or beyond all bounds."""
     try:
-        value = kind(pairs.get(key, ""))
-    except ValueError:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
         return None
-    if not math.isfinite(value):
-        return None
-    pairs.pop(key)
-    return value
+    return number if abs(number) < 2**64 else None
+
+
+def _take(pairs: dict[str, str], key: str, kind: type) -> Any:
+    """Take a number out of `pairs`; one that cannot be read stays there."""
+    number = _number(pairs.get(key), kind)
+    if number is not None:
+        pairs.pop(key)
+    return number
 
 
 def _arguments(pairs: dict[str, str], loras: tuple[Lora, ...]) -> Arguments:
@@ -149,7 +214,7 @@ def _arguments(pairs: dict[str, str], loras: tuple[Lora, ...]) -> Arguments:
     size = re.fullmatch(r"(\d{1,5})\s*[x\N{MULTIPLICATION SIGN}]\s*(\d{1,5})", pairs.get("Size", ""))
     if size:
         pairs.pop("Size")
-    sampler = pairs.pop("Sampler", None)
+    sampler = pairs.pop("Sampler", None) or None
     schedule = pairs.get("Schedule type", "")
     if sampler and schedule in SCHEDULES:
         pairs.pop("Schedule type")
@@ -157,12 +222,12 @@ def _arguments(pairs: dict[str, str], loras: tuple[Lora, ...]) -> Arguments:
             sampler = f"{sampler} {schedule}"
     return Arguments(
         sampler=sampler,
-        steps=_number(pairs, "Steps", int),
-        cfg_scale=_number(pairs, "CFG scale", float),
-        seed=_number(pairs, "Seed", int),
+        steps=_take(pairs, "Steps", int),
+        cfg_scale=_take(pairs, "CFG scale", float),
+        seed=_take(pairs, "Seed", int),
         width=int(size[1]) if size else None,
         height=int(size[2]) if size else None,
-        clip_skip=_number(pairs, "Clip skip", int),
+        clip_skip=_take(pairs, "Clip skip", int),
         loras=loras,
     )
 
@@ -186,62 +251,90 @@ _COMFY_SAMPLERS = {
 _COMFY_SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform", "beta": "Beta"}
 
 
+_COMFY_TEXTS = ("text", "text_g", "t5xxl", "string", "value", "prompt")
+
+_Inputs = dict[str, Any]
+
+
 def read_comfyui(graph_json: str) -> Parameters | None:
     """Read the `prompt` chunk of a ComfyUI picture: its first KSampler and what feeds it; None when there is none."""
     try:
         graph = json.loads(graph_json)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(graph, dict):
         return None
     nodes = {str(key): node for key, node in graph.items() if isinstance(node, dict)}
-
-    def inputs(node_id: object) -> dict[str, Any]:
-        found = nodes.get(str(node_id), {}).get("inputs")
-        return found if isinstance(found, dict) else {}
-
-    def source(value: object) -> str | None:
-        return str(value[0]) if isinstance(value, list) and value else None
-
-    sampler_id = next((key for key, node in nodes.items() if "KSampler" in str(node.get("class_type"))), None)
-    if sampler_id is None:
+    samplers = [key for key, node in nodes.items() if _is_sampler(str(node.get("class_type")))]
+    if not samplers:
         return None
-    sampler = inputs(sampler_id)
-
-    def text(value: object) -> str:
-        found = inputs(source(value)).get("text", "")
-        return found if isinstance(found, str) else ""
-
-    loras, node_id, model = [], source(sampler.get("model")), "unknown"
-    for _ in range(len(nodes)):  # follow the chain of adapters to the checkpoint
-        node = inputs(node_id)
-        if "lora_name" in node:
-            loras.append(Lora(name=str(node["lora_name"]), weight=float(node.get("strength_model", 1))))
-        if "ckpt_name" in node or "unet_name" in node:
-            model = str(node.get("ckpt_name") or node["unet_name"])
-            break
-        node_id = source(node.get("model"))
-    size = inputs(source(sampler.get("latent_image")))
-    name = str(sampler.get("sampler_name", ""))
-    schedule = _COMFY_SCHEDULES.get(str(sampler.get("scheduler")), "")
-
-    def number(value: object, kind: type) -> Any:
-        return kind(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
+    sampler = _inputs(nodes, samplers[:1])
+    model, loras = _follow_model(nodes, sampler.get("model"))
+    size = _inputs(nodes, sampler.get("latent_image"))
     return Parameters(
         plan=Plan(
-            prompt=text(sampler.get("positive")),
-            negative_prompt=text(sampler.get("negative")),
+            prompt=_follow_text(nodes, sampler.get("positive")),
+            negative_prompt=_follow_text(nodes, sampler.get("negative")),
             model=model,
             arguments=Arguments(
-                sampler=f"{_COMFY_SAMPLERS.get(name, name)} {schedule}".strip() or None,
-                steps=number(sampler.get("steps"), int),
-                cfg_scale=number(sampler.get("cfg"), float),
-                seed=number(sampler.get("seed", sampler.get("noise_seed")), int),
-                width=number(size.get("width"), int),
-                height=number(size.get("height"), int),
-                loras=tuple(loras),
+                sampler=_comfy_sampler(sampler),
+                steps=_plain_number(sampler.get("steps"), int),
+                cfg_scale=_plain_number(sampler.get("cfg"), float),
+                seed=_plain_number(sampler.get("seed", sampler.get("noise_seed")), int),
+                width=_plain_number(size.get("width"), int),
+                height=_plain_number(size.get("height"), int),
+                loras=loras,
             ),
         ),
         extra={"Tool": "ComfyUI"},
     )
+
+
+def _is_sampler(kind: str) -> bool:
+    return "KSampler" in kind and kind != "KSamplerSelect"  # which only names one
+
+
+def _inputs(nodes: dict[str, _Inputs], link: object) -> _Inputs:
+    """The inputs of the node that a link, [node, output], leads to."""
+    found = nodes.get(str(link[0]), {}).get("inputs") if isinstance(link, list) and link else None
+    return found if isinstance(found, dict) else {}
+
+
+def _follow_text(nodes: dict[str, _Inputs], link: object) -> str:
+    """The text at the end of a chain of text and conditioning nodes; empty where there is none."""
+    for _ in nodes:
+        found = _inputs(nodes, link)
+        for key in _COMFY_TEXTS:
+            if isinstance(found.get(key), str):
+                return found[key]
+        link = next((found[key] for key in (*_COMFY_TEXTS, "conditioning") if isinstance(found.get(key), list)), None)
+    return ""
+
+
+def _follow_model(nodes: dict[str, _Inputs], link: object) -> tuple[str, tuple[Lora, ...]]:
+    """The checkpoint at the end of a chain of adapters, and the adapters."""
+    loras: list[Lora] = []
+    passed: set[str] = set()
+    while isinstance(link, list) and link and str(link[0]) not in passed:
+        passed.add(str(link[0]))
+        node = _inputs(nodes, link)
+        if isinstance(node.get("lora_name"), str):
+            weight = _plain_number(node.get("strength_model"), float)
+            loras.append(Lora(name=node["lora_name"], weight=1.0 if weight is None else weight))
+        for key in ("ckpt_name", "unet_name"):
+            if isinstance(node.get(key), str) and node[key]:
+                return node[key], tuple(loras)
+        link = node.get("model")
+    return "unknown", tuple(loras)
+
+
+def _comfy_sampler(sampler: _Inputs) -> str | None:
+    name, schedule = sampler.get("sampler_name"), _COMFY_SCHEDULES.get(str(sampler.get("scheduler")), "")
+    if not isinstance(name, str) or not name:
+        return None
+    return f"{_COMFY_SAMPLERS.get(name, name)} {schedule}".strip()
+
+
+def _plain_number(value: object, kind: type) -> Any:
+    """A number that stands there as a number; inputs may also be links."""
+    return _number(value, kind) if isinstance(value, int | float) and not isinstance(value, bool) else None

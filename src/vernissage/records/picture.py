@@ -8,8 +8,12 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tempfile
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +23,15 @@ from pydantic import BaseModel, ConfigDict
 
 from vernissage.errors import BadInput
 from vernissage.records.parameters import Parameters, read_comfyui, read_parameters, write_parameters
-from vernissage.records.plan import Plan
+from vernissage.records.plan import Plan, Text
 
 MAX_PIXELS = 32_000_000
 _USER_COMMENT = 0x9286
 _EXIF_IFD = 0x8769
+# Other formats are not even tried: nobody has such pictures, and some readers, that of EPS for one, run programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# What Pillow's readers raise on damaged files, found by damaging some.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, EOFError, struct.error, zlib.error)
 
 
 class Provenance(BaseModel):
@@ -36,7 +44,7 @@ class Provenance(BaseModel):
     """Hash or revision of the weights, as the model card states it."""
     versions: dict[str, str] = {}
     """Package name to version."""
-    request: str = ""
+    request: Text = ""
     """The last words of the chat that led here."""
     similarity: float | None = None
     """Cosine of picture and prompt under the studio's CLIP, in [-1, 1]; higher is better."""
@@ -72,8 +80,9 @@ class Picture(BaseModel):
         path = Path(path)
         try:
             data = path.read_bytes()
-        except OSError as error:
-            raise BadInput(f"Cannot read the picture {path}: {error.strerror}.", hint="Check the path.") from error
+        except (OSError, ValueError) as error:  # ValueError: the path holds a null character
+            reason = getattr(error, "strerror", None) or error
+            raise BadInput(f"Cannot read the picture {path}: {reason}.", hint="Check the path.") from error
         decode(data, name=str(path))
         found = metadata(data)
         provenance = None
@@ -104,7 +113,7 @@ class Picture(BaseModel):
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".part")
         except OSError as error:
             raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
         try:
@@ -128,24 +137,43 @@ def decode(data: bytes, *, name: str = "the picture") -> Image.Image:
         BadInput: Not a picture, truncated, or larger than 32 megapixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+        with _opened(data) as image:
             if image.width * image.height > MAX_PIXELS:
-                megapixels = image.width * image.height / 1e6
-                raise BadInput(
-                    f"{name} has {megapixels:.0f} megapixels; the limit is {MAX_PIXELS // 1_000_000}.",
-                    hint="Scale it down first.",
-                )
+                raise _too_large(name, f"{image.width * image.height / 1e6:.0f}")
             image.load()
-        image = ImageOps.exif_transpose(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            with suppress(*_DAMAGE):  # broken EXIF data leave it as it lies
+                image = ImageOps.exif_transpose(image)
+            return _to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "hundreds of") from error
+    except UnidentifiedImageError as error:
         raise BadInput(f"{name} is not a picture that can be read.", hint="Use a PNG, JPEG or WebP file.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise BadInput(f"{name} is damaged or cut off ({error}).", hint="Save or download it again.") from error
+
+
+def _too_large(name: str, megapixels: str) -> BadInput:
+    return BadInput(f"{name} has {megapixels} megapixels; the limit is {MAX_PIXELS // 1_000_000}.", hint="Scale it down first.")
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture's header; while it is worked with, Pillow's warnings about odd files are ignored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        except KeyError as error:  # a Pillow that was built without one of the formats
+            raise UnidentifiedImageError("unknown format") from error
+        with image:
+            yield image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         high = 65535 if image.mode != "F" else 1.0
         image = image.convert("F").point(lambda value: value * (255 / high)).convert("L")
+        image.info.pop("transparency", None)  # a value of the old scale
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.new("RGBA", rgba.size, "white")
@@ -155,15 +183,20 @@ def decode(data: bytes, *, name: str = "the picture") -> Image.Image:
 
 def metadata(data: bytes) -> dict[str, str]:
     """The text chunks of a picture file; A1111's EXIF comment of JPEG and WebP appears as `parameters`."""
+    comment: Any = None
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data) as image:
+            with suppress(*_DAMAGE):  # a PNG may tell more behind its pixels; one that is cut off tells what it can
+                if image.width * image.height <= MAX_PIXELS:
+                    image.load()
             found = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-            comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            with suppress(*_DAMAGE):
+                comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    except (*_DAMAGE, Image.DecompressionBombError):
         return {}
     if isinstance(comment, bytes) and "parameters" not in found:
-        found["parameters"] = _user_comment(comment)
-    elif isinstance(comment, str) and "parameters" not in found:
+        comment = _user_comment(comment)
+    if isinstance(comment, str) and comment and "parameters" not in found:
         found["parameters"] = comment
     return found
 
@@ -173,10 +206,12 @@ def _user_comment(comment: bytes) -> str:
     prefix, body = comment[:8], comment[8:]
     if prefix.startswith(b"UNICODE"):
         big, little = body.decode("utf-16-be", errors="replace"), body.decode("utf-16-le", errors="replace")
-        return max(big, little, key=lambda text: sum(character.isascii() for character in text))
-    if prefix.startswith(b"ASCII"):
-        return body.decode("ascii", errors="replace")
-    return comment.decode("utf-8", errors="replace").strip("\x00")
+        text = max(big, little, key=lambda text: sum(character.isascii() for character in text))
+    elif prefix.startswith(b"ASCII"):
+        text = body.decode("ascii", errors="replace")
+    else:
+        text = comment.decode("utf-8", errors="replace")
+    return text.strip("\x00\ufeff")
 
 
 def read_plan(data: bytes) -> Parameters | None:

@@ -1,6 +1,22 @@
 """A plan: everything that decides a picture, so that the same plan gives the same picture again."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def whole_characters(text: str) -> str:
+    r"""The text with halves of characters (lone surrogates) replaced, which JSON may hold and no file can.
+
+    Example:
+        >>> whole_characters("a \ud800 cat") == "a \N{REPLACEMENT CHARACTER} cat"
+        True
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+Text = Annotated[str, AfterValidator(whole_characters)]
+"""A text that every file can hold."""
 
 
 class Lora(BaseModel):
@@ -8,7 +24,7 @@ class Lora(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Text
     weight: float = 1.0
 
 
@@ -17,7 +33,7 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sampler: str | None = None
+    sampler: Text | None = None
     """A1111 sampler name with its schedule, for example "DPM++ 2M Karras"."""
     steps: int | None = None
     """Denoising steps."""
@@ -48,9 +64,9 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: str
-    negative_prompt: str = ""
-    model: str
+    prompt: Text
+    negative_prompt: Text = ""
+    model: Text
     """Id of a model card, for example "mini/neon"."""
     arguments: Arguments = Arguments()
     choices: tuple[Choice, ...] = ()

@@ -141,6 +141,21 @@ def read_text(text: str) -> Facts:
     )
 
 
+def outside_the_world(text: str) -> str:
+    """What to tell somebody whose request names no thing that the mini world knows; empty when it names one.
+
+    Example:
+        >>> outside_the_world("a dragon over the sea")[:60]
+        'The mini studio knows no such thing, so it made a guess. It '
+        >>> outside_the_world("two kittens over the sea")
+        ''
+    """
+    if read_text(text).groups:
+        return ""
+    kinds = ", ".join(phrases.PLURAL.values())
+    return f"The mini studio knows no such thing, so it made a guess. It knows {kinds}. For anything else, configure real models."
+
+
 def check_facts(wanted: Facts, seen: Facts) -> list[FactCheck]:
     """Compare wanted facts with facts seen, one by one.
 

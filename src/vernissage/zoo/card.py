@@ -57,8 +57,14 @@ class Source(_Strict):
 class Range(_Strict):
     """Smallest and largest value allowed, both included."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError("low is larger than high")
+        return self
 
 
 class Demonstration(_Strict):
@@ -87,7 +93,7 @@ class Card(_Strict):
     """Native width in pixels."""
     height: int = Field(ge=8)
     """Native height in pixels."""
-    size_multiple: int = 8
+    size_multiple: int = Field(default=8, ge=1)
     """Width and height must be multiples of this."""
     sizes: Range = Range(low=64, high=2048)
     samplers: tuple[str, ...] = ()
@@ -98,6 +104,14 @@ class Card(_Strict):
     demonstrations: tuple[Demonstration, ...] = ()
     folder: Path = Field(default=Path(), exclude=True)
     """Where the card was found."""
+    file: str = Field(default="", exclude=True)
+    """The file it was read from, for messages."""
+
+    @model_validator(mode="after")
+    def _some_size(self) -> "Card":
+        if not self.sizes.low <= self.nearest_side(self.sizes.low) <= self.sizes.high:
+            raise ValueError(f"sizes holds no multiple of {self.size_multiple}")
+        return self
 
     def resolve(self, path: str) -> Path:
         """A path of the card, seen from the card's folder."""
@@ -109,6 +123,11 @@ class Card(_Strict):
         given = {name: value for name, value in arguments if value not in (None, ())}
         defaults = {name: value for name, value in self.defaults if value not in (None, ())}
         return Arguments.model_validate(native | defaults | given)
+
+    def nearest_side(self, value: float) -> int:
+        """The side in pixels nearest to this one that the model can paint."""
+        low, high = (-(-self.sizes.low // self.size_multiple), self.sizes.high // self.size_multiple)
+        return int(round(min(max(value, low * self.size_multiple), high * self.size_multiple) / self.size_multiple) * self.size_multiple)
 
     def check(self, plan: Plan) -> None:
         """See that the model can paint this plan.
@@ -128,12 +147,13 @@ class Card(_Strict):
         for name in ("width", "height"):
             value = getattr(arguments, name)
             if value % self.size_multiple or not self.sizes.low <= value <= self.sizes.high:
-                near = min(max(round(value / self.size_multiple) * self.size_multiple, int(self.sizes.low)), int(self.sizes.high))
                 raise BadPlan(
                     f"{self.id} cannot paint a {name} of {value} pixels: it takes multiples of {self.size_multiple}"
                     f" from {self.sizes.low:g} to {self.sizes.high:g}.",
-                    hint=f"The nearest is {near}; its native size is {self.width}x{self.height}.",
+                    hint=f"The nearest is {self.nearest_side(value)}; its native size is {self.width}x{self.height}.",
                 )
+        if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
+            raise BadPlan(f"A seed is a whole number from 0 to 2^64 - 1, not {arguments.seed}.", hint="Leave it out to draw one by lot.")
         if arguments.sampler is not None and self.samplers and arguments.sampler not in self.samplers:
             known = {split_sampler(sampler) for sampler in self.samplers}
             if split_sampler(arguments.sampler) not in known:
@@ -150,15 +170,18 @@ def load_card(path: Path) -> Card:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadCard(f"Cannot read the card {path}: {error.strerror}.", hint="Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCard(f"The card {path} is not valid TOML: {error}.", hint="Mend that line.") from error
     return parse_card(values, folder=path.parent, name=str(path))
 
 
 def parse_card(values: dict[str, object], *, folder: Path, name: str) -> Card:
     """Check the values of a card; see `load_card`."""
+    for key in ("folder", "file"):  # ours to fill
+        if key in values:
+            raise BadCard(f"The card {name} has a mistake: unknown key '{key}'.", hint="See docs/reference/cards.md.")
     try:
-        return Card.model_validate(values | {"folder": folder})
+        return Card.model_validate(values | {"folder": folder, "file": name})
     except ValidationError as error:
         raise BadCard(f"The card {name} has a mistake: {explain(error)}.", hint="See docs/reference/cards.md.") from error
 

@@ -29,12 +29,21 @@ class Catalogue(Mapping[str, Card]):
 
     def __init__(self, cards: Iterable[Card]) -> None:
         self._cards = {card.id: card for card in cards}
-        for card in self._cards.values():
-            if card.source.base is not None and card.source.base not in self._cards:
+        for model in self._cards:
+            self._check_bases(model)
+
+    def _check_bases(self, model: str) -> None:
+        """See that what a card builds on is there, and does not build on the card itself."""
+        chain = [model]
+        while (base := self._cards[chain[-1]].source.base) is not None:
+            file = self._cards[chain[-1]].file or chain[-1]
+            if base not in self._cards:
                 raise BadCard(
-                    f"The card {card.id} builds on {card.source.base!r}, which is not in the catalogue.",
-                    hint="Add that card first, or correct `base`.",
+                    f"The card {file} builds on {base!r}, which is not in the catalogue.", hint="Add that card first, or correct `base`."
                 )
+            if base in chain:
+                raise BadCard(f"The card {file} builds on {base!r}, which builds on it in a circle.", hint="Correct one `base`.")
+            chain.append(base)
 
     def __getitem__(self, model: str) -> Card:
         try:
@@ -73,7 +82,11 @@ def load_catalogue(folders: Iterable[Path] = ()) -> Catalogue:
     """All cards of the package, of the user's folder, and of any further folders.
 
     Raises:
-        BadCard: One of them has a mistake.
+        BadCard: One of them has a mistake, or a further folder is not there.
     """
+    folders = tuple(folders)
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadCard(f"There is no folder of cards at {folder}.", hint="Correct `cards` in the configuration.")
     places = [package_folder("mini") / "cards", package_folder("zoo") / "cards", home() / "cards", *folders]
     return Catalogue(load_card(path) for place in places if place.is_dir() for path in sorted(place.glob("*.toml")))

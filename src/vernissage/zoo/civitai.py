@@ -20,7 +20,7 @@ from vernissage.errors import BadInput, DriverError, IntegrityError, RateLimited
 from vernissage.ports import Progress
 
 ADDRESS = "https://civitai.com/api/v1"
-TOKEN_VARIABLE = "CIVITAI_TOKEN"  # noqa: S105  (the variable's name, not a token)
+TOKEN_VARIABLE = "CIVITAI_TOKEN"
 _AGAIN = "Call it again: it goes on where it stopped."
 _LOGIN = f"Put a token into ${TOKEN_VARIABLE}."
 
@@ -220,10 +220,10 @@ def download(file: CivitaiFile, folder: Path, *, address: str = ADDRESS, progres
 
 
 def _safe_name(name: str) -> str:
-    """A file name without folders, odd characters and excess length.
+    r"""A file name without folders, odd characters and excess length.
 
     Example:
-        >>> _safe_name("..\\\\..\\\\my model.safetensors")
+        >>> _safe_name(r"..\..\my model.safetensors")
         'my_model.safetensors'
     """
     name = re.sub(r"[^\w.-]+", "_", Path(name.replace("\\", "/")).name).lstrip(".")

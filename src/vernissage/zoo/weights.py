@@ -3,7 +3,7 @@
 import json
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vernissage.errors import BadInput
 
@@ -58,24 +58,36 @@ def _inspect_folder(path: Path) -> Weights:
     index = path / "model_index.json"
     if not index.is_file():
         raise BadInput(f"{path} is no diffusers pipeline: it has no model_index.json.", hint="Give the pipeline's own folder.")
-    pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", ""))
+    pipeline = str(_read_json(index).get("_class_name") or "")
     size = 512
-    for part in ("unet", "transformer"):
+    for part, usual in (("unet", 64), ("transformer", 128)):  # FLUX does not state its sample_size
         config, vae = path / part / "config.json", path / "vae" / "config.json"
         if config.is_file():
-            sample = json.loads(config.read_text(encoding="utf-8")).get("sample_size") or 64
-            scale = 8
-            if vae.is_file():
-                scale = 2 ** (len(json.loads(vae.read_text(encoding="utf-8")).get("block_out_channels", [0] * 4)) - 1)
-            size = (sample if isinstance(sample, int) else sample[0]) * scale
+            sample = _read_json(config).get("sample_size") or usual
+            blocks = _read_json(vae).get("block_out_channels") if vae.is_file() else None
+            scale = 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else 8
+            side = sample[0] if isinstance(sample, list) else sample
+            if not isinstance(side, int) or side < 1:
+                raise BadInput(f"{config} has a sample_size of {sample!r}.", hint="Correct it: it is the native side in latent pixels.")
+            size = side * scale
     return Weights("folder", pipeline, size, "")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read as JSON.", hint="Download it again.") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is no JSON object.", hint="Download it again.")
+    return found
 
 
 def tensor_names(path: Path) -> list[str]:
     """The names in a safetensors file's header.
 
     Raises:
-        BadInput: It is damaged, or no safetensors file at all.
+        BadInput: It is damaged, cut off, or no safetensors file at all.
     """
     try:
         with path.open("rb") as file:
@@ -83,6 +95,10 @@ def tensor_names(path: Path) -> list[str]:
             if length > _LARGEST_HEADER:
                 raise ValueError("header too long")
             header = json.loads(file.read(length))
-        return [name for name in header if name != "__metadata__"]
-    except (OSError, ValueError, struct.error) as error:
+        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+        if 8 + length + end > path.stat().st_size:
+            raise ValueError("data cut off")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error) as error:
         raise BadInput(f"{path} is damaged or no safetensors file.", hint="Download it again.") from error
+    return list(tensors)
