@@ -33,7 +33,8 @@ def counts(recogniser, scenes: list[Scene], images: list) -> tuple[np.ndarray, n
         right.append(sum(check.right for check in checks))
         asked.append(len(checks))
         for check in checks:
-            by_fact.setdefault(check.fact.split(" of ")[0].split("a ")[0] or "kind", []).append(check.right)
+            name = "kind" if check.fact.startswith("a ") else check.fact.split(" of ")[0]
+            by_fact.setdefault(name, []).append(check.right)
     return np.array(right), np.array(asked), by_fact
 
 

@@ -165,7 +165,7 @@ def save_pipeline(folder: Path, vae: Path, tokenizer: CLIPTokenizer, encoder: CL
         text_encoder=encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="trailing"),
+        scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="trailing", steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

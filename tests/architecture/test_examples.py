@@ -1,5 +1,7 @@
 """What the docs and examples say can be done."""
 
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,11 @@ def test_a_shipped_card_can_paint_its_own_demonstrations_with_samplers_that_exis
 
 
 def test_every_page_that_a_page_links_to_exists():
-    import re
-
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_benchmark_page_shows_the_newest_results():
+    render = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))["render"]
+    assert (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") == render()
