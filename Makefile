@@ -22,14 +22,14 @@ test: $(VENV)/installed
 	$(PYTHON) -m pytest
 
 check: $(VENV)/installed
-	$(VENV)/bin/ruff check src tests recipes benchmarks
-	$(VENV)/bin/ruff format --check src tests recipes benchmarks
+	$(VENV)/bin/ruff check src tests recipes benchmarks examples
+	$(VENV)/bin/ruff format --check src tests recipes benchmarks examples
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pyright
 
 fix: $(VENV)/installed
-	$(VENV)/bin/ruff check --fix src tests recipes benchmarks
-	$(VENV)/bin/ruff format src tests recipes benchmarks
+	$(VENV)/bin/ruff check --fix src tests recipes benchmarks examples
+	$(VENV)/bin/ruff format src tests recipes benchmarks examples
 
 clean:
 	rm -rf $(VENV) build/lib demo.png

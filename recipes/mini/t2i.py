@@ -175,17 +175,21 @@ def save_pipeline(folder: Path, vae: Path, tokenizer: CLIPTokenizer, encoder: CL
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--early", type=int, default=1500, help="the step whose weights become the weaker model")
+    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--early", type=int, default=1100, help="the step whose weights become the weaker model")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--init", type=Path, help="a pipeline to go on from, for example src/vernissage/mini/general")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     _, scenes, _ = load_pictures()
     latents = load_latents(BUILD / "vae", len(scenes))
     tokenizer = build_tokenizer(BUILD / "clip-tokenizer")
     encoder, unet = build_text_encoder(tokenizer), build_unet()
+    if arguments.init:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(arguments.init / "unet", dtype=torch.float32).state_dict())
+        encoder.load_state_dict(CLIPTextModel.from_pretrained(arguments.init / "text_encoder", dtype=torch.float32).state_dict())
     scheduler = DDPMScheduler(**NOISE)
     share = np.array([STYLE_WEIGHTS[scene.style] for scene in scenes])
     share /= share.sum()

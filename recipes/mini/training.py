@@ -35,8 +35,9 @@ class Average:
                 self.weights[name].copy_(value)
 
 
-def cosine(step: int, steps: int, peak: float, warmup: int = 200) -> float:
-    """Learning rate: a linear warm-up to `peak`, then half a cosine down to a twentieth of it."""
+def cosine(step: int, steps: int, peak: float) -> float:
+    """Learning rate: a short linear warm-up to `peak`, then half a cosine down to a twentieth of it."""
+    warmup = min(200, max(1, steps // 10))
     if step < warmup:
         return peak * (step + 1) / warmup
     share = min(1.0, (step - warmup) / max(1, steps - warmup))
