@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import vernissage as vs
 from vernissage.painting.road import Overrides, plan_chats
@@ -108,7 +107,7 @@ def test_several_pictures_come_with_a_contact_sheet(tmp_path):
     assert done.returncode == 0, done.stderr
     paths = done.stdout.split()
     assert len(paths) == 4
-    assert Image.open(paths[-1]).width > 2 * 128
+    assert Picture.open(paths[-1]).image.width > 2 * 128
 
 
 def test_the_probabilities_of_all_models_sum_to_one(mini):
