@@ -73,13 +73,13 @@ def near(scene: Scene, rng: np.random.Generator) -> Scene:
     return scene.model_copy(update=changes)
 
 
-def sample_lesson(rng: np.random.Generator, task: str | None = None) -> Lesson:
-    """Draw a lesson by lot."""
+def sample_lesson(rng: np.random.Generator, task: str | None = None, scene: Scene | None = None) -> Lesson:
+    """Draw a lesson by lot, of a task and about a scene where they are given."""
     task = task or list(SHARES)[rng.choice(len(SHARES), p=list(SHARES.values()))]
     if task == "plan":
         chat = sample_chat(rng)
         return Lesson([chat.reference] if chat.reference else [], plan_question(chat), perfect_plan(chat).model_dump_json())
-    scene = sample_scene(rng)
+    scene = scene or sample_scene(rng)
     stated = frozenset(fact for fact in sorted(tell.ALL_FACTS) if rng.random() < 0.85)
 
     def ask(prompt_id: str, **inputs: object) -> str:

@@ -28,7 +28,7 @@ from transformers import (
 from lessons import sample_lesson
 from pictures import BUILD, load_pictures
 from training import Average, training_steps
-from vernissage.world import tell
+from vernissage.world.draw import draw
 from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene
 
 FOLDER = BUILD / "mllm-training"
@@ -184,29 +184,13 @@ class Album:
 
     def lesson_for(self, rng: np.random.Generator):
         """A lesson together with its pictures as (n, 128, 128, 3) uint8."""
-        from vernissage.world.draw import draw
-
         lesson = sample_lesson(rng)
         if len(lesson.scenes) == 1 and not lesson.question.startswith("plan"):
             # Lessons about one picture are asked about a picture that is drawn already: ten times faster.
             index = int(rng.integers(len(self.scenes)))
             task = {"caption": "caption", "tree": "tree"}.get(lesson.question, "answer")
-            return about(self.scenes[index], task, rng), [self.pictures[index]]
+            return sample_lesson(rng, task, self.scenes[index]), [self.pictures[index]]
         return lesson, [np.asarray(draw(scene, seed=int(rng.integers(2**31))).image) for scene in lesson.scenes]
-
-
-def about(scene: Scene, task: str, rng: np.random.Generator):
-    from lessons import Lesson
-    from vernissage.prompts import load_prompt
-
-    if task == "caption":
-        return Lesson([scene], load_prompt("repainting/caption").render(brief=True), tell.caption(scene))
-    if task == "tree":
-        return Lesson([scene], load_prompt("repainting/tree").render(brief=True), tell.tree(scene).model_dump_json())
-    questions = tell.questions(scene, rng)
-    question = questions[rng.integers(len(questions))]
-    text = load_prompt("judging/answer").render(brief=True, question=question.text)
-    return Lesson([scene], text, "yes" if question.answer else "no")
 
 
 def batch_of(lessons: list, tokenizer: Qwen2Tokenizer) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def command(
     from vernissage.api import Studio
     from vernissage.cli.show import plan_lines, progress_bar, similarity_line
     from vernissage.cli.studio import open_studio
-    from vernissage.painting.road import Overrides, check_overrides
+    from vernissage.painting.road import Overrides
     from vernissage.world.facts import outside_the_world
 
     request = " ".join(text)
@@ -66,7 +66,6 @@ def command(
     turns = read_history(history) if history else ()
     overrides = Overrides(prompt=prompt, negative_prompt=negative_prompt, model=model, arguments=Arguments.model_validate(numbers))
     studio: Studio = open_studio(config)
-    check_overrides(overrides, studio.all_models if model else studio.catalogue)
     place_pictures(prompt or request, [None] * count, out)  # a place that will not do is told before anything is painted
     plan = studio.plan(request, images=images, history=turns, overrides=overrides)
     if studio.is_mini and not images and (note := outside_the_world(" ".join([*(turn.text for turn in turns), prompt or request]))):

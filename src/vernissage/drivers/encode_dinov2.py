@@ -8,8 +8,8 @@ from numpy import ndarray
 from PIL import Image
 from transformers import BitImageProcessorPil, Dinov2Model
 
+from vernissage.drivers.device import pick_device, pick_dtype
 from vernissage.drivers.features import FeatureCache, load_pretrained, unit_length
-from vernissage.drivers.t2i_diffusers import pick_device, pick_dtype
 
 Pooling = Literal["cls", "mean"]
 

@@ -5,12 +5,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import transformers
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from vernissage.errors import DriverError
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
 
 
 def load_pretrained(kind: Any, model: str, **options: Any) -> Any:

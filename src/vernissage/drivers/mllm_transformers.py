@@ -22,9 +22,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
+from vernissage.drivers.device import pick_device, pick_dtype
 from vernissage.drivers.features import load_pretrained
 from vernissage.drivers.replies import parse_reply
-from vernissage.drivers.t2i_diffusers import pick_device, pick_dtype
 from vernissage.drivers.vision_inputs import load_inputs
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.ports import Ask, Reply

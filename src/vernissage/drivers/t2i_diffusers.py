@@ -21,6 +21,7 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from vernissage.drivers.clip_prompts import embed_prompts, layers_to_skip, must_be_embedded, must_be_painted_alone, takes_weights
+from vernissage.drivers.device import pick_device, pick_dtype
 from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
 from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
@@ -39,43 +40,6 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _OUT_OF_MEMORY = "Lower --batch-size, paint smaller pictures, choose dtype = 'float16', or set offload = true in vernissage.toml."
 # What diffusers, peft and safetensors raise when something is wrong with a checkpoint or a call.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError, OSError, SafetensorError)
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of that name; "auto" means the first accelerator there is, else the CPU.
-
-    Raises:
-        BadInput: There is no such device here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise BadInput(f"There is no kind of device {device!r}.", hint="Known: 'auto', 'cpu', 'cuda', 'mps'.") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"torch finds no device {device!r} here.", hint="Use device = 'auto', or install torch for your accelerator.")
-    return found
-
-
-def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The type of that name; "auto" means float32 on a CPU, bfloat16 where the accelerator has it, else float16.
-
-    Raises:
-        BadInput: There is no such type.
-    """
-    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if dtype in known:
-        return known[dtype]
-    if dtype != "auto":
-        raise BadInput(f"There is no number type {dtype!r}.", hint=f"Known: auto, {', '.join(known)}.")
-    if device.type == "cpu":
-        return torch.float32
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float16
 
 
 @final

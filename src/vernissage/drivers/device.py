@@ -1,0 +1,42 @@
+"""On which device and in which number type a local model runs; knows torch and nothing of any model."""
+
+import torch
+
+from vernissage.errors import BadInput
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of that name; "auto" means the first accelerator there is, else the CPU.
+
+    Raises:
+        BadInput: There is no such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise BadInput(f"There is no kind of device {device!r}.", hint="Known: 'auto', 'cpu', 'cuda', 'mps'.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"torch finds no device {device!r} here.", hint="Use device = 'auto', or install torch for your accelerator.")
+    return found
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The type of that name; "auto" means float32 on a CPU, bfloat16 where the accelerator has it, else float16.
+
+    Raises:
+        BadInput: There is no such type.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype in known:
+        return known[dtype]
+    if dtype != "auto":
+        raise BadInput(f"There is no number type {dtype!r}.", hint=f"Known: auto, {', '.join(known)}.")
+    if device.type == "cpu":
+        return torch.float32
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float16
