@@ -19,14 +19,14 @@ from transformers import BitImageProcessorPil, CLIPConfig, CLIPImageProcessorPil
 
 from pictures import BUILD, load_pictures
 from t2i import MAX_TOKENS, build_tokenizer
-from training import Average, training_steps
+from training import DEVICE, Average, half_precision, training_steps
 from vernissage.world import tell
 
 MEAN, STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
 
 
 def batch_pixels(pictures: np.ndarray, chosen: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.stack([pictures[i] for i in chosen])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.stack([pictures[i] for i in chosen])).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def train_clip(steps: int, batch: int, lr: float) -> None:
@@ -57,7 +57,7 @@ def train_clip(steps: int, batch: int, lr: float) -> None:
         projection_dim=128,
     )
     config._attn_implementation = "eager"
-    model = CLIPModel(config)
+    model = CLIPModel(config).to(DEVICE)
     average = Average(model, 0.998)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, betas=(0.9, 0.98))
     loop = training_steps(BUILD / "clip-training", steps, optimizer, peak=lr, modules={"m": model}, averages={"m": average})
@@ -65,11 +65,11 @@ def train_clip(steps: int, batch: int, lr: float) -> None:
         rng = np.random.default_rng([51, step])
         chosen = rng.integers(len(pictures), size=batch)
         words = [tell.caption(scenes[i], rng) if rng.random() < 0.3 else tell.prompt(scenes[i], rng) for i in chosen]
-        tokens = tokenizer(words, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-        with torch.autocast("cpu", torch.bfloat16):
+        tokens = tokenizer(words, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(DEVICE)
+        with half_precision():
             output = model(input_ids=tokens.input_ids, pixel_values=batch_pixels(pictures, chosen))
         logits = output.logits_per_image.float()
-        labels = torch.arange(batch)
+        labels = torch.arange(batch, device=DEVICE)
         loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -96,8 +96,8 @@ def spoil(pixels: Tensor, rng: np.random.Generator) -> Tensor:
         y, x = rng.integers(0, 129 - side, size=2)
         views.append(F.interpolate(picture[None, :, y : y + side, x : x + side], size=128, mode="bilinear"))
     batch = torch.cat(views)
-    tint = torch.from_numpy(rng.uniform(-0.1, 0.1, size=(len(batch), 3, 1, 1)).astype(np.float32))
-    gain = torch.from_numpy(rng.uniform(0.8, 1.2, size=(len(batch), 1, 1, 1)).astype(np.float32))
+    tint = torch.from_numpy(rng.uniform(-0.1, 0.1, size=(len(batch), 3, 1, 1)).astype(np.float32)).to(DEVICE)
+    gain = torch.from_numpy(rng.uniform(0.8, 1.2, size=(len(batch), 1, 1, 1)).astype(np.float32)).to(DEVICE)
     if rng.random() < 0.5:
         batch = F.avg_pool2d(F.pad(batch, (1, 1, 1, 1), mode="reflect"), 3, 1)
     else:
@@ -121,12 +121,12 @@ def train_dinov2(steps: int, batch: int, lr: float) -> None:
         hidden_size=160, num_hidden_layers=4, num_attention_heads=5, mlp_ratio=3, image_size=128, patch_size=16, qkv_bias=True
     )
     config._attn_implementation = "eager"
-    student = nn.ModuleDict({"body": Dinov2Model(config), "head": Head(160)})
-    teacher = nn.ModuleDict({"body": Dinov2Model(config), "head": Head(160)})
+    student = nn.ModuleDict({"body": Dinov2Model(config), "head": Head(160)}).to(DEVICE)
+    teacher = nn.ModuleDict({"body": Dinov2Model(config), "head": Head(160)}).to(DEVICE)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(requires_grad=False)
     centre = nn.Module()
-    centre.register_buffer("whole", torch.zeros(512))
+    centre.register_buffer("whole", torch.zeros(512, device=DEVICE))
     optimizer = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=0.04)
     loop = training_steps(
         BUILD / "dinov2-training", steps, optimizer, peak=lr, modules={"student": student, "teacher": teacher, "centre": centre}
@@ -135,7 +135,7 @@ def train_dinov2(steps: int, batch: int, lr: float) -> None:
         rng = np.random.default_rng([61, step])
         pixels = batch_pixels(pictures, rng.integers(len(pictures), size=batch))
         views = torch.cat([spoil(pixels, rng), spoil(pixels, rng)])
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             said = student["head"](student["body"](views).last_hidden_state[:, 0])
             with torch.no_grad():
                 wanted = teacher["head"](teacher["body"](views).last_hidden_state[:, 0])

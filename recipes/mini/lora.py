@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 
 from pictures import BUILD, load_pictures
 from t2i import NOISE, diffusion_loss, encode, words_for
-from training import training_steps
+from training import DEVICE, half_precision, training_steps
 
 STYLES = {"neon": "neon", "pixel": "pixel art", "sketch": "sketch", "watercolour": "watercolour"}
 
@@ -31,7 +31,7 @@ def main() -> None:
     torch.manual_seed(0)
     _, scenes, _ = load_pictures()
     latents = np.load(BUILD / "latents.npy", mmap_mode="r")
-    pipeline = StableDiffusionPipeline.from_pretrained(BUILD / "general", torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(BUILD / "general", torch_dtype=torch.float32).to(DEVICE)
     unet = pipeline.unet.requires_grad_(requires_grad=False)
     unet.set_attn_processor(AttnProcessor())
     targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "conv_out"]
@@ -46,16 +46,16 @@ def main() -> None:
     for step, losses in loop:
         rng = np.random.default_rng([71, step])
         chosen = own[rng.integers(len(own), size=arguments.batch)]
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), half_precision():
             words = encode([words_for(scenes[index], rng) for index in chosen], pipeline.tokenizer, pipeline.text_encoder)
-        batch = torch.from_numpy(np.stack([latents[index] for index in chosen]).astype(np.float32))
+        batch = torch.from_numpy(np.stack([latents[index] for index in chosen]).astype(np.float32)).to(DEVICE)
         loss = diffusion_loss(unet, scheduler, batch, words, torch.Generator().manual_seed(step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses["loss"] = loss.item()
-    layers = {name: value.half() for name, value in get_peft_model_state_dict(unet).items()}
+    layers = {name: value.half().cpu() for name, value in get_peft_model_state_dict(unet).items()}
     StableDiffusionPipeline.save_lora_weights(BUILD / "loras" / arguments.name, unet_lora_layers=layers)
 
 

@@ -15,6 +15,7 @@ import os
 
 import numpy as np
 import torch
+from PIL import Image, ImageFilter
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,9 +26,10 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from lessons import sample_lesson
+from lessons import SHARES, Lesson, sample_lesson
 from pictures import BUILD, load_pictures
-from training import Average, training_steps
+from training import DEVICE, Average, half_precision, training_steps
+from vernissage.world.defects import spoil
 from vernissage.world.draw import draw
 from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene
 
@@ -138,7 +140,8 @@ class Eyes(nn.Module):
         )
         facts = torch.tensor([[STYLES.index(s.style), PLACES.index(s.place), TIMES.index(s.time)] for s in scenes])
         numbers = numbers.reshape(-1, MAX_COUNT + 1)
-        weight = torch.tensor([0.2, 1, 1, 1, 1])
+        weight = torch.tensor([0.2, 1, 1, 1, 1], device=DEVICE)
+        kind_at, colour_at, counts, facts = (wanted.to(DEVICE) for wanted in (kind_at, colour_at, counts, facts))
         return (
             3 * F.binary_cross_entropy_with_logits(kinds, kind_at)
             + F.cross_entropy(colours.reshape(-1, len(COLOURS)), colour_at.flatten())
@@ -155,18 +158,18 @@ def look(model: InternVLForConditionalGeneration, pixels: Tensor) -> Tensor:
 
 
 def pixels_of(pictures: np.ndarray, indices: list[int]) -> Tensor:
-    return torch.from_numpy(np.stack([pictures[i] for i in indices])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.stack([pictures[i] for i in indices])).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def train_vision(steps: int, batch: int, lr: float) -> None:
     pictures, scenes, boxes = load_pictures()
-    model = build_model(build_tokenizer())
-    eyes = Eyes(model.config.text_config.hidden_size)
+    model = build_model(build_tokenizer()).to(DEVICE)
+    eyes = Eyes(model.config.text_config.hidden_size).to(DEVICE)
     seeing = nn.ModuleDict({"vision": model.model.vision_tower, "projector": model.model.multi_modal_projector, "eyes": eyes})
     optimizer = torch.optim.AdamW(seeing.parameters(), lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
     for step, losses in training_steps(FOLDER / "vision", steps, optimizer, peak=lr, modules={"seeing": seeing}):
         chosen = np.random.default_rng([31, step]).integers(len(pictures), size=batch).tolist()
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             tokens = look(model, pixels_of(pictures, chosen))
         loss = eyes.loss(tokens.float(), [scenes[i] for i in chosen], [boxes[i] for i in chosen])
         optimizer.zero_grad(set_to_none=True)
@@ -180,17 +183,27 @@ class Album:
     """Finds a drawn picture for a scene: the training pictures by their scene, or one drawn on the spot."""
 
     def __init__(self) -> None:
-        self.pictures, self.scenes, _ = load_pictures()
+        self.pictures, self.scenes, self.boxes = load_pictures()
 
-    def lesson_for(self, rng: np.random.Generator):
-        """A lesson together with its pictures as (n, 128, 128, 3) uint8."""
-        lesson = sample_lesson(rng)
-        if len(lesson.scenes) == 1 and not lesson.question.startswith("plan"):
-            # Lessons about one picture are asked about a picture that is drawn already: ten times faster.
-            index = int(rng.integers(len(self.scenes)))
-            task = {"caption": "caption", "tree": "tree"}.get(lesson.question, "answer")
-            return sample_lesson(rng, task, self.scenes[index]), [self.pictures[index]]
-        return lesson, [np.asarray(draw(scene, seed=int(rng.integers(2**31))).image) for scene in lesson.scenes]
+    def lesson_for(self, rng: np.random.Generator) -> tuple[Lesson, list[np.ndarray], list[int | None]]:
+        """A lesson with its pictures as (n, 128, 128, 3) uint8, some slightly soft, as painted pictures are.
+
+        Comes with each picture's index among those drawn already, None where it has none.
+        """
+        task = list(SHARES)[rng.choice(len(SHARES), p=list(SHARES.values()))]
+        # Lessons begin with a picture that is drawn already: ten times faster. Their chats bring their own scenes.
+        index = None if task == "plan" else int(rng.integers(len(self.scenes)))
+        lesson = sample_lesson(rng, task, None if index is None else self.scenes[index])
+        indices = [index if index is not None and scene is self.scenes[index] else None for scene in lesson.scenes]
+        pictures = [
+            draw(scene, seed=int(rng.integers(2**31))).image if known is None else Image.fromarray(self.pictures[known])
+            for scene, known in zip(lesson.scenes, indices, strict=True)
+        ]
+        if lesson.defect:
+            pictures = [spoil(picture, *lesson.defect, seed=int(rng.integers(2**31))) for picture in pictures]
+        elif task != "rate perception" and rng.random() < 0.4:
+            pictures = [picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.2))) for picture in pictures]
+        return lesson, [np.asarray(picture) for picture in pictures], indices
 
 
 def batch_of(lessons: list, tokenizer: Qwen2Tokenizer) -> dict[str, Tensor]:
@@ -229,34 +242,50 @@ def save(model: InternVLForConditionalGeneration, tokenizer: Qwen2Tokenizer, ave
 def train_language(steps: int, batch: int, lr: float) -> None:
     album = Album()
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer)
-    seen = torch.load(FOLDER / "vision" / "state.pt", weights_only=True)["modules"]["seeing"]
-    for part, module in (("vision", model.model.vision_tower), ("projector", model.model.multi_modal_projector)):
+    model = build_model(tokenizer).to(DEVICE)
+    eyes = Eyes(model.config.text_config.hidden_size).to(DEVICE)
+    seen = torch.load(FOLDER / "vision" / "state.pt", map_location=DEVICE, weights_only=True)["modules"]["seeing"]
+    parts = {"vision": model.model.vision_tower, "projector": model.model.multi_modal_projector, "eyes": eyes}
+    for part, module in parts.items():
         module.load_state_dict({k.removeprefix(part + "."): v for k, v in seen.items() if k.startswith(part + ".")})
     average = Average(model, 0.998)
     vision = [p for n, p in model.named_parameters() if "vision_tower" in n or "multi_modal_projector" in n]
     words = [p for n, p in model.named_parameters() if not ("vision_tower" in n or "multi_modal_projector" in n)]
     optimizer = torch.optim.AdamW(
-        [{"params": words, "lr_scale": 1.0}, {"params": vision, "lr_scale": 0.3}], lr=lr, weight_decay=0.02, betas=(0.9, 0.98)
+        [{"params": words, "lr_scale": 1.0}, {"params": [*vision, *eyes.parameters()], "lr_scale": 0.5}],
+        lr=lr,
+        weight_decay=0.02,
+        betas=(0.9, 0.98),
     )
-    loop = training_steps(FOLDER / "language", steps, optimizer, peak=lr, modules={"model": model}, averages={"model": average})
+    projected: list[Tensor] = []
+    model.model.multi_modal_projector.register_forward_hook(lambda _module, _inputs, tokens: projected.append(tokens))
+    loop = training_steps(
+        FOLDER / "language", steps, optimizer, peak=lr, modules={"model": model, "eyes": eyes}, averages={"model": average}
+    )
     for step, losses in loop:
         rng = np.random.default_rng([41, step])
         drawn = [album.lesson_for(rng) for _ in range(batch)]
-        drawn.sort(key=lambda pair: len(pair[0].question) + len(pair[0].answer) + 60 * len(pair[0].scenes))
+        drawn.sort(key=lambda row: len(row[0].question) + len(row[0].answer) + 60 * len(row[0].scenes))
         optimizer.zero_grad(set_to_none=True)
-        total = sum(len(tokenizer(lesson.answer).input_ids) + 1 for lesson, _ in drawn)
+        total = sum(len(tokenizer(lesson.answer).input_ids) + 1 for lesson, _, _ in drawn)
         for part in (drawn[: batch // 2], drawn[batch // 2 :]):  # short and long lessons apart, so that little is padding
-            inputs = batch_of([lesson for lesson, _ in part], tokenizer)
-            pictures = [picture for _, several in part for picture in several]
+            inputs = {name: rows.to(DEVICE) for name, rows in batch_of([lesson for lesson, _, _ in part], tokenizer).items()}
+            pictures = [picture for _, several, _ in part for picture in several]
             if pictures:
-                inputs["pixel_values"] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+                inputs["pixel_values"] = torch.from_numpy(np.stack(pictures)).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
             labels = inputs.pop("labels")
-            with torch.autocast("cpu", torch.bfloat16):
+            projected.clear()
+            with half_precision():
                 logits = model(**inputs).logits
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum") / total
-            loss.backward()
             losses["loss"] = losses.get("loss", 0.0) + loss.item()
+            known = {row: index for row, index in enumerate(index for *_, several in part for index in several) if index is not None}
+            if known:  # the language model must not spoil its own eyes
+                tokens = projected[0].reshape(len(pictures), IMAGE_TOKENS, -1)[list(known)].float()
+                seeing = eyes.loss(tokens, [album.scenes[i] for i in known.values()], [album.boxes[i] for i in known.values()])
+                losses["eyes"] = losses.get("eyes", 0.0) + seeing.item() / 2
+                loss = loss + 0.05 * seeing
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     save(model, tokenizer, average)

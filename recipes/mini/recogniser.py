@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pictures import BUILD, load_pictures
-from training import Average, training_steps
+from training import DEVICE, Average, half_precision, training_steps
 from vernissage.world.draw import draw
 from vernissage.world.facts import check_facts, facts_of
 from vernissage.world.nn.recogniser import GRID, Output, Recogniser, read_pictures
@@ -30,13 +30,13 @@ def spoil(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     """Each quarter of the batch as it is, blurred, shrunk and enlarged, or noised; all slightly tinted."""
     n = len(pictures) // 4
     parts = list(pictures.split([n, n, n, len(pictures) - 3 * n]))
-    kernel = torch.exp(-(torch.arange(-3, 4) ** 2) / (2 * rng.uniform(0.5, 1.6) ** 2))
+    kernel = torch.exp(-(torch.arange(-3, 4, device=DEVICE) ** 2) / (2 * rng.uniform(0.5, 1.6) ** 2))
     kernel = torch.outer(kernel, kernel / kernel.sum() ** 2).expand(3, 1, 7, 7)
     parts[1] = F.conv2d(F.pad(parts[1], (3, 3, 3, 3), mode="reflect"), kernel, groups=3)
     small = F.interpolate(parts[2], size=int(rng.integers(48, 112)), mode="bilinear", antialias=True)
     parts[2] = F.interpolate(small, size=128, mode="bicubic")
     parts[3] = parts[3] + torch.randn_like(parts[3]) * rng.uniform(0, 0.15)
-    tint = torch.from_numpy(rng.uniform(-0.06, 0.06, size=(len(pictures), 3, 1, 1)).astype(np.float32))
+    tint = torch.from_numpy(rng.uniform(-0.06, 0.06, size=(len(pictures), 3, 1, 1)).astype(np.float32)).to(DEVICE)
     return (torch.cat(parts) * rng.uniform(0.92, 1.08) + tint).clamp(-1, 1)
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     pictures, scenes, boxes = load_pictures()
-    recogniser = Recogniser()
+    recogniser = Recogniser().to(DEVICE)
     average = Average(recogniser, 0.998)
     optimizer = torch.optim.AdamW(recogniser.parameters(), lr=arguments.lr, weight_decay=1e-2)
     loop = training_steps(FOLDER, arguments.steps, optimizer, peak=arguments.lr, modules={"net": recogniser}, averages={"net": average})
@@ -86,9 +86,9 @@ def main() -> None:
         rng = np.random.default_rng([21, step])
         chosen = np.sort(rng.integers(len(pictures), size=arguments.batch))
         rng.shuffle(chosen)
-        batch = torch.from_numpy(pictures[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        wanted = targets([scenes[i] for i in chosen], [boxes[i] for i in chosen])
-        with torch.autocast("cpu", torch.bfloat16):
+        batch = torch.from_numpy(pictures[chosen]).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
+        wanted = [part.to(DEVICE) for part in targets([scenes[i] for i in chosen], [boxes[i] for i in chosen])]
+        with half_precision():
             output = recogniser(spoil(batch, rng))
         parts = loss_of(output, *wanted)
         optimizer.zero_grad(set_to_none=True)
@@ -99,12 +99,12 @@ def main() -> None:
     recogniser.load_state_dict(average.weights)
     (BUILD / "recogniser").mkdir(exist_ok=True)
     save_file(
-        {name: value.half().contiguous() for name, value in recogniser.state_dict().items()},
+        {name: value.half().cpu().contiguous() for name, value in recogniser.state_dict().items()},
         BUILD / "recogniser" / "model.safetensors",
     )
     rng = np.random.default_rng(99)
     held_out = [sample_scene(rng, split="held-out") for _ in range(500)]
-    seen = read_pictures(recogniser.eval(), [draw(scene, seed=i).image for i, scene in enumerate(held_out)])
+    seen = read_pictures(recogniser.cpu().eval(), [draw(scene, seed=i).image for i, scene in enumerate(held_out)])
     checks = [c for scene, facts in zip(held_out, seen, strict=True) for c in check_facts(facts_of(scene), facts)]
     right = sum(check.right for check in checks)
     print(f"{right}/{len(checks)} facts right on 500 held-out drawn pictures ({right / len(checks):.2%})")

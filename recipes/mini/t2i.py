@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pictures import BUILD, load_pictures
-from training import Average, training_steps
+from training import DEVICE, Average, half_precision, training_steps
 from vernissage.world import phrases, tell
 from vernissage.world.scene import Scene, sample_scene
 
@@ -107,7 +107,7 @@ def build_unet() -> UNet2DConditionModel:
 
 def encode(text: list[str], tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> Tensor:
     ids = tokenizer(text, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt").input_ids
-    return encoder(ids).last_hidden_state
+    return encoder(ids.to(DEVICE)).last_hidden_state
 
 
 @torch.no_grad()
@@ -116,14 +116,14 @@ def load_latents(vae_folder: Path, count: int) -> np.ndarray:
     path = BUILD / "latents.npy"
     if path.exists() and path.stat().st_mtime > (vae_folder / "config.json").stat().st_mtime:
         return np.load(path, mmap_mode="r")
-    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
+    vae = AutoencoderKL.from_pretrained(vae_folder).to(DEVICE).eval()
     pictures, _, _ = load_pictures()
     latents = np.empty((count, 16, 16, 16), dtype=np.float16)
     for start in range(0, count, 64):
-        part = torch.from_numpy(np.array(pictures[start : min(count, start + 64)])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        part = torch.from_numpy(np.array(pictures[start : min(count, start + 64)])).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with half_precision():
             encoded = vae.encode(part).latent_dist.mean
-        latents[start : start + len(part)] = encoded.float().numpy() * vae.config.scaling_factor
+        latents[start : start + len(part)] = encoded.float().cpu().numpy() * vae.config.scaling_factor
     np.save(path, latents)
     return latents
 
@@ -150,11 +150,11 @@ def diffusion_loss(
     Min-SNR weights were tried for the first 1,900 steps: they favour the little noise that decides texture, and kinds and
     counts, decided where noise is strong, lagged behind.
     """
-    noise = torch.randn(latents.shape, generator=generator)
-    steps = torch.randint(0, 1000, (len(latents),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator).to(DEVICE)
+    steps = torch.randint(0, 1000, (len(latents),), generator=generator).to(DEVICE)
     noisy = scheduler.add_noise(latents, noise, steps)
     target = scheduler.get_velocity(latents, noise, steps)
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         output = unet(noisy, steps, words).sample
     return F.mse_loss(output.float(), target)
 
@@ -186,7 +186,7 @@ def main() -> None:
     _, scenes, _ = load_pictures()
     latents = load_latents(BUILD / "vae", len(scenes))
     tokenizer = build_tokenizer(BUILD / "clip-tokenizer")
-    encoder, unet = build_text_encoder(tokenizer), build_unet()
+    encoder, unet = build_text_encoder(tokenizer).to(DEVICE), build_unet().to(DEVICE)
     if arguments.init:
         unet.load_state_dict(UNet2DConditionModel.from_pretrained(arguments.init / "unet", dtype=torch.float32).state_dict())
         encoder.load_state_dict(CLIPTextModel.from_pretrained(arguments.init / "text_encoder", dtype=torch.float32).state_dict())
@@ -213,10 +213,10 @@ def main() -> None:
     for step, losses in loop:
         rng = np.random.default_rng([11, step])
         chosen = rng.choice(len(scenes), size=arguments.batch, p=share)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             words = encode([words_for(scenes[index], rng) for index in chosen], tokenizer, encoder)
         generator = torch.Generator().manual_seed(step)
-        batch = torch.from_numpy(latents[chosen].astype(np.float32))
+        batch = torch.from_numpy(latents[chosen].astype(np.float32)).to(DEVICE)
         loss = diffusion_loss(unet, scheduler, batch, words, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

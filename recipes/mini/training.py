@@ -1,4 +1,4 @@
-"""What every mini recipe needs: a resumable loop state, a cosine learning rate, an average of weights, a log line.
+"""What every mini recipe needs: a device, a resumable loop state, a cosine learning rate, an average of weights, a log line.
 
 A training writes `state.pt` beside its logs every two minutes and goes on from there when started again.
 """
@@ -14,6 +14,12 @@ import torch
 from torch import nn
 
 SAVE_EVERY_S = 120.0
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def half_precision() -> torch.autocast:
+    """Matrix products in bfloat16, on the GPU where there is one, else on the CPU."""
+    return torch.autocast(DEVICE.type, torch.bfloat16)
 
 
 class Average:
@@ -63,7 +69,7 @@ def training_steps(
     state_path, log_path = folder / "state.pt", folder / "log.jsonl"
     first, spent = 0, 0.0
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = torch.load(state_path, map_location=DEVICE, weights_only=True)
         first, spent = state["step"], state["seconds"]
         optimizer.load_state_dict(state["optimizer"])
         for name, module in modules.items():

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pictures import BUILD, load_pictures
-from training import Average, training_steps
+from training import DEVICE, Average, half_precision, training_steps
 
 FOLDER = BUILD / "vae-training"
-TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
+TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], device=DEVICE)
 
 
 def build() -> AutoencoderKL:
@@ -40,7 +40,7 @@ def build() -> AutoencoderKL:
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    weights = torch.tensor([1.0, 2.0, 2.0])[:, None, None]
+    weights = torch.tensor([1.0, 2.0, 2.0], device=DEVICE)[:, None, None]
     difference = torch.einsum("ij,bjhw->bihw", TO_YCC, output - target) * weights
     blocks = F.avg_pool2d(difference, 8)
     edges = F.l1_loss(output.diff(dim=-1), target.diff(dim=-1)) + F.l1_loss(output.diff(dim=-2), target.diff(dim=-2))
@@ -54,7 +54,7 @@ def crops(pictures: np.ndarray, rng: np.random.Generator, batch: int, side: int)
         out[row] = pictures[index, y : y + side, x : x + side]
         if rng.random() < 0.5:
             out[row] = out[row, :, ::-1]
-    return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(out).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def finish(vae: AutoencoderKL, average: Average, pictures: np.ndarray) -> None:
     """Save the averaged weights with the scaling factor that gives latents unit variance."""
     vae.load_state_dict(average.weights)
     vae.eval()
-    sample = torch.from_numpy(np.array(pictures[:512])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    sample = torch.from_numpy(np.array(pictures[:512])).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = torch.cat([vae.encode(part).latent_dist.mean for part in sample.split(64)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.save_pretrained(BUILD / "vae")
@@ -82,7 +82,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     pictures, _, _ = load_pictures()
-    vae = build()
+    vae = build().to(DEVICE)
     if arguments.init:
         fitting = vae.state_dict()
         given = AutoencoderKL.from_pretrained(arguments.init).state_dict()
@@ -92,7 +92,7 @@ def main() -> None:
     loop = training_steps(arguments.out, arguments.steps, optimizer, peak=arguments.lr, modules={"vae": vae}, averages={"vae": average})
     for step, losses in loop:
         images = crops(pictures, np.random.default_rng([1, step]), arguments.batch, arguments.crop)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             posterior = vae.encode(images).latent_dist
             output = vae.decode(posterior.sample()).sample
         rebuilt = reconstruction_loss(output.float(), images)

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vernissage.api import Studio, mini_studio, paint
+    from vernissage.api import Studio, mini_studio, paint, repaint
     from vernissage.errors import UserError, VernissageError
     from vernissage.records.chat import Chat, Turn
     from vernissage.records.picture import Picture
@@ -21,9 +21,10 @@ _HOMES = {
     "VernissageError": "errors",
     "mini_studio": "api",
     "paint": "api",
+    "repaint": "api",
 }
 
-__all__ = ["Arguments", "Chat", "Picture", "Plan", "Studio", "Turn", "UserError", "VernissageError", "mini_studio", "paint"]
+__all__ = ["Arguments", "Chat", "Picture", "Plan", "Studio", "Turn", "UserError", "VernissageError", "mini_studio", "paint", "repaint"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import ValidationError
 
-from vernissage.errors import VernissageError
+from vernissage.errors import BadInput, UnknownName, VernissageError
 from vernissage.painting.road import Overrides, check_overrides, choose, listen, override, paint_plans, plan_chats
 from vernissage.ports import MLLM, T2I, ImageEncoder, Progress, TextImageEncoder
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture
-from vernissage.records.plan import Plan
+from vernissage.records.plan import Arguments, Plan
+from vernissage.repainting.lockstep import Ports
+from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
+from vernissage.repainting.select import RATINGS
 from vernissage.wiring import StudioConfig, load_config, load_driver
+from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, load_catalogue
 
 ImageLike = str | Path | Picture | Image.Image
@@ -143,6 +148,54 @@ class Studio:
         plan = self.plan(request, images=images, history=history, overrides=overrides)
         return self.paint_plan(plan, count=count, progress=progress, request=_last_words(request))
 
+    def repaint(self, reference: ImageLike, *, model: str, settings: Settings | None = None, **options: Any) -> Repainted:
+        """Let a T2I model paint a reference picture again; see `repaint_several`.
+
+        Raises:
+            VernissageError: Nothing could be painted, or a setting cannot be used.
+        """
+        return _or_raise(self.repaint_several([reference], model=model, settings=settings, **options)[0])
+
+    def repaint_several(
+        self,
+        references: Sequence[ImageLike],
+        *,
+        model: str,
+        settings: Settings | None = None,
+        arguments: Arguments | None = None,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+    ) -> list[Repainted | VernissageError]:
+        """Let a T2I model paint reference pictures again, in rounds, as ImageRepainter does.
+
+        Args:
+            references: Pictures; worked on together, so that questions and paintings are batched.
+            model: Id of the model under test; any there is a card of.
+            settings: Rounds, candidates and so on; see `repainting.loop.Settings`.
+            arguments: How the model is run; its card's defaults where left out.
+            progress: Called with (done, total) pictures.
+            watch: Called with each tree and each round as they come.
+
+        Returns:
+            For each reference its regeneration with all pictures, or the error that ended it.
+
+        Raises:
+            UserError: The model or an argument cannot be used, or a picture cannot be read.
+        """
+        settings = settings or Settings()
+        plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
+        images = [_to_image(reference) for reference in references]
+        unknown = set(settings.weights) - {*self.encoders, *RATINGS}
+        if unknown or not set(settings.rate) <= set(RATINGS):
+            raise UnknownName("score", sorted(unknown or set(settings.rate) - set(RATINGS))[0], [*self.encoders, *RATINGS])
+        ports = Ports(self.mllm, _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i, self.encoders)
+        return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
+
+    @property
+    def encoders(self) -> dict[str, ImageEncoder]:
+        """The encoders that compare pictures with pictures, by the name of their score."""
+        return {name: encoder for name, encoder in (("clip", self.clip), ("dinov2", self.dinov2)) if encoder is not None}
+
     def paint_plan(self, plan: Plan, *, count: int = 1, progress: Progress | None = None, request: str = "") -> list[Picture]:
         """Paint a plan `count` times, with seeds that follow one another."""
         seed = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
@@ -164,6 +217,42 @@ def paint(request: str = "", *, studio: Studio | None = None, **options: Any) ->
         picture.save("stars.png")
     """
     return (studio or mini_studio()).paint(request, **options)
+
+
+def repaint(reference: ImageLike, *, model: str, studio: Studio | None = None, **settings: Any) -> Repainted:
+    """Let a T2I model paint a reference picture again, with the embedded mini studio unless another is given.
+
+    Args:
+        reference: The picture, or the path of its file.
+        model: Id of the model under test.
+        studio: Who understands, paints and compares.
+        settings: rounds, candidates, words, weights, rate, patience, seed; see `repainting.loop.Settings`.
+
+    Example:
+        repainted = vs.repaint("reference.png", model="mini/neon", rounds=4)
+        repainted.regeneration.best.scores["clip"]
+    """
+    try:
+        given = Settings(**settings)
+    except ValidationError as error:
+        raise BadInput(f"A setting has a mistake: {explain(error)}.", hint="See repainting.loop.Settings.") from error
+    return (studio or mini_studio()).repaint(reference, model=model, settings=given)
+
+
+class _Reporting:
+    """A painter that reports how many of a repainting's pictures are done."""
+
+    def __init__(self, t2i: T2I, progress: Progress, settings: Settings, references: int) -> None:
+        self._t2i, self._progress = t2i, progress
+        self._done, self._total = 0, references * settings.rounds * settings.candidates
+        progress(0, self._total)
+
+    def paint(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> list[Picture | VernissageError]:
+        """See `ports.T2I`."""
+        painted = self._t2i.paint(plans, progress=progress)
+        self._done += len(plans)
+        self._progress(self._done, self._total)
+        return painted
 
 
 @cache

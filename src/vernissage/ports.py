@@ -1,6 +1,7 @@
 """What the roads need from outside. A driver fills a port; `wiring` says which.
 
-Ports speak in records and plain values. They know nothing of torch, HTTP or files on disk.
+Ports speak in records and plain values. They know nothing of torch, HTTP or files on disk. A driver may be called from
+several threads at once; one that cannot work so lets the calls wait for one another.
 """
 
 from collections.abc import Callable, Sequence

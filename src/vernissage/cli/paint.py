@@ -47,13 +47,13 @@ def command(
     model: str | None,
     **numbers: object,
 ) -> None:
-    r"""Paint what TEXT asks for, in your own words.
+    """Paint what TEXT asks for, in your own words.
 
     \b
     vernissage paint "two yellow stars over the sea at night, neon please"
     vernissage paint "the same, but as a watercolour" --image stars.png
     vernissage paint --prompt "one red boat, at sea, sketch" --model mini/sketch --seed 7
-    """
+    """  # noqa: D301  click wants the character itself
     from vernissage.api import Studio
     from vernissage.cli.show import plan_lines, progress_bar, similarity_line
     from vernissage.cli.studio import open_studio

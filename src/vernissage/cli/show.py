@@ -5,9 +5,12 @@ from contextlib import contextmanager
 
 from PIL import Image
 
+from vernissage.cli import harmless
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
+from vernissage.records.regeneration import Round
+from vernissage.records.tree import UnderstandingTree
 
 
 @contextmanager
@@ -46,6 +49,43 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "considered", ", ".join(shown)
     values = {name: value for name, value in plan.arguments if value not in (None, ())}
     yield "arguments", ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def show_tree(tree: UnderstandingTree) -> None:
+    """The understanding tree on stderr, drawn with branches."""
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    drawn = Tree(Text(harmless(tree.caption), style="bold"))
+    for name, value in tree.overall().items():
+        drawn.add(Text(harmless(f"{name}: {value}")))
+    for thing in tree.objects:
+        branch = drawn.add(Text(harmless(f"{thing.name} ({thing.type})")))
+        for name, value in thing.features.items():
+            branch.add(Text(harmless(f"{name}: {value}")))
+    for phrase in tree.relations:
+        drawn.add(Text(harmless(f"relation: {phrase}")))
+    Console(stderr=True).print(drawn)
+
+
+def show_round(done: Round) -> None:
+    """A finished round on stderr: what was to change, the best prompt, its scores."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from vernissage.repainting.drawing import score_text
+
+    console = Console(stderr=True)
+    console.print(Text(f"round {done.number}, {done.aspect}", style="bold cyan"))
+    if done.feedback:
+        console.print(Text(harmless(f"  feedback  {done.feedback}")))
+    if done.best is None:
+        console.print(Text("  nothing was painted", style="red"))
+        return
+    winner = done.candidates[done.best]
+    console.print(Text(harmless(f"    prompt  {winner.prompt}")))
+    console.print(Text("    scores  " + "  ".join(f"{name} {score_text(score)}" for name, score in winner.scores.items())))
 
 
 def similarity_line(picture: Picture) -> str:

@@ -62,7 +62,7 @@ def add(
     config_folder: str | None,
     civitai_address: str,
 ) -> None:
-    r"""Add a model from SOURCE, so that it can be chosen at once.
+    """Add a model from SOURCE, so that it can be chosen at once.
 
     \b
     SOURCE is one of
@@ -70,7 +70,7 @@ def add(
       a local safetensors file      checkpoint or LoRA (a LoRA needs --base)
       a hub id                      stabilityai/stable-diffusion-xl-base-1.0
       a Civitai model version       civitai:128713   (downloaded, checked by its hash, resumable)
-    """
+    """  # noqa: D301  click wants the character itself
     from vernissage.zoo.catalogue import home, load_catalogue
 
     catalogue = load_catalogue()

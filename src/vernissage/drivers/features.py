@@ -1,6 +1,7 @@
 """What all encoders share: loading with clear errors, features of unit length, and a cache by content."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class FeatureCache:
         self._width = width
         self._limit = limit
         self._rows: dict[str, ndarray] = {}
+        self._one_at_a_time = threading.Lock()
 
     def encode(self, images: Sequence[Image.Image], encode_new: Callable[[Sequence[Image.Image]], ndarray], batch_size: int) -> ndarray:
         """Features in the order of the images; only unseen ones are encoded, each once, in batches, as RGB."""
@@ -53,12 +55,13 @@ class FeatureCache:
             return np.empty((0, self._width), dtype=np.float32)
         seen = [image.convert("RGB") for image in images]  # the bytes of other modes do not tell all: palettes are apart
         keys = [hashlib.blake2b(f"{image.size}".encode() + image.tobytes()).hexdigest() for image in seen]
-        rows: dict[str, ndarray] = {key: self._rows[key] for key in keys if key in self._rows}
-        new = {key: image for key, image in zip(keys, seen, strict=True) if key not in rows}
-        for start in range(0, len(new), batch_size):
-            part = list(new)[start : start + batch_size]
-            rows |= dict(zip(part, encode_new([new[key] for key in part]), strict=True))
-        self._rows |= {key: rows[key] for key in new}
-        while len(self._rows) > self._limit:
-            self._rows.pop(next(iter(self._rows)))
+        with self._one_at_a_time:
+            rows: dict[str, ndarray] = {key: self._rows[key] for key in keys if key in self._rows}
+            new = {key: image for key, image in zip(keys, seen, strict=True) if key not in rows}
+            for start in range(0, len(new), batch_size):
+                part = list(new)[start : start + batch_size]
+                rows |= dict(zip(part, encode_new([new[key] for key in part]), strict=True))
+            self._rows |= {key: rows[key] for key in new}
+            while len(self._rows) > self._limit:
+                self._rows.pop(next(iter(self._rows)))
         return np.stack([rows[key] for key in keys])

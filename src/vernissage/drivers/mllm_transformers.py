@@ -5,6 +5,7 @@ complete always fits its JSON schema. No code from a checkpoint is ever run.
 """
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,9 +118,14 @@ class TransformersMLLM:
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
         self._special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._guide: llguidance.LLTokenizer | None = None
+        self._one_at_a_time = threading.Lock()
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
         """Answer all questions, in order. See `vernissage.ports.MLLM`."""
+        with self._one_at_a_time:
+            return self._answer(asks)
+
+    def _answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
         results: dict[int, Reply | VernissageError] = {}
         groups: dict[object, list[int]] = {}
         for index, ask in enumerate(asks):
@@ -197,7 +203,8 @@ class TransformersMLLM:
         chosen: list[ndarray | VernissageError] = []
         for ask in asks:
             try:
-                chosen.append(self._choose_one(ask, answers))
+                with self._one_at_a_time:
+                    chosen.append(self._choose_one(ask, answers))
             except VernissageError as error:
                 chosen.append(error)
         return chosen

@@ -8,6 +8,7 @@ or device. Weights are read from safetensors only, unless pickle files are allow
 import gc
 import hashlib
 import inspect
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,9 +79,14 @@ class DiffusersT2I:
         self.keep = keep
         self.local_only = local_only
         self._pipelines: dict[str, _Loaded] = {}
+        self._one_at_a_time = threading.Lock()
 
     def paint(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> list[Picture | VernissageError]:
         """Paint each plan, in order; a failed one becomes its error. See `vernissage.ports.T2I`."""
+        with self._one_at_a_time:
+            return self._paint(plans, progress)
+
+    def _paint(self, plans: Sequence[Plan], progress: Progress | None) -> list[Picture | VernissageError]:
         results: dict[int, Picture | VernissageError] = {}
         ready: dict[int, Plan] = {}
         for index, plan in enumerate(plans):

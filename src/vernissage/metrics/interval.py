@@ -68,3 +68,31 @@ def mean_interval(values: ndarray, *, draws: int = 2000, seed: int = 0) -> Estim
     """
     values = np.asarray(values, dtype=float)
     return ratio_interval(values, np.ones_like(values), draws=draws, seed=seed)
+
+
+def sign_flip_test(differences: ndarray, *, draws: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value that paired differences have mean zero, by flipping their signs at random.
+
+    Returns:
+        In (0, 1]: the share of sign patterns whose mean is at least as far from zero, the observed one counted in.
+
+    Raises:
+        BadInput: There are no differences.
+
+    References:
+        Fisher (1935), The Design of Experiments, section 21; Phipson and Smyth (2010) for counting the observed one in.
+
+    Example:
+        >>> sign_flip_test(np.zeros(5))
+        1.0
+    """
+    differences = np.asarray(differences, dtype=float)
+    if differences.ndim != 1 or not len(differences):
+        raise BadInput("A paired test needs differences.", hint="Score some items with both.")
+    rng = np.random.default_rng(seed)
+    observed = abs(differences.sum())
+    further = 1
+    for _ in range(0, draws, 1000):
+        signs = rng.integers(0, 2, size=(1000, len(differences)), dtype=np.int8) * 2 - 1
+        further += int((np.abs(signs @ differences) >= observed - 1e-12).sum())
+    return further / (1 + -(-draws // 1000) * 1000)

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from vernissage.records.plan import Text
+
 
 class Score(BaseModel):
     """A measured number; its scale and direction are stated where it is made."""
@@ -9,6 +11,8 @@ class Score(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
+    reason: Text = ""
+    """Why, where whoever scored it said so."""
 
 
 class Unscored(BaseModel):
@@ -16,4 +20,4 @@ class Unscored(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reason: str
+    reason: Text

@@ -4,11 +4,12 @@ Everything here follows from exact truth. With a source of randomness the wordin
 Chats have a file of their own, `chats`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from vernissage.records.regeneration import Aspect
 from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.world import phrases
 from vernissage.world.scene import (
@@ -178,8 +179,13 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return asked
 
 
-def differences(current: Scene, wanted: Scene) -> list[str]:
+def differences(current: Scene, wanted: Scene, aspect: Aspect = "overall image") -> list[str]:
     """What to change in `current` to get `wanted`, one instruction per differing fact; empty when they agree.
+
+    Args:
+        current: What there is.
+        wanted: What there shall be.
+        aspect: Which facts are looked at; "overall image" means all of them.
 
     Example:
         >>> from vernissage.world.scene import Group, Scene
@@ -187,28 +193,38 @@ def differences(current: Scene, wanted: Scene) -> list[str]:
         >>> differences(night, night.model_copy(update={"time": "day"}))
         ['make it by day instead of at night']
     """
-    changes = []
+    changes = [*_whole_differences(current, wanted), *_group_differences(current, wanted)]
+    return [text for about, text in changes if aspect in ("overall image", about)]
+
+
+def _whole_differences(current: Scene, wanted: Scene) -> Iterator[tuple[Aspect, str]]:
     if current.style != wanted.style:
-        changes.append(f"change the style from {current.style} to {wanted.style}")
+        yield "style", f"change the style from {current.style} to {wanted.style}"
     if current.place != wanted.place:
-        changes.append(f"move it {phrases.PLACE_PHRASES[wanted.place][0]}, not {phrases.PLACE_PHRASES[current.place][0]}")
+        there, here = phrases.PLACE_PHRASES[wanted.place][0], phrases.PLACE_PHRASES[current.place][0]
+        yield "detailed content", f"move it {there}, not {here}"
     if current.time != wanted.time:
-        changes.append(f"make it {phrases.TIME_PHRASES[wanted.time][0]} instead of {phrases.TIME_PHRASES[current.time][0]}")
+        yield "style", f"make it {phrases.TIME_PHRASES[wanted.time][0]} instead of {phrases.TIME_PHRASES[current.time][0]}"
+
+
+def _group_differences(current: Scene, wanted: Scene) -> Iterator[tuple[Aspect, str]]:
     now: dict[Kind, Group] = {group.kind: group for group in current.groups}
     then: dict[Kind, Group] = {group.kind: group for group in wanted.groups}
-    changes += [f"remove the {phrases.PLURAL[kind] if now[kind].count > 1 else kind}" for kind in now if kind not in then]
+    for kind in now:
+        if kind not in then:
+            yield "detailed content", f"remove the {phrases.PLURAL[kind] if now[kind].count > 1 else kind}"
     for kind, group in then.items():
         if kind not in now:
-            changes.append(f"add {group_words(group)}")
+            yield "detailed content", f"add {group_words(group)}"
             continue
         name = phrases.PLURAL[kind] if group.count > 1 else kind
         if now[kind].count != group.count:
-            changes.append(f"show {phrases.COUNT_WORDS[group.count][0]} {name} instead of {phrases.COUNT_WORDS[now[kind].count][0]}")
+            more = f"{phrases.COUNT_WORDS[group.count][0]} {name} instead of {phrases.COUNT_WORDS[now[kind].count][0]}"
+            yield "detailed content", f"show {more}"
         if now[kind].colour != group.colour:
-            changes.append(f"make the {name} {group.colour} instead of {now[kind].colour}")
+            yield "colour", f"make the {name} {group.colour} instead of {now[kind].colour}"
     if wanted.relation is not None and set(now) == set(then):
         first, second = (group.kind for group in wanted.groups)
         stands = current.relation if current.groups[0].kind == first else current.relation and OPPOSITE[current.relation]
         if stands != wanted.relation:
-            changes.append(f"put the {first} {wanted.relation} the {second}")
-    return changes
+            yield "detailed content", f"put the {first} {wanted.relation} the {second}"

@@ -1,0 +1,1 @@
+"""Benchmarks that resume: suites, the run folder, tables and reports."""

@@ -1,0 +1,70 @@
+"""A repainting run in the layout that the authors of ImageRepainter use, for their tools and figures."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vernissage.bench.repaint import Item, cell, leaderboard, score_names
+from vernissage.bench.run import Run
+from vernissage.records.regeneration import Candidate
+from vernissage.records.verdict import Score
+
+
+def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
+    """Write `benchmark_results/<run>/…` below a folder.
+
+    For each model and reference `iteration_k/` with every candidate of round k, `final/` with the last round's best, and
+    one `benchmark_final.json` for all. Scores that are missing are null with a reason, never a number.
+
+    Returns:
+        The folder `benchmark_results/<run>`.
+    """
+    target = folder / "benchmark_results" / run.folder.resolve().name
+    rows = []
+    for item in items:
+        place = target / item.model.replace("/", "_") / item.reference
+        row: dict[str, Any] = {"model": item.model, "image": item.reference, "type": item.kind}
+        if item.regeneration is None:
+            rows.append({**row, "unscored": item.unscored})
+            continue
+        for each in item.regeneration.rounds:
+            for index, candidate in enumerate(each.candidates):
+                _copy(run, candidate, place / f"iteration_{each.number}" / f"{index}.png")
+            told = {"aspect": each.aspect, "feedback": each.feedback, "best": each.best, "candidates": [_told(c) for c in each.candidates]}
+            _write(place / f"iteration_{each.number}" / "iteration.json", told)
+        last = item.regeneration.last
+        if last is not None:
+            _copy(run, last, place / "final" / "final.png")
+        rows.append({**row, "prompt": last.prompt if last else None, **(_told(last)["scores"] if last else {})})
+    names = score_names(items)
+    means = {
+        model: {name: (cells[name].estimate.value if cells[name].estimate else None) for name in names}  # pyright: ignore
+        for model, cells in leaderboard(items, "last").items()
+    }
+    counts = {
+        name: cell(
+            [c for item in items if item.regeneration and item.regeneration.last for c in [item.regeneration.last.scores.get(name)] if c]
+        ).asked
+        for name in names
+    }
+    _write(target / "benchmark_final.json", {"means": means, "scored": counts, "results": rows})
+    return target
+
+
+def _told(candidate: Candidate) -> dict[str, Any]:
+    scores = {name: score.value if isinstance(score, Score) else None for name, score in candidate.scores.items()}
+    reasons = {name: score.reason for name, score in candidate.scores.items() if score.reason}
+    return {"prompt": candidate.prompt, "seed": candidate.seed, "scores": scores, "reasons": reasons}
+
+
+def _copy(run: Run, candidate: Candidate, path: Path) -> None:
+    if candidate.picture:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.picture_path(candidate.picture), path)
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,85 @@
+"""How well the scores of a run agree with people: the user study of ImageRepainter, after the ImagenHub template.
+
+Ratings come as CSV with the columns model, reference, rater, consistency, perception, each rating from 1 to 5. Raters' numbers
+are scaled to [0, 1] and averaged per picture.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vernissage.bench.repaint import Item, score_names, score_of
+from vernissage.errors import BadInput
+from vernissage.metrics.correlation import krcc, plcc, srcc
+from vernissage.records.verdict import Score
+
+COLUMNS = ("model", "reference", "rater", "consistency", "perception")
+Opinions = dict[tuple[str, str], dict[str, float]]
+
+
+class Agreement(NamedTuple):
+    """A score of ours against an opinion of people; a correlation that is undefined is None."""
+
+    score: str
+    opinion: str
+    srcc: float | None
+    plcc: float | None
+    krcc: float | None
+    n: int
+
+
+def read_ratings(path: Path) -> Opinions:
+    """Mean opinion in [0, 1] by (model, reference) and dimension.
+
+    Raises:
+        BadInput: The file cannot be read, lacks a column, or holds a rating that is not from 1 to 5.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"Cannot read the ratings {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
+    if not rows or set(COLUMNS) - set(rows[0]):
+        raise BadInput(f"The ratings {path} need the columns {', '.join(COLUMNS)}.", hint="Add a first line that names them.")
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for number, row in enumerate(rows, start=2):
+        for dimension in COLUMNS[3:]:
+            try:
+                rating = float(row[dimension])
+            except (TypeError, ValueError):
+                rating = float("nan")
+            if not 1 <= rating <= 5:
+                raise BadInput(
+                    f"{path}, line {number}: {dimension} is {row[dimension]!r}, not from 1 to 5.", hint="Mend or delete that line."
+                )
+            found.setdefault((row["model"], row["reference"]), {}).setdefault(dimension, []).append((rating - 1) / 4)
+    return {key: {name: float(np.mean(values)) for name, values in opinions.items()} for key, opinions in found.items()}
+
+
+def agreement(items: Sequence[Item], opinions: Opinions, which: str = "last") -> list[Agreement]:
+    """Correlation of every score with both opinions, over the pictures that have both."""
+    rows = []
+    for name in score_names(items):
+        for dimension in COLUMNS[3:]:
+            pairs = [
+                (score.value, opinions[item.model, item.reference][dimension])
+                for item in items
+                if (item.model, item.reference) in opinions and isinstance(score := score_of(item, name, which), Score)
+            ]
+            ours, theirs = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+            rows.append(
+                Agreement(
+                    name, dimension, _defined(srcc, ours, theirs), _defined(plcc, ours, theirs), _defined(krcc, ours, theirs), len(pairs)
+                )
+            )
+    return rows
+
+
+def _defined(measure: Callable[[np.ndarray, np.ndarray], float], ours: np.ndarray, theirs: np.ndarray) -> float | None:
+    try:
+        return measure(ours, theirs)
+    except BadInput:
+        return None

@@ -1,0 +1,45 @@
+"""Reference pictures to repaint: a folder, each with its kind where the file's name tells it, as in EvalRef-100."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from vernissage.errors import BadInput
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+_KIND = re.compile(r"(?P<kind>[A-Za-z][A-Za-z -]*)_(?P<number>\d+)")
+
+
+class Reference(NamedTuple):
+    """One reference picture."""
+
+    name: str
+    """Path below the folder, without suffix: its key in results."""
+    kind: str
+    """Such as portrait, object, scene or complex; empty where the name does not say."""
+    path: Path
+
+
+def find_references(folder: Path, *, limit: int | None = None) -> list[Reference]:
+    """All pictures in a folder and below, in the order of their names, numbers counted as numbers.
+
+    Args:
+        folder: For example that of EvalRef-100, with files named `<kind>_<n>.png`.
+        limit: Keep the first so many.
+
+    Raises:
+        BadInput: There is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the reference pictures with --data.")
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not paths:
+        raise BadInput(f"There are no pictures in {folder}.", hint=f"They end in {', '.join(SUFFIXES)}.")
+    found = []
+    for path in sorted(paths, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix())]):
+        match = _KIND.fullmatch(path.stem)
+        found.append(Reference(path.relative_to(folder).with_suffix("").as_posix(), match["kind"] if match else "", path))
+    doubled = {reference.name for reference in found if sum(other.name == reference.name for other in found) > 1}
+    if doubled:
+        raise BadInput(f"Two pictures are called {min(doubled)}.", hint="Rename one: results are kept by name without suffix.")
+    return found[:limit]

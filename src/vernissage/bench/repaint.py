@@ -1,0 +1,226 @@
+"""The repainting benchmark: every model repaints every reference; tables with intervals, and paired tests between models.
+
+References are worked on in groups of fixed members, so that what is batched together, and with it every number, does not
+depend on where a run was cut off. Several groups are under way at once: while one waits for the MLLM, another is painted.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vernissage.api import Studio
+from vernissage.bench.references import Reference
+from vernissage.bench.run import Header, Run
+from vernissage.errors import UserError, VernissageError
+from vernissage.metrics.interval import Estimate, mean_interval, sign_flip_test
+from vernissage.ports import Progress
+from vernissage.records.picture import Picture
+from vernissage.records.regeneration import Candidate, Regeneration
+from vernissage.records.verdict import Score, Unscored
+from vernissage.repainting.loop import Repainted, Settings
+
+GROUP = 8
+"""References worked on together; part of the protocol, because batches decide the last digits."""
+SCORES = ("clip", "dinov2", "consistency", "perception")
+UNDER_WAY = 2
+"""Groups at once: one paints while the other asks. More would only hold more pictures in memory."""
+
+
+class Item(NamedTuple):
+    """One model's attempt at one reference, as read back from a run."""
+
+    model: str
+    reference: str
+    kind: str
+    regeneration: Regeneration | None
+    unscored: str
+    """Why there is no regeneration."""
+
+
+def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Sequence[Reference], settings: Settings) -> Run:
+    """The run of this benchmark in a folder, new or to be gone on with.
+
+    Raises:
+        UserError: A model is unknown, or the folder holds another run.
+    """
+    for model in models:
+        studio.all_models[model]
+    stated = {
+        "models": list(models),
+        "references": [reference.name for reference in references],
+        "repaint": settings.model_dump(),
+        "studio": studio.config.model_dump(mode="json", exclude={"models", "cards"}),
+        "group": GROUP,
+    }
+    return Run(folder, Header.of("repaint", stated))
+
+
+def run_benchmark(
+    run: Run, studio: Studio, references: Sequence[Reference], settings: Settings, *, progress: Progress | None = None
+) -> None:
+    """Do what is not done yet."""
+    models: list[str] = run.header.settings["models"]
+    groups = [(model, list(references[start : start + GROUP])) for model in models for start in range(0, len(references), GROUP)]
+    left = [(model, group) for model, group in groups if any(_key(model, reference) not in run.items for reference in group)]
+    total = len(models) * len(references)
+    report = progress or (lambda _done, _total: None)
+    report(len(run.items), total)
+    _ports = studio.mllm, studio.t2i, studio.encoders  # loaded here, once, before several threads want them
+    waiting = iter(left)
+    with ThreadPoolExecutor(UNDER_WAY) as pool:
+        under_way: dict[Future[list[Repainted | VernissageError]], tuple[str, list[Reference]]] = {}
+        while True:
+            for model, group in islice(waiting, UNDER_WAY - len(under_way)):
+                under_way[pool.submit(_repaint_group, studio, model, group, settings)] = (model, group)
+            if not under_way:
+                break
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                model, group = under_way.pop(future)
+                for reference, result in zip(group, future.result(), strict=True):
+                    _keep(run, model, reference, result)
+                report(len(run.items), total)
+    run.sweep(picture for item in read_items(run) if item.regeneration for picture in _pictures(item.regeneration))
+
+
+def _repaint_group(studio: Studio, model: str, group: Sequence[Reference], settings: Settings) -> list[Repainted | VernissageError]:
+    """A group's results; a reference that cannot be read fails alone."""
+    results: dict[int, Repainted | VernissageError] = {}
+    images: dict[int, Picture] = {}
+    for index, reference in enumerate(group):
+        try:
+            images[index] = Picture.open(reference.path)
+        except UserError as error:
+            results[index] = error
+    results |= zip(images, studio.repaint_several(list(images.values()), model=model, settings=settings), strict=True)
+    return [results[index] for index in range(len(group))]
+
+
+def _keep(run: Run, model: str, reference: Reference, result: Repainted | VernissageError) -> None:
+    item: dict[str, Any] = {"key": _key(model, reference), "model": model, "reference": reference.name, "kind": reference.kind}
+    if isinstance(result, VernissageError):
+        run.add({**item, "unscored": f"{type(result).__name__}: {result}"})
+        return
+    seen = Picture.open(reference.path).image
+    run.add({**item, "regeneration": result.regeneration.model_dump(mode="json")}, [Picture.of(seen), *result.pictures.values()])
+
+
+def _key(model: str, reference: Reference) -> str:
+    return f"{model} {reference.name}"
+
+
+def _pictures(regeneration: Regeneration) -> list[str]:
+    tried = [candidate.picture for each in regeneration.rounds for candidate in each.candidates if candidate.picture]
+    return [regeneration.reference, *tried]
+
+
+def read_items(run: Run) -> list[Item]:
+    """Everything finished, in the order models and references were given."""
+    settings = run.header.settings
+    items = []
+    for model in settings["models"]:
+        for name in settings["references"]:
+            found = run.items.get(f"{model} {name}")
+            if found is not None:
+                regeneration = Regeneration.model_validate(found["regeneration"]) if "regeneration" in found else None
+                items.append(Item(model, name, found["kind"], regeneration, found.get("unscored", "")))
+    return items
+
+
+def final(regeneration: Regeneration | None, which: str) -> Candidate | None:
+    """The candidate a table speaks of: "last" as in the paper, or "best" over all rounds."""
+    return None if regeneration is None else regeneration.last if which == "last" else regeneration.best
+
+
+def score_of(item: Item, name: str, which: str) -> Score | Unscored:
+    """One score of an item, or why there is none."""
+    candidate = final(item.regeneration, which)
+    if candidate is None:
+        return Unscored(reason=item.unscored or "nothing was painted in the last round")
+    return candidate.scores.get(name, Unscored(reason=f"{name} was not asked for"))
+
+
+class Cell(NamedTuple):
+    """A mean with its interval, and how many of how many items were scored; no estimate where none was."""
+
+    estimate: Estimate | None
+    asked: int
+
+    def __str__(self) -> str:
+        """As a percentage with interval and count."""
+        return f"{self.estimate}  {self.estimate.n}/{self.asked}" if self.estimate else f"-  0/{self.asked}"
+
+
+def cell(scores: Sequence[Score | Unscored]) -> Cell:
+    """The mean of those scored."""
+    values = [score.value for score in scores if isinstance(score, Score)]
+    return Cell(mean_interval(np.array(values)) if values else None, len(scores))
+
+
+def leaderboard(items: Sequence[Item], which: str, *, kind: str | None = None) -> dict[str, dict[str, Cell]]:
+    """By model and score: mean, interval, counts; of one kind of reference, or of all."""
+    chosen = [item for item in items if kind is None or item.kind == kind]
+    models = list(dict.fromkeys(item.model for item in chosen))
+    names = score_names(items)
+    return {
+        model: {name: cell([score_of(item, name, which) for item in chosen if item.model == model]) for name in names} for model in models
+    }
+
+
+def score_names(items: Sequence[Item]) -> list[str]:
+    """The scores that occur, the usual ones first."""
+    found = {name for item in items if item.regeneration for each in item.regeneration.rounds for c in each.candidates for name in c.scores}
+    return [name for name in SCORES if name in found] + sorted(found - set(SCORES))
+
+
+class Comparison(NamedTuple):
+    """One model against another, on the references that both were scored on."""
+
+    first: str
+    second: str
+    score: str
+    difference: Estimate
+    p_value: float
+
+
+def compare_models(items: Sequence[Item], which: str) -> list[Comparison]:
+    """Every pair of models on every score: mean paired difference, its interval, and a sign-flip test."""
+    models = list(dict.fromkeys(item.model for item in items))
+    rows = {(item.model, item.reference): item for item in items}
+    compared = []
+    for name in score_names(items):
+        for index, first in enumerate(models):
+            for second in models[index + 1 :]:
+                pairs = [
+                    (rows[first, reference], rows[second, reference])
+                    for model, reference in rows
+                    if model == first and (second, reference) in rows
+                ]
+                scores = [(score_of(one, name, which), score_of(two, name, which)) for one, two in pairs]
+                differences = np.array([a.value - b.value for a, b in scores if isinstance(a, Score) and isinstance(b, Score)])
+                if len(differences):
+                    compared.append(Comparison(first, second, name, mean_interval(differences), sign_flip_test(differences)))
+    return compared
+
+
+def by_round(items: Sequence[Item], name: str) -> list[Cell]:
+    """A score of the best picture so far after each round, over all items: what the rounds are worth."""
+    length = max((len(item.regeneration.rounds) for item in items if item.regeneration), default=0)
+    return [cell([_so_far(item, name, number) for item in items]) for number in range(1, length + 1)]
+
+
+def rise(items: Sequence[Item], name: str) -> Estimate | None:
+    """The paired difference between the best picture of all rounds and the first round's, for one score."""
+    pairs = [(_so_far(item, name, 1), _so_far(item, name, 10**6)) for item in items if item.regeneration]
+    differences = [after.value - before.value for before, after in pairs if isinstance(before, Score) and isinstance(after, Score)]
+    return mean_interval(np.array(differences)) if differences else None
+
+
+def _so_far(item: Item, name: str, number: int) -> Score | Unscored:
+    if item.regeneration is None:
+        return Unscored(reason=item.unscored)
+    best = item.regeneration.model_copy(update={"rounds": item.regeneration.rounds[:number]}).best
+    return Unscored(reason="nothing was painted") if best is None else best.scores.get(name, Unscored(reason=f"{name} was not asked for"))

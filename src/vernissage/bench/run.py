@@ -1,0 +1,143 @@
+"""A run on disk: what it was (header.json), what is finished (items.jsonl) and the pictures, by content hash.
+
+A line is written when an item is finished and after its pictures, so a run may be killed at any moment: what has a line is
+whole, what has none is done again. Lines are only ever appended.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from vernissage.errors import BadInput, IntegrityError
+from vernissage.prompts import load_prompt, prompt_ids
+from vernissage.records.picture import Picture
+
+
+class Header(BaseModel):
+    """What decides the numbers of a run; a run is resumed only under the same header."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    settings: dict[str, Any]
+    """Everything the caller chose: models, data, seeds and so on."""
+    prompts: dict[str, str]
+    """Hash of every prompt that was said, by id."""
+    versions: dict[str, str]
+    machine: str
+
+    @classmethod
+    def of(cls, suite: str, settings: dict[str, Any]) -> "Header":
+        """The header of a run that starts now, with this package's prompts and version, on this machine."""
+        prompts = {prompt_id: load_prompt(prompt_id).hash for prompt_id in prompt_ids()}
+        machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+        plain = json.loads(json.dumps(settings, default=str))
+        return cls(suite=suite, settings=plain, prompts=prompts, versions={"vernissage": version("vernissage")}, machine=machine)
+
+    def differences(self, other: "Header") -> list[str]:
+        """What is not the same, the machine aside."""
+        mine, theirs = self.model_dump(exclude={"machine"}), other.model_dump(exclude={"machine"})
+        names = {
+            f"{part} {key}": (mine[part].get(key), theirs[part].get(key))
+            for part in mine
+            if isinstance(mine[part], dict)
+            for key in {*mine[part], *theirs[part]}
+        }
+        names["suite"] = (self.suite, other.suite)
+        return sorted(name for name, (one, two) in names.items() if one != two)
+
+
+class Run:
+    """An open run. Items are JSON objects with a `key` of their own.
+
+    Args:
+        folder: Made where it does not exist; goes on with what it holds.
+        header: What this run is.
+
+    Raises:
+        BadInput: The folder holds another run, or something else.
+        IntegrityError: A line is damaged that is not the last one.
+    """
+
+    def __init__(self, folder: Path, header: Header) -> None:
+        self.folder = folder
+        self.header = header
+        path = folder / "header.json"
+        if path.exists():
+            changed = Header.model_validate_json(path.read_text(encoding="utf-8")).differences(header)
+            if changed:
+                raise BadInput(
+                    f"{folder} holds a run that differs in: {', '.join(changed)}.",
+                    hint="Choose another folder with --out, or go on as before.",
+                )
+        elif folder.exists() and any(folder.iterdir()):
+            raise BadInput(f"{folder} is not empty and holds no run.", hint="Choose another folder with --out.")
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _write_whole(path, header.model_dump_json(indent=2).encode() + b"\n")
+        self.items: dict[str, dict[str, Any]] = {item["key"]: item for item in self._read()}
+
+    def _read(self) -> Iterable[dict[str, Any]]:
+        """All whole lines; a last line that was cut off is taken away."""
+        path = self.folder / "items.jsonl"
+        if not path.exists():
+            return []
+        data = path.read_bytes()
+        end = data.rfind(b"\n") + 1
+        if end < len(data):
+            with path.open("r+b") as file:
+                file.truncate(end)
+        items = []
+        for number, line in enumerate(data[:end].splitlines(), start=1):
+            try:
+                items.append(json.loads(line))
+            except ValueError as error:
+                raise IntegrityError(f"{path}, line {number} is damaged.", hint="Delete that line; its item is done again.") from error
+        return items
+
+    def add(self, item: dict[str, Any], pictures: Iterable[Picture] = ()) -> None:
+        """Keep a finished item, its pictures first; one that is there already is left as it is."""
+        if item["key"] in self.items:
+            return
+        for picture in pictures:
+            path = self.picture_path(picture.hash)
+            if not path.exists():
+                picture.save(path)
+        with (self.folder / "items.jsonl").open("ab") as file:
+            file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.items[item["key"]] = item
+
+    def picture_path(self, content: str) -> Path:
+        """Where the picture with this hash lies."""
+        return self.folder / "pictures" / f"{content}.png"
+
+    def picture(self, content: str) -> Image.Image:
+        """The picture with this hash.
+
+        Raises:
+            BadInput: It is not there or damaged.
+        """
+        return Picture.open(self.picture_path(content)).image
+
+    def sweep(self, kept: Iterable[str]) -> int:
+        """Delete pictures that no item speaks of, left by an item that was cut off; returns how many."""
+        names = {f"{content}.png" for content in kept}
+        orphans = [path for path in (self.folder / "pictures").iterdir() if path.name not in names]
+        for path in orphans:
+            path.unlink()
+        return len(orphans)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(data)
+    temporary.replace(path)

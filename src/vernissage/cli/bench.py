@@ -1,0 +1,108 @@
+"""`vernissage bench`: benchmarks that resume, with tables, exports and reports."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vernissage.cli import harmless
+from vernissage.errors import BadInput
+
+if TYPE_CHECKING:
+    from vernissage.bench.repaint import Item
+
+
+@click.group(name="bench")
+def command() -> None:
+    """Benchmarks over many models and pictures; one that was cut off goes on where it stopped."""
+
+
+@command.command(name="repaint")
+@click.option("--models", required=True, help="Ids of the models under test, with commas between; mini/* stands for all that begin so.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of reference pictures, for example EvalRef-100.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/repaint"), show_default=True, help="Folder of the run.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many references.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=4, show_default=True)
+@click.option("--candidates", type=click.IntRange(1, 32), default=3, show_default=True)
+@click.option("--words", type=click.Choice(["tree", "direct", "interrogate"]), default="tree", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--no-ratings", is_flag=True, help="Do not ask the MLLM for ratings.")
+@click.option("--people", type=click.Path(path_type=Path), help="CSV of human ratings to compare with; see docs/repaint.md.")
+@click.option(
+    "--export", type=click.Path(path_type=Path), help="Also write the layout of the authors' benchmark_results below this folder."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def repaint(
+    models: str,
+    data: Path,
+    out: Path,
+    limit: int | None,
+    words: str,
+    no_ratings: bool,
+    people: Path | None,
+    export: Path | None,
+    config: Path | None,
+    **numbers: int,
+) -> None:
+    """Let every model repaint every reference picture and compare the models.
+
+    \b
+    vernissage bench repaint --models mini/general,mini/neon --data references/
+    """  # noqa: D301  click wants the character itself
+    from vernissage.bench.export import export_results
+    from vernissage.bench.people import agreement, read_ratings
+    from vernissage.bench.references import find_references
+    from vernissage.bench.repaint import open_run, read_items, run_benchmark
+    from vernissage.bench.report import render_report
+    from vernissage.cli.show import progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.repainting.loop import Settings
+
+    studio = open_studio(config)
+    references = find_references(data, limit=limit)
+    chosen = _choose([name.strip() for name in models.split(",") if name.strip()], list(studio.all_models))
+    opinions = read_ratings(people) if people else {}
+    settings = Settings.model_validate({"words": words, "rate": () if no_ratings else ("consistency", "perception"), **numbers})
+    run = open_run(out, studio, chosen, references, settings)
+    with progress_bar("repainting") as progress:
+        run_benchmark(run, studio, references, settings, progress=progress)
+    items = read_items(run)
+    _show_table(items)
+    for row in agreement(items, opinions) if opinions else []:
+        values = "  ".join(
+            f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in zip(("SRCC", "PLCC", "KRCC"), row[2:5], strict=True)
+        )
+        click.echo(f"{row.score} with people's {row.opinion}: {values}  n = {row.n}")
+    report = run.folder / "report.html"
+    report.write_text(render_report(run, items), encoding="utf-8")
+    click.echo(str(report))
+    if export:
+        click.echo(str(export_results(run, items, export)))
+
+
+def _choose(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    if not wanted:
+        raise BadInput("No model was named.", hint="Name some with --models, with commas between.")
+    chosen = []
+    for name in wanted:
+        found = [model for model in known if model.startswith(name[:-1])] if name.endswith("*") else [name]
+        chosen += found or [name]
+    return list(dict.fromkeys(chosen))
+
+
+def _show_table(items: "Sequence[Item]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from vernissage.bench.repaint import leaderboard, score_names
+
+    names = score_names(items)
+    for which, title in (("last", "last round, as in the paper"), ("best", "best of all rounds")):
+        table = Table("model", *names, title=f"{title}: mean in % [95 % interval]  scored/asked")
+        for model, cells in leaderboard(items, which).items():
+            table.add_row(model, *(str(cells[name]) for name in names))
+        Console(width=30 * len(names) + 40).print(table)
+    for item in items:
+        if item.regeneration is None:
+            click.echo(f"unscored: {item.model} {item.reference}: {harmless(item.unscored)}", err=True)

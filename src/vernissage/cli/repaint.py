@@ -1,0 +1,101 @@
+"""`vernissage repaint`: a T2I model paints reference pictures again, in rounds, and is scored against them."""
+
+from pathlib import Path
+
+import click
+
+from vernissage.cli import harmless
+from vernissage.errors import BadInput, VernissageError
+
+
+@click.command(name="repaint")
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The model under test; see `vernissage zoo list`.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=4, show_default=True, help="Rounds, T in the paper.")
+@click.option("--candidates", type=click.IntRange(1, 32), default=3, show_default=True, help="Pictures a round, N in the paper.")
+@click.option(
+    "--words",
+    type=click.Choice(["tree", "direct", "interrogate"]),
+    default="tree",
+    show_default=True,
+    help="How the reference is put into words: understanding tree, one MLLM prompt, or caption and phrases ranked by CLIP.",
+)
+@click.option("--patience", type=click.IntRange(0), default=0, help="Stop after so many rounds without a better picture; 0 never does.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides noise and words.")
+@click.option("--no-ratings", is_flag=True, help="Do not ask the MLLM for ratings.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("repainted"), show_default=True, help="Folder for what comes of it."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def command(images: tuple[Path, ...], model: str, words: str, no_ratings: bool, out: Path, config: Path | None, **numbers: int) -> None:
+    """Let --model paint IMAGES again.
+
+    Of each reference you get, in the folder --out: a strip from the reference to the last round, the best and the last
+    picture, the understanding tree as SVG, and everything that was tried as JSON.
+
+    \b
+    vernissage repaint stars.png --model mini/neon
+    vernissage repaint photos/*.jpg --model mini/general --rounds 2 --words direct
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import progress_bar, show_round, show_tree
+    from vernissage.cli.studio import open_studio
+    from vernissage.records.picture import Picture
+    from vernissage.records.tree import UnderstandingTree
+    from vernissage.repainting.loop import Settings
+
+    if not images:
+        raise BadInput(
+            "There is nothing to repaint: no picture was given.", hint="Try: vernissage repaint picture.png --model mini/general"
+        )
+    references = {path: Picture.open(path) for path in images}
+    studio = open_studio(config)
+    settings = Settings.model_validate({"words": words, "rate": () if no_ratings else ("consistency", "perception"), **numbers})
+
+    def watch(news: object) -> None:
+        show_tree(news) if isinstance(news, UnderstandingTree) else show_round(news)  # pyright: ignore
+
+    with progress_bar("repainting") as progress:
+        results = studio.repaint_several(
+            list(references.values()), model=model, settings=settings, progress=progress, watch=watch if len(references) == 1 else None
+        )
+    failed = 0
+    for (path, reference), result in zip(references.items(), results, strict=True):
+        if isinstance(result, VernissageError):
+            failed += 1
+            click.echo(click.style(f"{path}: not repainted: ", fg="red") + harmless(str(result)), err=True)
+            continue
+        for kept in keep(result, reference, out / path.stem):
+            click.echo(str(kept))
+        _summarise(result)
+    if failed == len(references):
+        raise next(result for result in results if isinstance(result, VernissageError))
+
+
+def keep(repainted, reference, folder: Path) -> list[Path]:
+    """Write what came of one reference into a folder."""
+    from vernissage.records.picture import Picture
+    from vernissage.repainting.drawing import draw_strip, draw_tree
+
+    regeneration, pictures = repainted
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [Picture.of(draw_strip(reference.image, regeneration, pictures)).save(folder / "strip.png")]
+    for name, candidate in (("best", regeneration.best), ("last", regeneration.last)):
+        if candidate is not None:
+            written.append(pictures[candidate.picture].save(folder / f"{name}.png"))
+    if regeneration.tree is not None:
+        (folder / "tree.svg").write_text(draw_tree(regeneration.tree), encoding="utf-8")
+        written.append(folder / "tree.svg")
+    (folder / "regeneration.json").write_text(regeneration.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return [*written, folder / "regeneration.json"]
+
+
+def _summarise(repainted) -> None:
+    from vernissage.repainting.drawing import score_text
+
+    regeneration = repainted.regeneration
+    for name, candidate in (("last round", regeneration.last), ("best round", regeneration.best)):
+        scores = {} if candidate is None else candidate.scores
+        shown = "  ".join(f"{score} {score_text(value)}" for score, value in scores.items()) or "nothing was painted"
+        click.echo(click.style(f"{name:>11}  ", fg="cyan") + shown, err=True)
+    for failure in regeneration.failures:
+        click.echo(click.style("    missing  ", fg="yellow") + harmless(failure), err=True)

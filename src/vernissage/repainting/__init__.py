@@ -1,0 +1,1 @@
+"""From a reference picture to words, and by rounds of painting back to the picture."""

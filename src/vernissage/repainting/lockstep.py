@@ -1,0 +1,107 @@
+"""Many pieces of work side by side, their questions, encodings and paintings each in one batch.
+
+A piece of work is a generator: it yields what it needs from outside and is sent the answers, so that the road of one
+reference reads from top to bottom. `run_together` moves a group of them forward in step: first everybody's questions are
+answered together, until all wait for encodings or pictures, then those are made together. What is batched with what thus
+follows from the group alone, never from timing, and a run that was cut off and resumed gives the same pictures.
+
+Knows nothing about repainting.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from numpy import ndarray
+from PIL import Image
+
+from vernissage.errors import VernissageError
+from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Reply
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Plan
+
+Result = TypeVar("Result")
+
+
+class Questions(NamedTuple):
+    """Independent questions; answered with a reply or an error each."""
+
+    asks: Sequence[Ask]
+
+
+class Encodings(NamedTuple):
+    """Pictures to encode; answered with features (image, feature) by encoder name."""
+
+    images: Sequence[Image.Image]
+
+
+class Paintings(NamedTuple):
+    """Plans to paint; answered with a picture or an error each."""
+
+    plans: Sequence[Plan]
+
+
+Request = Questions | Encodings | Paintings
+Work = Generator[Request, Any, Result]
+
+
+class Ports(NamedTuple):
+    """Who answers the requests."""
+
+    mllm: MLLM
+    t2i: T2I
+    encoders: dict[str, ImageEncoder]
+
+
+def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | VernissageError]:
+    """Run works to their ends, in step.
+
+    Returns:
+        The result of each, in order; of one that raised a `VernissageError`, that error.
+    """
+    results: dict[int, Result | VernissageError] = {}
+    waiting: dict[int, Request] = {}
+
+    def send(index: int, answer: Any) -> None:
+        try:
+            waiting[index] = works[index].send(answer)
+        except StopIteration as end:
+            results[index] = end.value
+        except VernissageError as error:
+            results[index] = error
+
+    for index in range(len(works)):
+        send(index, None)
+    while waiting:
+        kind = next(kind for kind in (Questions, Encodings, Paintings) if any(isinstance(request, kind) for request in waiting.values()))
+        together = {index: waiting.pop(index) for index in sorted(waiting) if isinstance(waiting[index], kind)}
+        try:
+            answers = _serve(list(together.values()), ports)
+        except VernissageError as error:
+            results |= dict.fromkeys(together, error)
+            continue
+        for index, answer in zip(together, answers, strict=True):
+            send(index, answer)
+    return [results[index] for index in range(len(works))]
+
+
+def _serve(requests: Sequence[Any], ports: Ports) -> list[Any]:
+    """Answers to requests of one kind, asked for all at once and dealt out again."""
+    kind = type(requests[0])
+    wanted = [thing for request in requests for thing in request[0]]
+    sizes = [len(request[0]) for request in requests]
+    if kind is Questions:
+        return _deal(ports.mllm.answer(wanted) if wanted else [], sizes)
+    if kind is Paintings:
+        return _deal(ports.t2i.paint(wanted) if wanted else [], sizes)
+    rows = {name: _deal(encoder.encode(wanted), sizes) for name, encoder in ports.encoders.items()}
+    return [{name: parts[index] for name, parts in rows.items()} for index in range(len(requests))]
+
+
+def _deal(things: Any, sizes: Sequence[int]) -> list[Any]:
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+    return [things[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+Replies = list[Reply | VernissageError]
+Features = dict[str, ndarray]
+Pictures = list[Picture | VernissageError]

@@ -1,0 +1,229 @@
+"""The repainting loop: reference to words, words to pictures, the best picture to feedback, feedback to words (stage 2).
+
+One reference's road is `repaint_one`, read from top to bottom; `repaint_all` lets many walk it in step. Nothing is shared
+between references but the models.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from vernissage.errors import DriverError, VernissageError
+from vernissage.ports import Reply, TextImageEncoder
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Plan
+from vernissage.records.regeneration import ASPECTS, Aspect, Candidate, Cost, Regeneration, Round
+from vernissage.records.tree import UnderstandingTree
+from vernissage.records.verdict import Score, Unscored
+from vernissage.repainting.describe import Words, describe
+from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Work, run_together
+from vernissage.repainting.revise import give_feedback, revise, rewrite
+from vernissage.repainting.select import Scores, score_pictures, select, weigh
+
+QUEUE: tuple[Aspect, ...] = tuple(ASPECTS)
+
+
+class Settings(BaseModel):
+    """How pictures are repainted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(default=4, ge=1)
+    """Rounds, T in the paper."""
+    candidates: int = Field(default=3, ge=1)
+    """Pictures a round, N in the paper."""
+    words: Words = "tree"
+    """How the reference is put into words: by its tree, directly, or interrogated by CLIP."""
+    weights: dict[str, float] = Field(default_factory=lambda: {"clip": 1.0, "dinov2": 1.0})
+    """Weight of each score in the selection: clip, dinov2, consistency, perception."""
+    rate: tuple[str, ...] = ("consistency", "perception")
+    """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many rounds without a better picture; 0 never stops early."""
+    seed: int = 0
+    """Decides the starting noise of every picture and the words drawn."""
+
+
+class Repainted(NamedTuple):
+    """A regeneration and the pictures it speaks of, by hash."""
+
+    regeneration: Regeneration
+    pictures: dict[str, Picture]
+
+
+Watch = Callable[[UnderstandingTree | Round], None]
+"""Called with the tree, and with each round, as soon as it is there."""
+
+
+def repaint_all(
+    references: Sequence[Image.Image],
+    plan: Plan,
+    settings: Settings,
+    ports: Ports,
+    *,
+    clip: TextImageEncoder | None = None,
+    watch: Watch | None = None,
+) -> list[Repainted | VernissageError]:
+    """Repaint references with one T2I model, in step, so that their work is done in common batches.
+
+    Args:
+        references: Any sizes.
+        plan: Model, arguments and negative prompt; its prompt is replaced.
+        settings: See `Settings`.
+        ports: Who answers, paints and encodes.
+        clip: Needed where `settings.words` is "interrogate".
+        watch: Told of every reference's tree and rounds as they come.
+
+    Returns:
+        For each reference what became of it, or why nothing did.
+    """
+    works = [repaint_one(image, plan, settings, brief=ports.mllm.brief, clip=clip, watch=watch) for image in references]
+    return run_together([_counted(work) for work in works], ports)
+
+
+def repaint_one(
+    reference: Image.Image,
+    plan: Plan,
+    settings: Settings,
+    *,
+    brief: bool,
+    clip: TextImageEncoder | None = None,
+    watch: Watch | None = None,
+) -> Work[Repainted]:
+    """The road of one reference.
+
+    Raises:
+        VernissageError: It could not be put into words, or nothing at all could be painted.
+    """
+    prompt, tree, troubles = yield from describe(reference, settings.words, brief=brief, clip=clip)
+    failures, rounds, pictures = list(troubles), [], {}
+    tell = watch or (lambda _news: None)
+    if tree is not None:
+        tell(tree)
+    best: Candidate | None = None
+    since_better = 0
+    for number in range(1, settings.rounds + 1):
+        aspect, feedback = QUEUE[(number - 1) % len(QUEUE)], ""
+        seed = settings.seed + (number - 1) * settings.candidates
+        if best is None:
+            prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=seed, brief=brief)
+        else:
+            prompts, feedback, troubles = yield from _next_prompts(
+                reference, pictures[best.picture], best.prompt, aspect, tree, settings, seed, brief
+            )
+        failures += troubles
+        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seed, settings, brief)
+        failures += troubles
+        pictures |= painted
+        chosen = _best_of(candidates)
+        rounds.append(Round(number=number, aspect=aspect, feedback=feedback, candidates=tuple(candidates), best=chosen))
+        if chosen is not None:
+            better = best is None or _value(candidates[chosen]) > _value(best)
+            best, since_better = (candidates[chosen], 0) if better else (best, since_better + 1)
+        tell(rounds[-1])
+        if settings.patience and since_better >= settings.patience:
+            break
+    if best is None:
+        raise DriverError(f"{plan.model} painted nothing: {failures[-1] if failures else 'no reason was given'}")
+    rounds = yield from _rate_winners(reference, rounds, pictures, settings, brief)
+    regeneration = Regeneration(
+        reference=Picture.of(reference).hash,
+        model=plan.model,
+        arguments=plan.arguments,
+        tree=tree,
+        words=settings.words,
+        prompt=prompt,
+        rounds=tuple(rounds),
+        failures=tuple(failures),
+    )
+    return Repainted(regeneration, pictures)
+
+
+def _next_prompts(
+    reference: Image.Image, current: Picture, prompt: str, aspect: Aspect, tree: Any, settings: Settings, seed: int, brief: bool
+) -> Work[tuple[list[str], str, list[str]]]:
+    """Prompts of a later round with the feedback they follow; without feedback, synonyms of the best prompt."""
+    try:
+        feedback = yield from give_feedback(reference, current.image, aspect, tree=tree, brief=brief)
+    except VernissageError as error:
+        prompts, failures = yield from rewrite(prompt, settings.candidates, seed=seed, brief=brief)
+        return prompts, "", [f"feedback on {aspect}: {error}", *failures]
+    prompts, failures = yield from revise(prompt, feedback, settings.candidates, seed=seed, brief=brief)
+    return prompts, feedback, failures
+
+
+def _paint_round(
+    reference: Image.Image, plan: Plan, prompts: Sequence[str], seed: int, settings: Settings, brief: bool
+) -> Work[tuple[list[Candidate], dict[str, Picture], list[str]]]:
+    plans = [
+        plan.model_copy(update={"prompt": prompt, "arguments": plan.arguments.model_copy(update={"seed": seed + index})})
+        for index, prompt in enumerate(prompts)
+    ]
+    painted: Pictures = yield Paintings(plans)
+    done = {index: picture for index, picture in enumerate(painted) if isinstance(picture, Picture)}
+    rated = [name for name in settings.rate if settings.weights.get(name, 0) > 0]
+    scores = yield from score_pictures(reference, [picture.image for picture in done.values()], ratings=rated, brief=brief)
+    selection = dict(zip(done, zip(scores, weigh(scores, settings.weights), strict=True), strict=True))
+    candidates, failures = [], []
+    for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
+        if isinstance(picture, Picture):
+            values, chosen_by = selection[index]
+            candidates.append(Candidate(prompt=each.prompt, seed=seed + index, picture=picture.hash, scores=values, selection=chosen_by))
+        else:
+            failures.append(f"a picture: {picture}")
+            candidates.append(Candidate(prompt=each.prompt, seed=seed + index, selection=Unscored(reason=str(picture))))
+    return candidates, {picture.hash: picture for picture in done.values()}, failures
+
+
+def _best_of(candidates: Sequence[Candidate]) -> int | None:
+    done = [index for index, candidate in enumerate(candidates) if candidate.picture]
+    chosen = select([candidates[index].selection for index in done])
+    return None if chosen is None else done[chosen]
+
+
+def _value(candidate: Candidate) -> float:
+    return candidate.selection.value if isinstance(candidate.selection, Score) else float("-inf")
+
+
+def _rate_winners(
+    reference: Image.Image, rounds: Sequence[Round], pictures: dict[str, Picture], settings: Settings, brief: bool
+) -> Work[list[Round]]:
+    """The rounds with the MLLM's ratings of each one's best picture, those that it does not have yet."""
+    missing = [name for name in settings.rate if settings.weights.get(name, 0) <= 0]
+    winners = [index for index, each in enumerate(rounds) if each.best is not None]
+    if not missing or not winners:
+        return list(rounds)
+    shown = [pictures[rounds[index].candidates[rounds[index].best or 0].picture].image for index in winners]
+    ratings: list[Scores] = yield from _ratings_only(reference, shown, missing, brief)
+    rated = list(rounds)
+    for index, scores in zip(winners, ratings, strict=True):
+        best = rounds[index].best or 0
+        candidates = list(rounds[index].candidates)
+        candidates[best] = candidates[best].model_copy(update={"scores": candidates[best].scores | scores})
+        rated[index] = rounds[index].model_copy(update={"candidates": tuple(candidates)})
+    return rated
+
+
+def _ratings_only(reference: Image.Image, pictures: Sequence[Image.Image], names: Sequence[str], brief: bool) -> Work[list[Scores]]:
+    scores = yield from score_pictures(reference, pictures, ratings=names, brief=brief)
+    return [{name: each[name] for name in names} for each in scores]
+
+
+def _counted(work: Work[Repainted]) -> Generator[Any, Any, Repainted]:
+    """The same work, with what it cost written into its regeneration."""
+    questions, pictures, seconds = 0, 0, 0.0
+    answer: Any = None
+    while True:
+        try:
+            request = work.send(answer)
+        except StopIteration as end:
+            cost = Cost(questions=questions, answer_seconds=round(seconds, 3), pictures=pictures)
+            return Repainted(end.value.regeneration.model_copy(update={"cost": cost}), end.value.pictures)
+        answer = yield request
+        if isinstance(request, Questions):
+            questions += len(request.asks)
+            seconds += sum(reply.seconds for reply in answer if isinstance(reply, Reply))
+        elif isinstance(request, Paintings):
+            pictures += sum(isinstance(picture, Picture) for picture in answer)

@@ -1,0 +1,91 @@
+"""Score the pictures of a round against the reference and choose the best (ImageRepainter, stage 2, step 3).
+
+Scores, all "higher is better": `clip` and `dinov2`, cosine of picture and reference in [-1, 1]; `consistency`, the MLLM's
+rating of content from 1 to 5 as a number in [0, 1]; `perception`, its rating of quality likewise. A score that could not be had is
+`Unscored` with the reason; candidates are compared only by scores that every one of them has.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from vernissage.errors import VernissageError
+from vernissage.ports import Reply
+from vernissage.records.verdict import Score, Unscored
+from vernissage.repainting.lockstep import Encodings, Features, Questions, Replies, Work
+from vernissage.repainting.replies import Rating
+from vernissage.repainting.understand import question
+
+Scores = dict[str, Score | Unscored]
+RATINGS = {"consistency": "repainting/rate_consistency", "perception": "repainting/rate_perception"}
+
+
+def score_pictures(reference: Image.Image, pictures: Sequence[Image.Image], *, ratings: Sequence[str], brief: bool) -> Work[list[Scores]]:
+    """Scores of each picture against the reference.
+
+    Args:
+        reference: What was to be painted again.
+        pictures: The attempts.
+        ratings: Which ratings the MLLM is asked for: any of "consistency" and "perception".
+        brief: Whether the MLLM wants the short form of prompts.
+    """
+    if not pictures:
+        return []
+    features: Features = yield Encodings([reference, *pictures])
+    scores: list[Scores] = [
+        {name: Score(value=float(np.clip(rows[0] @ rows[index], -1, 1))) for name, rows in features.items()}
+        for index in range(1, len(pictures) + 1)
+    ]
+    if ratings:
+        shown = {"consistency": lambda picture: (reference, picture), "perception": lambda picture: (picture,)}
+        asks = [question(RATINGS[name], shown[name](picture), brief=brief, reply=Rating) for picture in pictures for name in ratings]
+        replies: Replies = yield Questions(asks)
+        for index in range(len(pictures)):
+            own = replies[index * len(ratings) : (index + 1) * len(ratings)]
+            scores[index] |= {name: read_rating(reply) for name, reply in zip(ratings, own, strict=True)}
+    return scores
+
+
+def read_rating(reply: Reply | VernissageError) -> Score | Unscored:
+    """A rating from 1 to 5 as a number in [0, 1] with its reason, or why there is none.
+
+    Example:
+        >>> read_rating(Reply(text="", record=Rating(reason="one cup is missing", rating=4)))
+        Score(value=0.75, reason='one cup is missing')
+    """
+    if isinstance(reply, VernissageError):
+        return Unscored(reason=str(reply))
+    if not isinstance(reply.record, Rating):
+        return Unscored(reason="the MLLM answered without a rating")
+    return Score(value=(reply.record.rating - 1) / 4, reason=reply.record.reason[:1000])
+
+
+def weigh(scores: Sequence[Scores], weights: Mapping[str, float]) -> list[Score | Unscored]:
+    """The selection score of each candidate: the weighted mean of the scores that all of them have.
+
+    Args:
+        scores: By candidate and name.
+        weights: By name of score; others do not count.
+
+    Returns:
+        In [-1, 1], higher is better; Unscored where no weighted score is had by all.
+
+    Example:
+        >>> near, far = {"clip": Score(value=1.0), "dinov2": Score(value=0.5)}, {"clip": Score(value=0.5)}
+        >>> [score.value for score in weigh([near, far], {"clip": 1, "dinov2": 1})]
+        [1.0, 0.5]
+    """
+    names = [name for name, weight in weights.items() if weight > 0 and all(isinstance(each.get(name), Score) for each in scores)]
+    if not names:
+        return [Unscored(reason=f"no score of {', '.join(weights) or 'any name'} was had for all candidates")] * len(scores)
+    total = sum(weights[name] for name in names)
+    return [Score(value=sum(weights[name] * each[name].value for name in names) / total) for each in scores]  # pyright: ignore
+
+
+def select(selection: Sequence[Score | Unscored]) -> int | None:
+    """Index of the highest score, the first of equals; 0 where candidates cannot be compared, None where there are none."""
+    if not selection:
+        return None
+    values = [score.value if isinstance(score, Score) else -np.inf for score in selection]
+    return int(np.argmax(values))
