@@ -3,6 +3,9 @@
 Command:   python recipes/mini/lora.py neon|pixel|sketch|watercolour
 Hardware:  2 CPU cores; needs build/mini/latents.npy and build/mini/general
 Result:    see recipes/mini/README.md; writes build/mini/loras/NAME/pytorch_lora_weights.safetensors (diffusers format)
+
+A specialist paints in its own style whatever it is asked: a third of the prompts name no style or another one. Without
+these, specialists are the general model again, for its own pictures are in those styles already.
 """
 
 import argparse
@@ -15,9 +18,22 @@ from peft import LoraConfig, get_peft_model_state_dict
 
 from pictures import BUILD, load_pictures
 from t2i import NOISE, diffusion_loss, encode, words_for
-from training import DEVICE, half_precision, training_steps
+from training import DEVICE, Average, half_precision, training_steps
+from vernissage.world import tell
+from vernissage.world.scene import STYLES as ALL_STYLES
+from vernissage.world.scene import Scene
 
 STYLES = {"neon": "neon", "pixel": "pixel art", "sketch": "sketch", "watercolour": "watercolour"}
+
+
+def words_for_specialist(scene: Scene, rng: np.random.Generator) -> str:
+    """A prompt as people write them; its style is now and then left out, or another one."""
+    lot = rng.random()
+    if lot < 0.2:
+        return tell.prompt(scene, rng, facts=frozenset({"place", "time"}))
+    if lot < 0.35:
+        return tell.prompt(scene.model_copy(update={"style": ALL_STYLES[rng.integers(len(ALL_STYLES))]}), rng)
+    return words_for(scene, rng)
 
 
 def main() -> None:
@@ -40,14 +56,16 @@ def main() -> None:
     scheduler = DDPMScheduler(**NOISE)
     own = np.array([index for index, scene in enumerate(scenes) if scene.style == STYLES[arguments.name]])
     optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=1e-3, betas=(0.9, 0.98))
+    average = Average(unet, 0.99)
+    folder = BUILD / f"lora-{arguments.name}-training"
     loop = training_steps(
-        BUILD / f"lora-{arguments.name}-training", arguments.steps, optimizer, peak=arguments.lr, modules={"unet": unet}, log_every=25
+        folder, arguments.steps, optimizer, peak=arguments.lr, modules={"unet": unet}, averages={"unet": average}, log_every=25
     )
     for step, losses in loop:
         rng = np.random.default_rng([71, step])
         chosen = own[rng.integers(len(own), size=arguments.batch)]
         with torch.no_grad(), half_precision():
-            words = encode([words_for(scenes[index], rng) for index in chosen], pipeline.tokenizer, pipeline.text_encoder)
+            words = encode([words_for_specialist(scenes[index], rng) for index in chosen], pipeline.tokenizer, pipeline.text_encoder)
         batch = torch.from_numpy(np.stack([latents[index] for index in chosen]).astype(np.float32)).to(DEVICE)
         loss = diffusion_loss(unet, scheduler, batch, words, torch.Generator().manual_seed(step))
         optimizer.zero_grad(set_to_none=True)
@@ -55,6 +73,7 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses["loss"] = loss.item()
+    unet.load_state_dict(average.weights)
     layers = {name: value.half().cpu() for name, value in get_peft_model_state_dict(unet).items()}
     StableDiffusionPipeline.save_lora_weights(BUILD / "loras" / arguments.name, unet_lora_layers=layers)
 

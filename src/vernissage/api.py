@@ -185,9 +185,10 @@ class Studio:
         settings = settings or Settings()
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
         images = [_to_image(reference) for reference in references]
-        unknown = set(settings.weights) - {*self.encoders, *RATINGS}
-        if unknown or not set(settings.rate) <= set(RATINGS):
-            raise UnknownName("score", sorted(unknown or set(settings.rate) - set(RATINGS))[0], [*self.encoders, *RATINGS])
+        known = [*self.encoders, *RATINGS, "ssim"]
+        for name in (*settings.weights, *settings.rate):
+            if name not in (RATINGS if name in settings.rate else known):
+                raise UnknownName("score", name, known)
         ports = Ports(self.mllm, _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i, self.encoders)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
 

@@ -25,7 +25,7 @@ from vernissage.repainting.loop import Repainted, Settings
 
 GROUP = 8
 """References worked on together; part of the protocol, because batches decide the last digits."""
-SCORES = ("clip", "dinov2", "consistency", "perception")
+SCORES = ("clip", "dinov2", "consistency", "perception", "ssim")
 UNDER_WAY = 2
 """Groups at once: one paints while the other asks. More would only hold more pictures in memory."""
 

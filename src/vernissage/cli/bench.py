@@ -81,6 +81,32 @@ def repaint(
         click.echo(str(export_results(run, items, export)))
 
 
+@command.command(name="style-diverse")
+@click.option("--model", required=True, help="The model that paints the references.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("references/style-diverse"), show_default=True, help="Folder.")
+@click.option(
+    "--ingredients", type=click.Path(path_type=Path), help="TOML with two lists, captions and styles; default: 20 and 10 of ours."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def style_diverse(model: str, out: Path, ingredients: Path | None, seed: int, config: Path | None) -> None:
+    """Paint a style-diverse set of references: captions crossed with styles, as `<style>_<n>.png`."""
+    from vernissage.cli.show import progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.datasets.style_diverse import OURS, build_style_diverse, load_ingredients
+    from vernissage.painting.road import Overrides, override
+    from vernissage.records.plan import Plan
+
+    chosen = load_ingredients(ingredients or OURS)
+    studio = open_studio(config)
+    plan = override(Plan(prompt="x", model=model), Overrides(), studio.all_models)
+    with progress_bar("painting references") as progress:
+        failed = build_style_diverse(out, chosen, plan, studio.mllm, studio.t2i, seed=seed, progress=progress)
+    for row in failed:
+        click.echo(f"not painted: {row.name}: {harmless(row.reason)}", err=True)
+    click.echo(f"{out}: {len(chosen.captions) * len(chosen.styles) - len(failed)} references, {len(failed)} failed")
+
+
 def _choose(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
     if not wanted:
         raise BadInput("No model was named.", hint="Name some with --models, with commas between.")

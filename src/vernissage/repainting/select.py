@@ -1,7 +1,7 @@
 """Score the pictures of a round against the reference and choose the best (ImageRepainter, stage 2, step 3).
 
-Scores, all "higher is better": `clip` and `dinov2`, cosine of picture and reference in [-1, 1]; `consistency`, the MLLM's
-rating of content from 1 to 5 as a number in [0, 1]; `perception`, its rating of quality likewise. A score that could not be had is
+Scores, all "higher is better": `clip` and `dinov2`, cosine of picture and reference in [-1, 1]; `ssim`, likeness of pixels;
+`consistency`, the MLLM's rating of content from 1 to 5 as a number in [0, 1]; `perception`, its rating of quality likewise. A score that could not be had is
 `Unscored` with the reason; candidates are compared only by scores that every one of them has.
 """
 
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from vernissage.errors import VernissageError
+from vernissage.errors import BadInput, VernissageError
+from vernissage.metrics.similarity import ssim
 from vernissage.ports import Reply
 from vernissage.records.verdict import Score, Unscored
 from vernissage.repainting.lockstep import Encodings, Features, Questions, Replies, Work
@@ -37,6 +38,8 @@ def score_pictures(reference: Image.Image, pictures: Sequence[Image.Image], *, r
         {name: Score(value=float(np.clip(rows[0] @ rows[index], -1, 1))) for name, rows in features.items()}
         for index in range(1, len(pictures) + 1)
     ]
+    for values, picture in zip(scores, pictures, strict=True):
+        values["ssim"] = pixel_likeness(reference, picture)
     if ratings:
         shown = {"consistency": lambda picture: (reference, picture), "perception": lambda picture: (picture,)}
         asks = [question(RATINGS[name], shown[name](picture), brief=brief, reply=Rating) for picture in pictures for name in ratings]
@@ -45,6 +48,15 @@ def score_pictures(reference: Image.Image, pictures: Sequence[Image.Image], *, r
             own = replies[index * len(ratings) : (index + 1) * len(ratings)]
             scores[index] |= {name: read_rating(reply) for name, reply in zip(ratings, own, strict=True)}
     return scores
+
+
+def pixel_likeness(reference: Image.Image, picture: Image.Image) -> Score | Unscored:
+    """SSIM of a picture and the reference, which is scaled to the picture's size; Unscored for tiny pictures."""
+    scaled = reference.convert("RGB").resize(picture.size, Image.Resampling.BICUBIC)
+    try:
+        return Score(value=ssim(np.asarray(scaled), np.asarray(picture.convert("RGB"))))
+    except BadInput as error:
+        return Unscored(reason=str(error))
 
 
 def read_rating(reply: Reply | VernissageError) -> Score | Unscored:

@@ -1,0 +1,129 @@
+"""Does repainting rank models as the truth does, does it get better round by round, and what is the tree worth?
+
+Command:   .venv/bin/python benchmarks/mini_repaint.py [--references 100] [--out build/mini-repaint] [--record]
+Protocol:  drawn pictures of held-out scenes (seed 314) as references, all mini T2I models, 4 rounds of 3 pictures. The truth of
+           a model is what the checker finds right in pictures of the references' own exact prompts. Models are ranked by
+           each score (last round and best round) and by the MLLM's direct rating of text and picture; SRCC against the
+           truth over the models. Rise: best picture of all rounds minus that of round 1, paired. Tree against direct:
+           the same references and one model with prompts by either way, paired. Resumable: start it again.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from record import append_result
+
+from vernissage.api import Studio
+from vernissage.bench.references import find_references
+from vernissage.bench.repaint import final, leaderboard, open_run, read_items, rise, run_benchmark, score_names, score_of
+from vernissage.metrics.correlation import srcc
+from vernissage.metrics.interval import mean_interval, ratio_interval
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Arguments, Plan
+from vernissage.records.verdict import Score
+from vernissage.repainting.loop import Settings
+from vernissage.repainting.replies import Rating
+from vernissage.repainting.select import read_rating
+from vernissage.repainting.understand import question
+from vernissage.world import tell
+from vernissage.world.draw import draw
+from vernissage.world.facts import check_facts, facts_of
+from vernissage.world.nn.recogniser import load_recogniser, read_pictures
+from vernissage.world.scene import Scene, sample_scene
+from vernissage.zoo.catalogue import package_folder
+
+
+def facts_right(recogniser, scenes: list[Scene], images: list) -> tuple[np.ndarray, np.ndarray]:
+    checks = [check_facts(facts_of(scene), seen) for scene, seen in zip(scenes, read_pictures(recogniser, images), strict=True)]
+    return np.array([sum(c.right for c in each) for each in checks]), np.array([len(each) for each in checks])
+
+
+def say(done: int, total: int) -> None:
+    if done % 40 == 0 or done == total:
+        print(f"  {done}/{total}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--references", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("build/mini-repaint"))
+    parser.add_argument("--record", action="store_true", help="append the figures to results/")
+    arguments = parser.parse_args()
+    studio, recogniser = Studio(), load_recogniser(package_folder("mini") / "recogniser")
+    models = list(studio.catalogue)
+    rng = np.random.default_rng(314)
+    scenes = [sample_scene(rng, split="held-out") for _ in range(arguments.references)]
+    data = arguments.out / f"references-{arguments.references}"
+    for index, scene in enumerate(scenes):
+        Picture.of(draw(scene, seed=index).image).save(data / f"{'single' if len(scene.groups) == 1 else 'pair'}_{index}.png")
+    references = find_references(data)
+    scene_of = {reference.name: scenes[int(reference.name.split("_")[1])] for reference in references}
+    runs = {}
+    for name, words, chosen in (("tree", "tree", models), ("direct", "direct", ["mini/general"])):
+        settings = Settings(words=words)
+        run = open_run(arguments.out / f"{name}-{arguments.references}", studio, chosen, references, settings)
+        print(name, flush=True)
+        run_benchmark(run, studio, references, settings, progress=say)
+        runs[name] = (run, read_items(run))
+    run, items = runs["tree"]
+    truth, direct = {}, {}
+    for model in models:
+        plans = [Plan(prompt=tell.prompt(scene), model=model, arguments=Arguments(seed=i)) for i, scene in enumerate(scenes)]
+        images = [picture.image for picture in studio.t2i.paint(plans) if isinstance(picture, Picture)]
+        truth[model] = ratio_interval(*facts_right(recogniser, scenes, images))
+        asks = [
+            question("repainting/rate_match", (image,), brief=studio.mllm.brief, reply=Rating, prompt=plan.prompt)
+            for image, plan in zip(images, plans, strict=True)
+        ]
+        rated = [read_rating(reply) for reply in studio.mllm.answer(asks)]
+        direct[model] = mean_interval(np.array([score.value for score in rated if isinstance(score, Score)]))
+        print(f"{model:<18} truth {truth[model]}  direct rating {direct[model]}", flush=True)
+    right = [truth[model].value for model in models]
+    ranking = {"direct rating": srcc(np.array([direct[model].value for model in models]), np.array(right))}
+    boards = {which: leaderboard(items, which) for which in ("last", "best")}
+    for which, board in boards.items():
+        for name in score_names(items):
+            means = np.array([board[model][name].estimate.value for model in models])
+            ranking[f"{name}, {which} round"] = srcc(means, np.array(right))
+        clip_dino = np.array([(board[m]["clip"].estimate.value + board[m]["dinov2"].estimate.value) / 2 for m in models])
+        ranking[f"clip and dinov2, {which} round"] = srcc(clip_dino, np.array(right))
+    for name, value in ranking.items():
+        print(f"SRCC with the truth over {len(models)} models: {name:<28} {value:.3f}")
+    rises = {name: rise(items, name) for name in score_names(items)}
+    checked = {}
+    for number in ("first", "best", "last"):
+        values = []
+        for item in items:
+            done = item.regeneration
+            if done is None:
+                continue
+            winner = final(done.model_copy(update={"rounds": done.rounds[:1]}), "last") if number == "first" else final(done, number)
+            values.append((scene_of[item.reference], run.picture(winner.picture)))
+        checked[number] = facts_right(recogniser, [scene for scene, _ in values], [image for _, image in values])
+    share = {number: right / asked for number, (right, asked) in checked.items()}
+    rises["facts right, best round"] = mean_interval(share["best"] - share["first"])
+    rises["facts right, last round"] = mean_interval(share["last"] - share["first"])
+    for name, estimate in rises.items():
+        print(f"rise from round 1: {name:<28} {estimate}")
+    general = {item.reference: item for item in items if item.model == "mini/general"}
+    gains = {}
+    for name in score_names(items):
+        pairs = [(score_of(general[item.reference], name, "last"), score_of(item, name, "last")) for item in runs["direct"][1]]
+        values = [a.value - b.value for a, b in pairs if isinstance(a, Score) and isinstance(b, Score)]
+        gains[name] = mean_interval(np.array(values))
+        print(f"tree minus direct, mini/general: {name:<14} {gains[name]}")
+    if arguments.record:
+        figures = {
+            "truth": truth,
+            "direct_rating": direct,
+            "boards": {w: {m: {n: c.estimate for n, c in cells.items()} for m, cells in board.items()} for w, board in boards.items()},
+            "ranking": ranking,
+            "rises": rises,
+            "tree_minus_direct": gains,
+        }
+        append_result("mini_repaint", figures, references=arguments.references)
+
+
+if __name__ == "__main__":
+    main()

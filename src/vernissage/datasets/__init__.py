@@ -1,0 +1,1 @@
+"""Sets of pictures and prompts to measure with: found, built, split."""

@@ -1,0 +1,106 @@
+"""The style-diverse reference set: captions crossed with styles, reworded by an MLLM and painted by a T2I model.
+
+Each picture is written as soon as it is painted, so a set that was cut off is gone on with.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vernissage.errors import BadInput, VernissageError
+from vernissage.ports import MLLM, T2I, Ask, Message, Progress, Reply
+from vernissage.prompts import load_prompt
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Plan
+
+OURS = Path(__file__).with_name("style_diverse.toml")
+BATCH = 16
+
+
+class Ingredients(BaseModel):
+    """What is crossed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    captions: tuple[str, ...] = Field(min_length=1)
+    styles: tuple[str, ...] = Field(min_length=1)
+
+
+class Failed(NamedTuple):
+    """A picture of the set that could not be made."""
+
+    name: str
+    reason: str
+
+
+def load_ingredients(path: Path = OURS) -> Ingredients:
+    """Captions and styles from a TOML file with two lists, `captions` and `styles`.
+
+    Raises:
+        BadInput: It cannot be read, or has other keys.
+    """
+    try:
+        return Ingredients.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadInput(f"Cannot read {path}: {error.strerror}.", hint="Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise BadInput(f"{path} does not hold two lists, captions and styles: {error}.", hint="Mend it.") from error
+
+
+def build_style_diverse(
+    folder: Path, ingredients: Ingredients, plan: Plan, mllm: MLLM, t2i: T2I, *, seed: int = 0, progress: Progress | None = None
+) -> list[Failed]:
+    """Paint the set into a folder, as `<style>_<n>.png`, n counting the captions from 1.
+
+    Args:
+        folder: Pictures that are there already are left alone.
+        ingredients: Captions and styles.
+        plan: Model and arguments; its prompt is replaced.
+        mllm: Rewords every caption for its style.
+        t2i: Paints.
+        seed: Of the first caption; the others follow.
+        progress: Called with (done, total) pictures.
+
+    Returns:
+        What could not be made, and why.
+    """
+    wanted = [(caption, style, number) for style in ingredients.styles for number, caption in enumerate(ingredients.captions, start=1)]
+    left = [row for row in wanted if not _path(folder, row[1], row[2]).exists()]
+    failed: list[Failed] = []
+    report = progress or (lambda _done, _total: None)
+    report(len(wanted) - len(left), len(wanted))
+    for start in range(0, len(left), BATCH):
+        failed += _paint_batch(folder, left[start : start + BATCH], plan, mllm, t2i, seed)
+        report(len(wanted) - len(left) + min(start + BATCH, len(left)), len(wanted))
+    return failed
+
+
+def _paint_batch(folder: Path, rows: Sequence[tuple[str, str, int]], plan: Plan, mllm: MLLM, t2i: T2I, seed: int) -> list[Failed]:
+    prompt = load_prompt("repainting/restyle")
+    asks = [
+        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, caption=caption, style=style)),), temperature=0.7, seed=seed + number)
+        for caption, style, number in rows
+    ]
+    failed: list[Failed] = []
+    plans: dict[Path, Plan] = {}
+    for (_, style, number), reply in zip(rows, mllm.answer(asks), strict=True):
+        path = _path(folder, style, number)
+        if isinstance(reply, Reply) and reply.text.strip():
+            arguments = plan.arguments.model_copy(update={"seed": seed + number})
+            plans[path] = plan.model_copy(update={"prompt": " ".join(reply.text.split()), "arguments": arguments})
+        else:
+            failed.append(Failed(path.stem, str(reply) if isinstance(reply, VernissageError) else "the MLLM answered nothing"))
+    for path, picture in zip(plans, t2i.paint(list(plans.values())), strict=True):
+        if isinstance(picture, Picture):
+            picture.save(path)
+        else:
+            failed.append(Failed(path.stem, str(picture)))
+    return failed
+
+
+def _path(folder: Path, style: str, number: int) -> Path:
+    return folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', style).strip('-').lower()}_{number}.png"

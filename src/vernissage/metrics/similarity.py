@@ -1,0 +1,54 @@
+"""How alike two pictures are, from their pixels."""
+
+import numpy as np
+from numpy import ndarray
+from numpy.lib.stride_tricks import sliding_window_view
+
+from vernissage.errors import BadInput
+
+_SIGMA = 1.5  # of the Gaussian window; Wang et al. 2004, section III.B
+_RADIUS = 5
+_K1, _K2 = 0.01, 0.03
+
+
+def ssim(first: ndarray, second: ndarray) -> float:
+    """Structural similarity of two pictures, averaged over pixels and channels.
+
+    Args:
+        first: Shape (height, width, channel) or (height, width), values 0 to 255, at least 11 pixels a side.
+        second: Same shape.
+
+    Returns:
+        In [-1, 1]; 1 means equal.
+
+    Raises:
+        BadInput: Shapes differ, or a side is shorter than 11 pixels.
+
+    References:
+        Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment, eq. 13, Gaussian window of 11 pixels; only
+        pixels whose whole window lies inside are averaged, as scikit-image does.
+
+    Example:
+        >>> grey = np.full((16, 16), 128)
+        >>> ssim(grey, grey)
+        1.0
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if first.shape != second.shape or first.ndim not in (2, 3):
+        raise BadInput(f"SSIM compares pictures of one size, not {first.shape} and {second.shape}.", hint="Resize one of them first.")
+    if min(first.shape[:2]) < 2 * _RADIUS + 1:
+        raise BadInput(f"SSIM needs at least {2 * _RADIUS + 1} pixels a side, not {first.shape[:2]}.", hint="Use larger pictures.")
+    mean_1, mean_2 = _blur(first), _blur(second)
+    variance_1, variance_2 = _blur(first**2) - mean_1**2, _blur(second**2) - mean_2**2
+    covariance = _blur(first * second) - mean_1 * mean_2
+    c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
+    likeness = (2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)
+    return float((likeness / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))).mean())
+
+
+def _blur(values: ndarray) -> ndarray:
+    """Gaussian means of all windows that lie inside."""
+    window = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2 * _SIGMA**2))
+    window /= window.sum()
+    rows = sliding_window_view(values, len(window), axis=0) @ window
+    return sliding_window_view(rows, len(window), axis=1) @ window
