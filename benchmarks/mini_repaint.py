@@ -23,9 +23,7 @@ from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Plan
 from vernissage.records.verdict import Score
 from vernissage.repainting.loop import Settings
-from vernissage.repainting.replies import Rating
-from vernissage.repainting.select import read_rating
-from vernissage.repainting.understand import question
+from vernissage.repainting.select import Attempt, rating_question, read_rating
 from vernissage.world import tell
 from vernissage.world.draw import draw
 from vernissage.world.facts import check_facts, facts_of
@@ -73,7 +71,7 @@ def main() -> None:
         images = [picture.image for picture in studio.t2i.paint(plans) if isinstance(picture, Picture)]
         truth[model] = ratio_interval(*facts_right(recogniser, scenes, images))
         asks = [
-            question("repainting/rate_match", (image,), brief=studio.mllm.brief, reply=Rating, prompt=plan.prompt)
+            rating_question("match", image, Attempt(image, plan.prompt), brief=studio.mllm.brief)
             for image, plan in zip(images, plans, strict=True)
         ]
         rated = [read_rating(reply) for reply in studio.mllm.answer(asks)]

@@ -1,7 +1,7 @@
 """Train the mini studio's two encoders: CLIP (pictures and words) and DINOv2 (pictures alone).
 
 Command:   python recipes/mini/encoders.py clip && python recipes/mini/encoders.py dinov2
-Hardware:  2 CPU cores; needs build/mini/pictures.npy and build/mini/clip-tokenizer (made by t2i.py)
+Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/pictures.npy and build/mini/clip-tokenizer (made by t2i.py)
 Result:    see recipes/mini/README.md; writes build/mini/clip and build/mini/dinov2 (transformers format)
 
 CLIP learns from picture and prompt with the symmetric contrastive loss (Radford et al. 2021). DINOv2's network learns

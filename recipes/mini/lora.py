@@ -1,7 +1,7 @@
 """Train a style specialist: a LoRA on the general mini model's UNet, from pictures of one style.
 
 Command:   python recipes/mini/lora.py neon|pixel|sketch|watercolour
-Hardware:  2 CPU cores; needs build/mini/latents.npy and build/mini/general
+Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/latents.npy and build/mini/general
 Result:    see recipes/mini/README.md; writes build/mini/loras/NAME/pytorch_lora_weights.safetensors (diffusers format)
 
 A specialist paints in its own style whatever it is asked: a third of the prompts name no style or another one. Without

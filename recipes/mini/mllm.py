@@ -1,7 +1,7 @@
 """Train the mini studio's multimodal language model: InternVL architecture, own tokenizer, 6 M parameters.
 
 Command:   python recipes/mini/mllm.py vision && python recipes/mini/mllm.py language
-Hardware:  2 CPU cores; needs build/mini/pictures.npy
+Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/pictures.npy
 Result:    see recipes/mini/README.md; writes build/mini/mllm (transformers format with tokenizer and processor)
 
 First the vision encoder learns to see: a throw-away head reads kind and colour at every patch, and place, time and

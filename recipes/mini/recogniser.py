@@ -1,7 +1,7 @@
 """Train the recogniser that reads pictures of the mini world back into facts.
 
 Command:   python recipes/mini/recogniser.py
-Hardware:  2 CPU cores; needs build/mini/pictures.npy
+Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/pictures.npy
 Result:    see recipes/mini/README.md; writes build/mini/recogniser/model.safetensors (fp16)
 
 Training pictures are blurred, shrunk, noised and tinted by lot, so that painted pictures, which are never as crisp as

@@ -1,7 +1,7 @@
 """Train the mini studio's general T2I model: CLIP text encoder and UNet on 16x16x16 latents, v-prediction.
 
 Command:   python recipes/mini/t2i.py
-Hardware:  2 CPU cores; needs build/mini/pictures.npy and build/mini/vae
+Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/pictures.npy and build/mini/vae
 Result:    see recipes/mini/README.md; writes build/mini/general and, from an early step, build/mini/early (diffusers)
 
 Two things make this fast on a CPU. The 16x16 level has no attention (positions are learned at 8x8). And attention is

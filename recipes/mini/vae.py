@@ -1,7 +1,7 @@
 """Train the mini studio's autoencoder: 128x128 pictures to 16x16x16 latents and back.
 
 Command:   python recipes/mini/vae.py
-Hardware:  2 CPU cores
+Hardware:  2 CPU cores, or a GPU where torch sees one
 Result:    see recipes/mini/README.md; writes build/mini/vae (AutoencoderKL, diffusers format)
 
 The loss watches colours: a plain L1 leaves small things grey for a long time, so chroma counts double, and the mean

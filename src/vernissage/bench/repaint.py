@@ -25,7 +25,7 @@ from vernissage.repainting.loop import Repainted, Settings
 
 GROUP = 8
 """References worked on together; part of the protocol, because batches decide the last digits."""
-SCORES = ("clip", "dinov2", "consistency", "perception", "ssim")
+SCORES = ("clip", "dinov2", "consistency", "perception", "match", "ssim")
 UNDER_WAY = 2
 """Groups at once: one paints while the other asks. More would only hold more pictures in memory."""
 
@@ -224,3 +224,20 @@ def _so_far(item: Item, name: str, number: int) -> Score | Unscored:
         return Unscored(reason=item.unscored)
     best = item.regeneration.model_copy(update={"rounds": item.regeneration.rounds[:number]}).best
     return Unscored(reason="nothing was painted") if best is None else best.scores.get(name, Unscored(reason=f"{name} was not asked for"))
+
+
+def compare_runs(first: Sequence[Item], second: Sequence[Item], which: str) -> list[Comparison]:
+    """One run against another on the same models and references: what a setting is worth.
+
+    For example tree against direct, three pictures a round against one.
+    """
+    others = {(item.model, item.reference): item for item in second}
+    compared = []
+    for model in dict.fromkeys(item.model for item in first):
+        pairs = [(item, others[item.model, item.reference]) for item in first if item.model == model and (model, item.reference) in others]
+        for name in score_names([*first, *second]):
+            scores = [(score_of(one, name, which), score_of(two, name, which)) for one, two in pairs]
+            differences = np.array([a.value - b.value for a, b in scores if isinstance(a, Score) and isinstance(b, Score)])
+            if len(differences):
+                compared.append(Comparison(model, model, name, mean_interval(differences), sign_flip_test(differences)))
+    return compared

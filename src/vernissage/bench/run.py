@@ -84,6 +84,20 @@ class Run:
             _write_whole(path, header.model_dump_json(indent=2).encode() + b"\n")
         self.items: dict[str, dict[str, Any]] = {item["key"]: item for item in self._read()}
 
+    @classmethod
+    def existing(cls, folder: Path) -> "Run":
+        """A run that is there already, to be read.
+
+        Raises:
+            BadInput: The folder holds no run.
+        """
+        path = folder / "header.json"
+        try:
+            header = Header.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{folder} holds no run.", hint="Give the folder of a run, with header.json in it.") from error
+        return cls(folder, header)
+
     def _read(self) -> Iterable[dict[str, Any]]:
         """All whole lines; a last line that was cut off is taken away."""
         path = self.folder / "items.jsonl"

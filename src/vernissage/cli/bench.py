@@ -27,7 +27,9 @@ def command() -> None:
 @click.option("--candidates", type=click.IntRange(1, 32), default=3, show_default=True)
 @click.option("--words", type=click.Choice(["tree", "direct", "interrogate"]), default="tree", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--no-ratings", is_flag=True, help="Do not ask the MLLM for ratings.")
+@click.option(
+    "--rate", default="consistency,perception", show_default=True, help="What the MLLM rates, of consistency, perception, match; or none."
+)
 @click.option("--people", type=click.Path(path_type=Path), help="CSV of human ratings to compare with; see docs/repaint.md.")
 @click.option(
     "--export", type=click.Path(path_type=Path), help="Also write the layout of the authors' benchmark_results below this folder."
@@ -39,7 +41,7 @@ def repaint(
     out: Path,
     limit: int | None,
     words: str,
-    no_ratings: bool,
+    rate: str,
     people: Path | None,
     export: Path | None,
     config: Path | None,
@@ -55,15 +57,15 @@ def repaint(
     from vernissage.bench.references import find_references
     from vernissage.bench.repaint import open_run, read_items, run_benchmark
     from vernissage.bench.report import render_report
-    from vernissage.cli.show import progress_bar
+    from vernissage.cli.show import names_of, progress_bar
     from vernissage.cli.studio import open_studio
     from vernissage.repainting.loop import Settings
 
     studio = open_studio(config)
     references = find_references(data, limit=limit)
-    chosen = _choose([name.strip() for name in models.split(",") if name.strip()], list(studio.all_models))
+    chosen = _choose(names_of(models), list(studio.all_models))
     opinions = read_ratings(people) if people else {}
-    settings = Settings.model_validate({"words": words, "rate": () if no_ratings else ("consistency", "perception"), **numbers})
+    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **numbers})
     run = open_run(out, studio, chosen, references, settings)
     with progress_bar("repainting") as progress:
         run_benchmark(run, studio, references, settings, progress=progress)
@@ -79,6 +81,31 @@ def repaint(
     click.echo(str(report))
     if export:
         click.echo(str(export_results(run, items, export)))
+
+
+@command.command(name="compare")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option(
+    "--which", type=click.Choice(["last", "best"]), default="last", show_default=True, help="The last round's best, or the best of all."
+)
+def compare(first: Path, second: Path, which: str) -> None:
+    """Compare two repainting runs on the models and references they share: FIRST minus SECOND, paired.
+
+    \b
+    vernissage bench compare runs/tree runs/direct
+    """  # noqa: D301  click wants the character itself
+    from vernissage.bench.repaint import compare_runs, read_items
+    from vernissage.bench.run import Run
+
+    runs = Run.existing(first), Run.existing(second)
+    changed = runs[0].header.differences(runs[1].header)
+    click.echo(f"The runs differ in: {', '.join(changed) or 'nothing'}.")
+    rows = compare_runs(read_items(runs[0]), read_items(runs[1]), which)
+    if not rows:
+        raise BadInput("The runs have no model and reference in common.", hint="Compare runs over the same data.")
+    for row in rows:
+        click.echo(f"{row.first:<24} {row.score:<12} {row.difference}  n = {row.difference.n}  p = {row.p_value:.4f}")
 
 
 @command.command(name="style-diverse")

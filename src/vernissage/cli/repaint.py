@@ -22,12 +22,14 @@ from vernissage.errors import BadInput, VernissageError
 )
 @click.option("--patience", type=click.IntRange(0), default=0, help="Stop after so many rounds without a better picture; 0 never does.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides noise and words.")
-@click.option("--no-ratings", is_flag=True, help="Do not ask the MLLM for ratings.")
+@click.option(
+    "--rate", default="consistency,perception", show_default=True, help="What the MLLM rates, of consistency, perception, match; or none."
+)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("repainted"), show_default=True, help="Folder for what comes of it."
 )
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
-def command(images: tuple[Path, ...], model: str, words: str, no_ratings: bool, out: Path, config: Path | None, **numbers: int) -> None:
+def command(images: tuple[Path, ...], model: str, words: str, rate: str, out: Path, config: Path | None, **numbers: int) -> None:
     """Let --model paint IMAGES again.
 
     Of each reference you get, in the folder --out: a strip from the reference to the last round, the best and the last
@@ -37,7 +39,7 @@ def command(images: tuple[Path, ...], model: str, words: str, no_ratings: bool, 
     vernissage repaint stars.png --model mini/neon
     vernissage repaint photos/*.jpg --model mini/general --rounds 2 --words direct
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import progress_bar, show_round, show_tree
+    from vernissage.cli.show import names_of, progress_bar, show_round, show_tree
     from vernissage.cli.studio import open_studio
     from vernissage.records.picture import Picture
     from vernissage.records.tree import UnderstandingTree
@@ -49,7 +51,7 @@ def command(images: tuple[Path, ...], model: str, words: str, no_ratings: bool, 
         )
     references = {path: Picture.open(path) for path in images}
     studio = open_studio(config)
-    settings = Settings.model_validate({"words": words, "rate": () if no_ratings else ("consistency", "perception"), **numbers})
+    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **numbers})
 
     def watch(news: object) -> None:
         show_tree(news) if isinstance(news, UnderstandingTree) else show_round(news)  # pyright: ignore

@@ -27,6 +27,17 @@ def progress_bar(label: str) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def names_of(listed: str) -> tuple[str, ...]:
+    """Names with commas between; "none" stands for none.
+
+    Example:
+        >>> names_of("clip, dinov2"), names_of("none")
+        (('clip', 'dinov2'), ())
+    """
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    return () if names == ("none",) else names
+
+
 def contact_sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 6) -> Image.Image:
     """Pictures side by side on white, in rows, each in a cell of the largest one's size."""
     columns = columns or min(len(images), max(1, round(len(images) ** 0.5 + 0.49)))

@@ -18,9 +18,9 @@ from vernissage.records.regeneration import ASPECTS, Aspect, Candidate, Cost, Re
 from vernissage.records.tree import UnderstandingTree
 from vernissage.records.verdict import Score, Unscored
 from vernissage.repainting.describe import Words, describe
-from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Work, run_together
+from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Replies, Work, run_together
 from vernissage.repainting.revise import give_feedback, revise, rewrite
-from vernissage.repainting.select import Scores, score_pictures, select, weigh
+from vernissage.repainting.select import Attempt, rating_question, read_rating, score_attempts, select, weigh
 
 QUEUE: tuple[Aspect, ...] = tuple(ASPECTS)
 
@@ -37,7 +37,7 @@ class Settings(BaseModel):
     words: Words = "tree"
     """How the reference is put into words: by its tree, directly, or interrogated by CLIP."""
     weights: dict[str, float] = Field(default_factory=lambda: {"clip": 1.0, "dinov2": 1.0})
-    """Weight of each score in the selection: clip, dinov2, consistency, perception."""
+    """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match."""
     rate: tuple[str, ...] = ("consistency", "perception")
     """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture."""
     patience: int = Field(default=0, ge=0)
@@ -164,7 +164,8 @@ def _paint_round(
     painted: Pictures = yield Paintings(plans)
     done = {index: picture for index, picture in enumerate(painted) if isinstance(picture, Picture)}
     rated = [name for name in settings.rate if settings.weights.get(name, 0) > 0]
-    scores = yield from score_pictures(reference, [picture.image for picture in done.values()], ratings=rated, brief=brief)
+    attempts = [Attempt(picture.image, prompts[index]) for index, picture in done.items()]
+    scores = yield from score_attempts(reference, attempts, ratings=rated, brief=brief)
     selection = dict(zip(done, zip(scores, weigh(scores, settings.weights), strict=True), strict=True))
     candidates, failures = [], []
     for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
@@ -195,20 +196,17 @@ def _rate_winners(
     winners = [index for index, each in enumerate(rounds) if each.best is not None]
     if not missing or not winners:
         return list(rounds)
-    shown = [pictures[rounds[index].candidates[rounds[index].best or 0].picture].image for index in winners]
-    ratings: list[Scores] = yield from _ratings_only(reference, shown, missing, brief)
+    best = [rounds[index].candidates[rounds[index].best or 0] for index in winners]
+    attempts = [Attempt(pictures[each.picture].image, each.prompt) for each in best]
+    replies: Replies = yield Questions([rating_question(name, reference, attempt, brief=brief) for attempt in attempts for name in missing])
+    ratings = iter(read_rating(reply) for reply in replies)
     rated = list(rounds)
-    for index, scores in zip(winners, ratings, strict=True):
-        best = rounds[index].best or 0
-        candidates = list(rounds[index].candidates)
-        candidates[best] = candidates[best].model_copy(update={"scores": candidates[best].scores | scores})
+    for index in winners:
+        best_index, candidates = rounds[index].best or 0, list(rounds[index].candidates)
+        scores = candidates[best_index].scores | {name: next(ratings) for name in missing}
+        candidates[best_index] = candidates[best_index].model_copy(update={"scores": scores})
         rated[index] = rounds[index].model_copy(update={"candidates": tuple(candidates)})
     return rated
-
-
-def _ratings_only(reference: Image.Image, pictures: Sequence[Image.Image], names: Sequence[str], brief: bool) -> Work[list[Scores]]:
-    scores = yield from score_pictures(reference, pictures, ratings=names, brief=brief)
-    return [{name: each[name] for name in names} for each in scores]
 
 
 def _counted(work: Work[Repainted]) -> Generator[Any, Any, Repainted]:

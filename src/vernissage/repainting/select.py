@@ -1,38 +1,52 @@
 """Score the pictures of a round against the reference and choose the best (ImageRepainter, stage 2, step 3).
 
 Scores, all "higher is better": `clip` and `dinov2`, cosine of picture and reference in [-1, 1]; `ssim`, likeness of pixels;
-`consistency`, the MLLM's rating of content from 1 to 5 as a number in [0, 1]; `perception`, its rating of quality likewise. A score that could not be had is
-`Unscored` with the reason; candidates are compared only by scores that every one of them has.
+and ratings of the MLLM from 1 to 5 as numbers in [0, 1]: `consistency` of content, `perception`, which is quality, and
+`match`, of picture and prompt without the reference, which is what repainting is compared with. A score that could not
+be had is `Unscored` with the reason; candidates are compared only by scores that every one of them has.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.similarity import ssim
-from vernissage.ports import Reply
+from vernissage.ports import Ask, Reply
 from vernissage.records.verdict import Score, Unscored
 from vernissage.repainting.lockstep import Encodings, Features, Questions, Replies, Work
 from vernissage.repainting.replies import Rating
 from vernissage.repainting.understand import question
 
 Scores = dict[str, Score | Unscored]
-RATINGS = {"consistency": "repainting/rate_consistency", "perception": "repainting/rate_perception"}
+RATINGS = {
+    "consistency": "repainting/rate_consistency",
+    "perception": "repainting/rate_perception",
+    "match": "repainting/rate_match",
+}
 
 
-def score_pictures(reference: Image.Image, pictures: Sequence[Image.Image], *, ratings: Sequence[str], brief: bool) -> Work[list[Scores]]:
+class Attempt(NamedTuple):
+    """A picture and the prompt it was painted from."""
+
+    picture: Image.Image
+    prompt: str
+
+
+def score_attempts(reference: Image.Image, attempts: Sequence[Attempt], *, ratings: Sequence[str], brief: bool) -> Work[list[Scores]]:
     """Scores of each picture against the reference.
 
     Args:
         reference: What was to be painted again.
-        pictures: The attempts.
-        ratings: Which ratings the MLLM is asked for: any of "consistency" and "perception".
+        attempts: The pictures with their prompts.
+        ratings: Which ratings the MLLM is asked for: any of `RATINGS`.
         brief: Whether the MLLM wants the short form of prompts.
     """
-    if not pictures:
+    if not attempts:
         return []
+    pictures = [attempt.picture for attempt in attempts]
     features: Features = yield Encodings([reference, *pictures])
     scores: list[Scores] = [
         {name: Score(value=float(np.clip(rows[0] @ rows[index], -1, 1))) for name, rows in features.items()}
@@ -40,14 +54,21 @@ def score_pictures(reference: Image.Image, pictures: Sequence[Image.Image], *, r
     ]
     for values, picture in zip(scores, pictures, strict=True):
         values["ssim"] = pixel_likeness(reference, picture)
-    if ratings:
-        shown = {"consistency": lambda picture: (reference, picture), "perception": lambda picture: (picture,)}
-        asks = [question(RATINGS[name], shown[name](picture), brief=brief, reply=Rating) for picture in pictures for name in ratings]
-        replies: Replies = yield Questions(asks)
-        for index in range(len(pictures)):
-            own = replies[index * len(ratings) : (index + 1) * len(ratings)]
-            scores[index] |= {name: read_rating(reply) for name, reply in zip(ratings, own, strict=True)}
+    asks = [rating_question(name, reference, attempt, brief=brief) for attempt in attempts for name in ratings]
+    replies: Replies = yield Questions(asks)
+    for index, values in enumerate(scores):
+        own = replies[index * len(ratings) : (index + 1) * len(ratings)]
+        values.update({name: read_rating(reply) for name, reply in zip(ratings, own, strict=True)})
     return scores
+
+
+def rating_question(name: str, reference: Image.Image, attempt: Attempt, *, brief: bool) -> Ask:
+    """What an MLLM is asked for a rating of `RATINGS`; each sees only what it needs."""
+    if name == "consistency":
+        return question(RATINGS[name], (reference, attempt.picture), brief=brief, reply=Rating)
+    if name == "perception":
+        return question(RATINGS[name], (attempt.picture,), brief=brief, reply=Rating)
+    return question(RATINGS[name], (attempt.picture,), brief=brief, reply=Rating, prompt=attempt.prompt)
 
 
 def pixel_likeness(reference: Image.Image, picture: Image.Image) -> Score | Unscored:
