@@ -11,6 +11,7 @@ from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
     from vernissage.bench.repaint import Item
+    from vernissage.datasets.evalmi import EvalMi
 
 
 @click.group(name="bench")
@@ -106,6 +107,78 @@ def compare(first: Path, second: Path, which: str) -> None:
         raise BadInput("The runs have no model and reference in common.", hint="Compare runs over the same data.")
     for row in rows:
         click.echo(f"{row.first:<24} {row.score:<12} {row.difference}  n = {row.difference.n}  p = {row.p_value:.4f}")
+
+
+@command.command(name="evalmi")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the authors' three files of EvalMi-50K.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="CSV with the columns image, score: a judge to be measured.")
+@click.option(
+    "--dimension",
+    type=click.Choice(["perception", "correspondence", "accuracy"]),
+    default="perception",
+    show_default=True,
+    help="What people rated.",
+)
+@click.option("--task", help="One of the tasks, such as counting; default: all.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for plots (SVG): bars of the models, radar over tasks.")
+def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | None, out: Path | None) -> None:
+    """EvalMi-50K: rank the 24 models as people do, or measure a judge against people.
+
+    \b
+    vernissage bench evalmi --data evalmi-50k --dimension correspondence --out plots
+    vernissage bench evalmi --data evalmi-50k --predictions scores.csv
+    """  # noqa: D301  click wants the character itself
+    from vernissage.bench.evalmi import human_leaderboard, judge_table, model_ranking, read_predictions
+    from vernissage.datasets.evalmi import load_evalmi
+
+    table = load_evalmi(data)
+    if predictions is None:
+        places = human_leaderboard(table, dimension, task)
+        click.echo(f"people's {dimension}, {task or 'all tasks'}: mean [95 % interval], ranks in 95 % of bootstrap samples")
+        for place in places:
+            value, low, high, n = place.estimate
+            ranks = f"{place.rank_low}-{place.rank_high}"
+            click.echo(f"{place.rank:>3}  {place.model:<22} {value:7.3f} [{low:.3f}, {high:.3f}]  ranks {ranks:<6} n = {n}")
+        if out:
+            for path in _plot_people(table, dimension, out):
+                click.echo(str(path))
+        return
+    if dimension == "accuracy":
+        raise BadInput("A judge's scores are compared with perception or correspondence.", hint="Choose one with --dimension.")
+    scores = read_predictions(predictions, table)
+    click.echo(f"{predictions} against people's {dimension}; fitted: after a four-parameter logistic")
+    click.echo(f"{'task':<22} {'SRCC':>7} {'PLCC':>7} {'fitted':>7} {'KRCC':>7}  scored/asked")
+    for row in judge_table(table, scores, dimension):
+        values = " ".join(f"{'-' if value is None else f'{value:.3f}':>7}" for value in row[1:5])
+        click.echo(f"{row.task:<22} {values}  {row.n}/{row.asked}")
+    ranking = model_ranking(table, scores, dimension)
+    srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
+    click.echo(f"ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
+
+
+def _plot_people(table: "EvalMi", dimension: str, folder: Path) -> list[Path]:
+    import numpy as np
+
+    from vernissage.bench.evalmi import human_leaderboard
+    from vernissage.bench.plots import bars, radar
+    from vernissage.datasets.evalmi import TASKS
+
+    places = human_leaderboard(table, dimension)
+    digits = 3 if dimension == "accuracy" else 1
+    best = {place.model: table.models.index(place.model) for place in places[:6]}
+    lines = {
+        model: [float(np.nanmean(table.opinions[dimension][index, table.rows(task)])) for task in TASKS] for model, index in best.items()
+    }
+    drawn = {
+        "bars": bars({place.model: place.estimate for place in places}, f"people's {dimension}", digits=digits),
+        "radar": radar(lines, TASKS, f"people's {dimension} by task, the six models ranked first"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, svg in drawn.items():
+        paths.append(folder / f"{dimension}-{name}.svg")
+        paths[-1].write_text(svg, encoding="utf-8")
+    return paths
 
 
 @command.command(name="style-diverse")

@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-import training
 from torch import nn
+
+import training
 
 
 def train(folder, steps, *, stop_after=None):

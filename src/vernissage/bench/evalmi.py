@@ -1,0 +1,155 @@
+"""EvalMi-50K: the 24 models as people rank them, and judges measured against people."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from vernissage.datasets.evalmi import DIMENSIONS, TASKS, EvalMi
+from vernissage.errors import BadInput
+from vernissage.metrics.correlation import krcc, plcc, plcc_logistic, srcc
+from vernissage.metrics.interval import Estimate, mean_interval
+
+
+class Place(NamedTuple):
+    """One model in a leaderboard of people's opinions."""
+
+    model: str
+    estimate: Estimate
+    """Mean opinion: MOS on 0 to 100, or share of questions answered yes; interval over prompts."""
+    rank: int
+    rank_low: int
+    """Best rank in 95 % of bootstrap samples of prompts."""
+    rank_high: int
+
+
+def human_leaderboard(data: EvalMi, dimension: str, task: str | None = None, *, draws: int = 1000, seed: int = 0) -> list[Place]:
+    """The models by mean opinion, best first, each with the ranks it takes when prompts are drawn anew.
+
+    Raises:
+        BadInput: An unknown dimension or task.
+    """
+    if dimension not in DIMENSIONS or (task is not None and task not in TASKS):
+        raise BadInput(f"There is no {dimension!r} of {task or 'all tasks'!r}.", hint=f"Dimensions: {', '.join(DIMENSIONS)}.")
+    values = data.opinions[dimension][:, data.rows(task)]
+    means = np.nanmean(values, axis=1)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(values.shape[1], size=(draws, values.shape[1]))
+    ranks = np.stack([_ranks(np.nanmean(values[:, chosen], axis=1)) for chosen in drawn])
+    low, high = np.percentile(ranks, [2.5, 97.5], axis=0, method="nearest").astype(int)
+    own = _ranks(means)
+    places = [
+        Place(model, mean_interval(values[index][~np.isnan(values[index])]), int(own[index]), int(low[index]), int(high[index]))
+        for index, model in enumerate(data.models)
+    ]
+    return sorted(places, key=lambda place: place.rank)
+
+
+def _ranks(means: ndarray) -> ndarray:
+    """Ranks from 1, the highest mean first."""
+    ranks = np.empty(len(means), dtype=int)
+    ranks[np.argsort(-means, kind="stable")] = np.arange(1, len(means) + 1)
+    return ranks
+
+
+class JudgeRow(NamedTuple):
+    """A judge against people, on all tasks or one; a correlation that is undefined is None."""
+
+    task: str
+    srcc: float | None
+    plcc: float | None
+    plcc_fitted: float | None
+    """After a logistic fit of scores to opinions."""
+    krcc: float | None
+    n: int
+    asked: int
+
+
+def read_predictions(path: Path, data: EvalMi) -> ndarray:
+    """Scores by model and prompt from a CSV file with the columns image and score, images named as in the authors' table.
+
+    Returns:
+        Shape (model, prompt), NaN where there is no score.
+
+    Raises:
+        BadInput: The file cannot be read, an image is unknown or twice there, or a score is no number.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"Cannot read the predictions {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
+    if not rows or {"image", "score"} - set(rows[0]):
+        raise BadInput(f"The predictions {path} need the columns image, score.", hint="Add a first line that names them.")
+    models = {name: index for index, name in enumerate(data.models)}
+    scores = np.full((len(data.models), len(data.prompts)), np.nan)
+    for line, row in enumerate(rows, start=2):
+        model, _, name = (row["image"] or "").rpartition("/")
+        number = name.split(".")[0]
+        if model not in models or not number.isdecimal() or not 1 <= int(number) <= len(data.prompts):
+            raise BadInput(f"{path}, line {line}: {row['image']!r} is no picture of EvalMi-50K.", hint="Name it like NOVA/0001.png.")
+        place = models[model], int(number) - 1
+        if not np.isnan(scores[place]):
+            raise BadInput(f"{path}, line {line}: {row['image']} is there twice.", hint="Keep one of the two.")
+        if row["score"] in ("", None):
+            continue  # unscored, and counted as such
+        try:
+            scores[place] = float(row["score"])
+        except ValueError as error:
+            raise BadInput(
+                f"{path}, line {line}: the score is {row['score']!r}, not a number.", hint="Leave it empty if there is none."
+            ) from error
+        if not np.isfinite(scores[place]):
+            raise BadInput(f"{path}, line {line}: the score is {row['score']!r}.", hint="Leave it empty if there is none.")
+    return scores
+
+
+def judge_table(data: EvalMi, scores: ndarray, dimension: str) -> list[JudgeRow]:
+    """Correlations of a judge's scores with people's opinions, over all pictures and by task.
+
+    Args:
+        data: The table of opinions.
+        scores: Shape (model, prompt), NaN where unscored.
+        dimension: Perception or correspondence.
+    """
+    rows = []
+    for task in (None, *TASKS):
+        chosen = data.rows(task)
+        mine, theirs = scores[:, chosen].ravel(), data.opinions[dimension][:, chosen].ravel()
+        both = ~np.isnan(mine) & ~np.isnan(theirs)
+        measures = [_defined(measure, mine[both], theirs[both]) for measure in (srcc, plcc, plcc_logistic, krcc)]
+        rows.append(JudgeRow(task or "all", *measures, n=int(both.sum()), asked=int((~np.isnan(theirs)).sum())))
+    return rows
+
+
+class RankingAgreement(NamedTuple):
+    """How like people a judge ranks the models."""
+
+    srcc: float | None
+    relative_rmse: float
+    """Root mean squared error of the models' means, after a straight line is fitted, over the range of people's means."""
+
+
+def model_ranking(data: EvalMi, scores: ndarray, dimension: str) -> RankingAgreement:
+    """The models' mean scores against their mean opinions, over the pictures that have both.
+
+    Raises:
+        BadInput: A model has no scored picture.
+    """
+    theirs = np.where(np.isnan(scores), np.nan, data.opinions[dimension])
+    if np.isnan(theirs).all(axis=1).any():
+        missing = data.models[int(np.isnan(theirs).all(axis=1).argmax())]
+        raise BadInput(f"No picture of {missing} is scored.", hint="Rankings need scores for every model.")
+    mine, human = np.nanmean(scores, axis=1), np.nanmean(theirs, axis=1)
+    line = np.polyval(np.polyfit(mine, human, 1), mine) if np.ptp(mine) > 0 else np.full_like(human, human.mean())
+    return RankingAgreement(_defined(srcc, mine, human), float(np.sqrt(((line - human) ** 2).mean()) / np.ptp(human)))
+
+
+def _defined(measure: Callable[[ndarray, ndarray], float], mine: ndarray, theirs: ndarray) -> float | None:
+    try:
+        return measure(mine, theirs)
+    except BadInput:
+        return None

@@ -1,0 +1,167 @@
+"""EvalMi-50K: what people said of 24 T2I models' pictures of 2,100 prompts (LMM4LMM, arXiv 2504.08358).
+
+Reads the authors' files as they are: AIGI2025_MOS_yn.xlsx (MOS1 is perception, MOS2 correspondence, Y/N the majority's answer, YN_1…
+the answers where a prompt has several questions), question.xlsx and prompt_tasks.jsonl. Knows nothing of pictures.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from vernissage.errors import BadInput, MissingExtra
+
+DIMENSIONS = ("perception", "correspondence", "accuracy")
+QUESTIONS = 5
+FILES = {"opinions": "AIGI2025_MOS_yn.xlsx", "questions": "question.xlsx", "prompts": "prompt_tasks.jsonl"}
+_TASKS = {
+    "single_class": "single class",
+    "two_class": "two class",
+    "counting": "counting",
+    "colors": "colours",
+    "color_attr": "colours",
+    "position": "position",
+    "shapes": "shapes",
+    "texture": "texture",
+    "scene": "scene",
+    "style": "style",
+    "ocr": "OCR",
+    "hoi": "HOI",
+    "human": "human",
+    "emotion": "emotion",
+    "linguistic structures": "linguistic structure",
+    "view": "view",
+    "world knowledge": "world knowledge",
+    "face": "face",
+    "imagination": "imagination",
+    "time and light": "time and light",
+}
+TASKS = (*dict.fromkeys(_TASKS.values()), "complex")
+
+
+class EvalPrompt(NamedTuple):
+    """One of the prompts."""
+
+    number: int
+    """Counted from 1, as in the pictures' names."""
+    text: str
+    task: str
+    detailed: bool
+    """Whether it is the long form of a prompt."""
+    questions: tuple[str, ...]
+
+
+class EvalMi(NamedTuple):
+    """The whole table."""
+
+    models: tuple[str, ...]
+    prompts: tuple[EvalPrompt, ...]
+    opinions: dict[str, ndarray]
+    """Dimension to shape (model, prompt): perception and correspondence as MOS on 0 to 100, accuracy as 0 or 1."""
+    answers: ndarray
+    """Shape (model, prompt, question), 0 or 1, NaN where there is no such question."""
+
+    def rows(self, task: str | None = None) -> ndarray:
+        """Indices of the prompts of a task, or of all."""
+        return np.array([index for index, prompt in enumerate(self.prompts) if task in (None, prompt.task)], dtype=int)
+
+
+def task_of(tag: str) -> tuple[str, bool]:
+    """The task that the authors' tag stands for, and whether it is the detailed form.
+
+    A tag that joins several tasks is "complex", whether or not it is detailed.
+
+    Raises:
+        BadInput: An unknown tag.
+
+    Example:
+        >>> task_of("color_attr + detail"), task_of("style + OCR + color")
+        (('colours', True), ('complex', False))
+    """
+    parts = [part.strip() for part in tag.split("+")]
+    detailed = parts[-1].lower() in ("detail", "details")
+    parts = parts[: len(parts) - detailed]
+    if len(parts) > 1:
+        return "complex", detailed
+    if parts[0].lower() not in _TASKS:
+        raise BadInput(f"EvalMi-50K has no task {tag!r}.", hint="Use the authors' prompt_tasks.jsonl.")
+    return _TASKS[parts[0].lower()], detailed
+
+
+def load_evalmi(folder: Path) -> EvalMi:
+    """Read the three files of a folder; two seconds.
+
+    Raises:
+        BadInput: A file is missing, or does not hold what it should; names the row.
+        MissingExtra: openpyxl is not installed.
+    """
+    for name in FILES.values():
+        if not (folder / name).is_file():
+            raise BadInput(f"EvalMi-50K's {name} is not in {folder}.", hint="Give the folder that holds the authors' files.")
+    lines = (folder / FILES["prompts"]).read_text(encoding="utf-8").splitlines()
+    prompts = [json.loads(line) for line in lines if line.strip()]
+    asked = list(_sheet(folder / FILES["questions"]))[1:]
+    if len(asked) != len(prompts):
+        raise BadInput(f"{FILES['questions']} has {len(asked)} prompts, {FILES['prompts']} {len(prompts)}.", hint="Download both again.")
+    known = []
+    for number, (prompt, row) in enumerate(zip(prompts, asked, strict=True), start=1):
+        questions = tuple(str(text).strip() for text in row[1 : 1 + QUESTIONS] if text)
+        known.append(EvalPrompt(number, prompt["prompt"], *task_of(prompt["tag"]), questions))
+    return _fill(known, list(_sheet(folder / FILES["opinions"]))[1:])
+
+
+def _fill(prompts: list[EvalPrompt], rows: list[tuple[Any, ...]]) -> EvalMi:
+    models = {name: index for index, name in enumerate(dict.fromkeys(str(row[0]).rpartition("/")[0] for row in rows))}
+    opinions = {dimension: np.full((len(models), len(prompts)), np.nan) for dimension in DIMENSIONS}
+    answers = np.full((len(models), len(prompts), QUESTIONS), np.nan)
+    for line, row in enumerate(rows, start=2):
+        match = re.fullmatch(r"(?P<model>.+)/(?P<number>\d+)\.\w+", str(row[0]))
+        if match is None or not 1 <= int(match["number"]) <= len(prompts):
+            raise BadInput(f"{FILES['opinions']}, row {line}: {row[0]!r} is no picture of EvalMi-50K.", hint="Download it again.")
+        place = models[match["model"]], int(match["number"]) - 1
+        for dimension, value in zip(DIMENSIONS, row[1:4], strict=True):
+            opinions[dimension][place] = np.nan if value is None else value
+        several = [value for value in row[4 : 4 + QUESTIONS] if value is not None]
+        given = several or ([row[3]] if row[3] is not None else [])
+        answers[place][: len(given)] = given
+    return EvalMi(tuple(models), tuple(prompts), opinions, answers)
+
+
+def _sheet(path: Path) -> Iterable[tuple[Any, ...]]:
+    """The rows of a workbook's first sheet."""
+    try:
+        import openpyxl
+    except ModuleNotFoundError as error:
+        raise MissingExtra("openpyxl", extra="data") from error
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path} is no Excel workbook: {error}.", hint="Download it again.") from error
+    try:
+        yield from book[book.sheetnames[0]].iter_rows(values_only=True)
+    finally:
+        book.close()
+
+
+def folds(data: EvalMi, count: int = 5, *, seed: int = 0) -> list[ndarray]:
+    """Test prompts of each fold: every prompt in exactly one, every task spread evenly.
+
+    Splitting by prompt, not by picture, keeps all 24 pictures of a prompt on one side.
+
+    Raises:
+        BadInput: Fewer than 2 folds.
+    """
+    if count < 2:
+        raise BadInput(f"{count} folds cannot be split.", hint="Use 2 or more.")
+    rng = np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(count)]
+    dealt = 0
+    for task in TASKS:
+        for index in rng.permutation(data.rows(task)):
+            parts[dealt % count].append(int(index))
+            dealt += 1
+    return [np.array(sorted(part)) for part in parts]

@@ -1,0 +1,1 @@
+"""From human ratings to opinion scores, and to judges of pictures."""

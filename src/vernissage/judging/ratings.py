@@ -1,0 +1,100 @@
+"""Ratings as people gave them: a long table of subject, picture, dimension, rating; read from CSV and checked."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from vernissage.errors import BadInput
+
+COLUMNS = ("subject", "picture", "dimension", "rating")
+
+
+class Rating(NamedTuple):
+    """One subject's rating of one picture in one dimension, such as perception, correspondence or an answer (0 or 1)."""
+
+    subject: str
+    picture: str
+    dimension: str
+    rating: float
+
+
+class Panel(NamedTuple):
+    """All ratings of one dimension as a matrix."""
+
+    subjects: tuple[str, ...]
+    pictures: tuple[str, ...]
+    values: ndarray
+    """Shape (subject, picture); NaN where a subject did not rate a picture."""
+
+
+def read_ratings(path: Path) -> list[Rating]:
+    """Ratings from a CSV file with the columns subject, picture, dimension, rating.
+
+    Raises:
+        BadInput: The file cannot be read, lacks a column, or a rating is no finite number; names the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"Cannot read the ratings {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
+    if not rows or set(COLUMNS) - set(rows[0]):
+        raise BadInput(f"The ratings {path} need the columns {', '.join(COLUMNS)}.", hint="Add a first line that names them.")
+    ratings = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            value = float(row["rating"])
+        except (TypeError, ValueError):
+            value = math.nan
+        if not math.isfinite(value) or None in (row["subject"], row["picture"], row["dimension"]):
+            raise BadInput(f"{path}, line {number}: the rating is {row['rating']!r}, not a number.", hint="Mend or delete that line.")
+        ratings.append(Rating(row["subject"], row["picture"], row["dimension"], value))
+    return ratings
+
+
+def write_table(path: Path, rows: Sequence[NamedTuple]) -> None:
+    """Rows of one kind as CSV, with the names of their fields as first line.
+
+    Raises:
+        BadInput: There are no rows, or the file cannot be written.
+    """
+    if not rows:
+        raise BadInput("There is nothing to write.", hint="Give some ratings.")
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(rows[0]._fields)
+            writer.writerows(rows)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place.") from error
+
+
+def panel_of(ratings: Iterable[Rating], dimension: str) -> Panel:
+    """The ratings of one dimension as a matrix.
+
+    Raises:
+        BadInput: There are none of that dimension, or a subject rated a picture twice.
+
+    Example:
+        >>> panel = panel_of([Rating("ann", "a.png", "perception", 4), Rating("bob", "b.png", "perception", 2)], "perception")
+        >>> panel.values
+        array([[ 4., nan],
+               [nan,  2.]])
+    """
+    chosen = [rating for rating in ratings if rating.dimension == dimension]
+    if not chosen:
+        raise BadInput(f"There are no ratings of {dimension!r}.", hint="Check the name of the dimension.")
+    subjects = {name: index for index, name in enumerate(dict.fromkeys(rating.subject for rating in chosen))}
+    pictures = {name: index for index, name in enumerate(dict.fromkeys(rating.picture for rating in chosen))}
+    values = np.full((len(subjects), len(pictures)), np.nan)
+    for rating in chosen:
+        place = subjects[rating.subject], pictures[rating.picture]
+        if not np.isnan(values[place]):
+            raise BadInput(f"{rating.subject} rated {rating.picture} twice in {dimension}.", hint="Keep one of the two.")
+        values[place] = rating.rating
+    return Panel(tuple(subjects), tuple(pictures), values)

@@ -1,0 +1,111 @@
+"""Correlations against scipy, and the sign-flip test against all sign patterns."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from vernissage.errors import BadInput
+from vernissage.metrics.correlation import krcc, plcc, srcc
+from vernissage.metrics.interval import sign_flip_test
+
+MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
+ratings = st.integers(1, 5).map(float)
+rows = st.integers(3, 40).flatmap(lambda size: st.tuples(*(st.lists(ratings, min_size=size, max_size=size) for _ in range(2))))
+
+
+@settings(max_examples=60, database=None)
+@given(rows)
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
+def test_a_correlation_of_ratings_with_many_ties_is_that_of_scipy(measure, pair):
+    first, second = map(np.array, pair)
+    assume(np.ptp(first) > 0 and np.ptp(second) > 0)
+    assert measure(first, second) == pytest.approx(MEASURES[measure](first, second).statistic, abs=1e-12)
+    assert measure(second, first) == pytest.approx(measure(first, second), abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
+def test_a_correlation_of_measurements_is_that_of_scipy(measure):
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=2300)  # more than two blocks of the pairwise comparison
+    second = np.round(0.4 * first + rng.normal(size=2300), 1)
+    assert measure(first, second) == pytest.approx(MEASURES[measure](first, second).statistic, abs=1e-12)
+
+
+def test_rank_correlations_do_not_mind_a_bent_scale_and_pearson_does():
+    first = np.array([1.0, 2.0, 3.0, 4.0])
+    assert srcc(first, np.exp(first)) == pytest.approx(1)
+    assert krcc(first, -np.exp(first)) == pytest.approx(-1)
+    assert plcc(first, np.exp(first)) == pytest.approx(0.925, abs=0.001)  # by hand: 41.0 / (2.236 * 19.84)... of exp 1 to 4
+
+
+def test_whole_numbers_and_lists_are_taken_too():
+    assert krcc([1, 2, 3, 3], [1, 3, 2, 2]) == pytest.approx(stats.kendalltau([1, 2, 3, 3], [1, 3, 2, 2]).statistic)
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], "at least 3"),
+        ([], [], "at least 3"),
+        ([1.0, 2.0, 3.0], [1.0, 2.0], "one length"),
+        ([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], "two rows"),
+        ([1.0, 2.0, float("nan")], [1.0, 2.0, 3.0], "missing"),
+        ([1.0, 2.0, 3.0], [1.0, 2.0, float("inf")], "missing"),
+        ([0.1, 0.1, 0.1], [1.0, 2.0, 3.0], "constant"),
+        ([1.0, 2.0, 3.0], [0.3, 0.3, 0.3], "constant"),
+    ],
+)
+def test_a_correlation_that_is_undefined_is_refused_with_the_reason(measure, first, second, reason):
+    with pytest.raises(BadInput, match=reason):
+        measure(np.array(first), np.array(second))
+
+
+# -------------------------------------------------------------------------------------------------------- sign flips
+
+
+def exact(differences: np.ndarray) -> float:
+    """The share of all sign patterns whose sum is at least as far from zero."""
+    sums = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=len(differences))]
+    return float(np.mean(np.array(sums) >= abs(differences.sum()) - 1e-12))
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [0.3],
+        [0.2, 0.2, 0.2, 0.2, 0.2],
+        [0.1, -0.4, 0.3, 0.25],
+        [0.5, -0.5, 0.1],
+        [0.01, 0.02, 0.04, 0.08, 0.16, -0.32, 0.64],
+        [-0.1, -0.2, -0.15, -0.3, -0.05, -0.12, 0.02, -0.2, -0.11, -0.07],
+    ],
+)
+def test_the_sign_flip_test_is_that_over_all_patterns(differences):
+    values, draws = np.array(differences), 20_000
+    p = exact(values)
+    spread = 4 * np.sqrt(p * (1 - p) / draws) + 1 / draws
+    assert sign_flip_test(values, draws=draws) == pytest.approx(p, abs=spread)
+
+
+def test_the_sign_flip_test_has_no_direction_and_never_says_never():
+    values = np.full(40, 0.1)
+    assert sign_flip_test(values) == sign_flip_test(-values) == 1 / 10_001  # only the observed pattern
+    assert sign_flip_test(values, draws=500) == 1 / 1001  # draws come in thousands
+    assert sign_flip_test(np.zeros(4)) == 1
+
+
+def test_the_sign_flip_test_is_the_same_again_and_follows_its_seed():
+    values = np.array([0.1, -0.4, 0.3, 0.25, 0.2])
+    assert sign_flip_test(values) == sign_flip_test(values)
+    assert len({sign_flip_test(values, seed=seed) for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize("differences", [[], [[0.1, 0.2]]])
+def test_the_sign_flip_test_needs_a_row_of_differences(differences):
+    with pytest.raises(BadInput, match="differences"):
+        sign_flip_test(np.array(differences))
