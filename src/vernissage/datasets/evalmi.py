@@ -6,6 +6,7 @@ the answers where a prompt has several questions), question.xlsx and prompt_task
 
 import json
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ def _sheet(path: Path) -> Iterable[tuple[Any, ...]]:
         raise MissingExtra("openpyxl", extra="data") from error
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is no Excel workbook: {error}.", hint="Download it again.") from error
     try:
         yield from book[book.sheetnames[0]].iter_rows(values_only=True)

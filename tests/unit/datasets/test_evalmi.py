@@ -1,0 +1,162 @@
+"""EvalMi-50K: read from files of the authors' form, and from the real ones where they are at hand."""
+
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pytest
+
+from vernissage.bench.evalmi import human_leaderboard, judge_table, model_ranking, read_predictions
+from vernissage.bench.plots import bars, radar
+from vernissage.datasets.evalmi import DIMENSIONS, TASKS, folds, load_evalmi, task_of
+from vernissage.errors import BadInput
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "evalmi-50k"
+TAGS = ["single_class", "counting", "color_attr + detail", "style + OCR + color"]
+
+
+def write_folder(folder, *, change=None):
+    """Three models, four prompts; opinions that are easy to compute by hand."""
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({"tag": tag, "prompt": f"prompt {number}"}) for number, tag in enumerate(TAGS, start=1)]
+    (folder / "prompt_tasks.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    questions, opinions = openpyxl.Workbook(), openpyxl.Workbook()
+    questions.active.append(["prompt", "question_1", "question_2", "question_3", "question_4", "question_5"])
+    for number in range(1, 5):
+        questions.active.append([f"prompt {number}", "Is it? Answer yes or no.", "And that?" if number == 4 else None])
+    opinions.active.append(["ImageName", "MOS1", "MOS2", "Y/N", "YN_1", "YN_2", "YN_3", "YN_4"])
+    for model, mean in (("good", 70), ("fair", 50), ("poor", 30)):
+        for number in range(1, 5):
+            row = [f"{model}/{number:03d}.png", mean + number, 100 - mean - number, int(mean > 40)]
+            opinions.active.append(row + ([1, 0] if number == 4 else []))
+    if change:
+        change(opinions.active)
+    questions.save(folder / "question.xlsx")
+    opinions.save(folder / "AIGI2025_MOS_yn.xlsx")
+    return folder
+
+
+def test_the_authors_files_become_one_table(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    assert data.models == ("good", "fair", "poor")
+    assert [(prompt.task, prompt.detailed) for prompt in data.prompts] == [
+        ("single class", False),
+        ("counting", False),
+        ("colours", True),
+        ("complex", False),
+    ]
+    assert data.opinions["perception"][0].tolist() == [71, 72, 73, 74]
+    assert data.opinions["correspondence"][2].tolist() == [69, 68, 67, 66]
+    assert data.answers[1, 3, :3] == pytest.approx([1, 0, np.nan], nan_ok=True)
+    assert data.answers[2, 0, 0] == 0
+
+
+def test_the_leaderboard_ranks_by_mean_and_says_how_sure_the_ranks_are(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    places = human_leaderboard(data, "perception")
+    assert [(place.model, place.estimate.value, place.rank, place.rank_low, place.rank_high) for place in places] == [
+        ("good", 72.5, 1, 1, 1),
+        ("fair", 52.5, 2, 2, 2),
+        ("poor", 32.5, 3, 3, 3),
+    ]
+    assert human_leaderboard(data, "correspondence", "counting")[0].model == "poor"
+    data.opinions["perception"][1] = data.opinions["perception"][0][::-1]
+    assert {(place.rank_low, place.rank_high) for place in human_leaderboard(data, "perception")[:2]} == {(1, 2)}
+    with pytest.raises(BadInput, match="beauty"):
+        human_leaderboard(data, "beauty")
+
+
+def test_a_judge_is_measured_on_what_it_scored_and_the_rest_is_counted(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    lines = ["image,score"]
+    for index, model in enumerate(data.models):
+        for number in range(1, 5):
+            lines.append(
+                f"{model}/{number:03d}.png,{'' if (index, number) == (0, 1) else data.opinions['perception'][index, number - 1] / 7}"
+            )
+    (tmp_path / "scores.csv").write_text("\n".join(lines), encoding="utf-8")
+    scores = read_predictions(tmp_path / "scores.csv", data)
+    rows = {row.task: row for row in judge_table(data, scores, "perception")}
+    assert rows["all"][1:3] == pytest.approx((1, 1))
+    assert (rows["all"].n, rows["all"].asked) == (11, 12)
+    assert (rows["single class"].srcc, rows["single class"].n, rows["single class"].asked) == (None, 2, 3)
+    ranking = model_ranking(data, scores, "perception")
+    assert ranking.srcc == pytest.approx(1)
+    assert ranking.relative_rmse == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("best/001.png,1", "line 2: 'best/001.png' is no picture"),
+        ("good/009.png,1", "line 2"),
+        ("good/001.png,high", "'high', not a number"),
+        ("good/001.png,nan", "score is 'nan'"),
+        ("good/001.png,1\ngood/001.png,2", "line 3: good/001.png is there twice"),
+    ],
+)
+def test_a_bad_line_of_predictions_is_named(tmp_path, line, complaint):
+    data = load_evalmi(write_folder(tmp_path))
+    (tmp_path / "scores.csv").write_text(f"image,score\n{line}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=complaint):
+        read_predictions(tmp_path / "scores.csv", data)
+
+
+def test_a_damaged_folder_is_told_by_file_and_row(tmp_path):
+    with pytest.raises(BadInput, match=r"AIGI2025_MOS_yn.xlsx is not in"):
+        load_evalmi(tmp_path)
+    write_folder(tmp_path, change=lambda sheet: sheet.append(["somewhere", 1, 1, 1]))
+    with pytest.raises(BadInput, match="row 14: 'somewhere'"):
+        load_evalmi(tmp_path)
+    (tmp_path / "question.xlsx").write_bytes(b"PK")
+    with pytest.raises(BadInput, match="no Excel workbook"):
+        load_evalmi(tmp_path)
+    with pytest.raises(BadInput, match="no task"):
+        task_of("dancing")
+
+
+def test_plots_name_every_model_and_task(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    places = human_leaderboard(data, "perception")
+    svg = bars({place.model: place.estimate for place in places}, "a < b")
+    assert all(model in svg for model in data.models)
+    assert "a &lt; b" in svg
+    assert all(task in radar({"good": [1.0] * len(TASKS)}, TASKS, "t") for task in TASKS)
+
+
+real = pytest.mark.skipif(not REAL.is_dir(), reason="the authors' files are not at hand")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_evalmi(REAL)
+
+
+@real
+def test_the_real_means_are_those_of_a_plain_computation_and_of_the_paper(data):
+    book = openpyxl.load_workbook(REAL / "AIGI2025_MOS_yn.xlsx", read_only=True)
+    rows = list(book.active.iter_rows(values_only=True))[1:]
+    book.close()
+    assert len(data.models) == 24
+    assert len(data.prompts) == 2100
+    for column, dimension in enumerate(DIMENSIONS, start=1):
+        plain = {model: statistics.fmean(row[column] for row in rows if row[0].startswith(f"{model}/")) for model in data.models}
+        ours = {place.model: place.estimate.value for place in human_leaderboard(data, dimension, draws=10)}
+        assert ours == pytest.approx(plain)
+    perception = [(place.model, round(place.estimate.value, 1)) for place in human_leaderboard(data, "perception", draws=10)]
+    assert perception[:3] == [("playground", 61.6), ("Kolors", 61.1), ("Infinity", 60.9)]
+    assert perception[-1] == ("LWM", 28.9)
+    best = human_leaderboard(data, "correspondence", draws=10)[0]
+    assert (best.model, round(best.estimate.value, 1)) == ("sd3_5_large", 58.4)
+
+
+@real
+def test_real_folds_hold_every_prompt_once_and_every_task_evenly(data):
+    parts = folds(data)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(2100))
+    for task in TASKS:
+        shares = [sum(data.prompts[index].task == task for index in part) for part in parts]
+        assert max(shares) - min(shares) <= 1
+    assert [part.tolist() for part in folds(data)] == [part.tolist() for part in parts]
