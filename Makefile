@@ -1,9 +1,9 @@
-# make demo: paint a picture from a clean clone.  make test: the whole suite.  make check: style, layers, types.
+# make demo: paint a picture from a clean clone.  make test: the whole suite.  make check: style, layers, types.  make docs: the generated pages.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 BASE_PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix clean
+.PHONY: help demo test check docs fix clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //; s/  make/\nmake/g'
@@ -22,14 +22,18 @@ test: $(VENV)/installed
 	$(PYTHON) -m pytest
 
 check: $(VENV)/installed
-	$(VENV)/bin/ruff check src tests recipes benchmarks examples
-	$(VENV)/bin/ruff format --check src tests recipes benchmarks examples
+	$(VENV)/bin/ruff check src tests recipes benchmarks examples docs
+	$(VENV)/bin/ruff format --check src tests recipes benchmarks examples docs
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pyright
 
+docs: $(VENV)/installed
+	$(PYTHON) docs/commands.py
+	$(PYTHON) benchmarks/tables.py
+
 fix: $(VENV)/installed
-	$(VENV)/bin/ruff check --fix src tests recipes benchmarks examples
-	$(VENV)/bin/ruff format src tests recipes benchmarks examples
+	$(VENV)/bin/ruff check --fix src tests recipes benchmarks examples docs
+	$(VENV)/bin/ruff format src tests recipes benchmarks examples docs
 
 clean:
 	rm -rf $(VENV) build/lib demo.png

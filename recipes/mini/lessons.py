@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vernissage.judging.levels import level_of
 from vernissage.painting.reply import PlanReply
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import Turn
 from vernissage.records.regeneration import ASPECTS, Aspect
+from vernissage.records.verdict import LEVELS
 from vernissage.repainting.replies import FEATURES, MOST_OBJECTS, NamedObject, Objects, Overall, Rating, Relations
 from vernissage.world import tell
 from vernissage.world.chats import WorldChat, sample_chat
@@ -18,7 +20,7 @@ from vernissage.zoo.card import Card
 from vernissage.zoo.catalogue import load_catalogue
 
 SHARES = {
-    "plan": 0.28,
+    "plan": 0.26,
     "choose": 0.02,
     "caption": 0.08,
     "overall": 0.02,
@@ -27,13 +29,15 @@ SHARES = {
     "relations": 0.04,
     "describe": 0.03,
     "direct": 0.05,
-    "answer": 0.12,
-    "compare": 0.09,
+    "answer": 0.11,
+    "compare": 0.08,
     "rewrite": 0.03,
     "revise": 0.03,
     "rate consistency": 0.03,
     "rate perception": 0.02,
     "rate match": 0.01,
+    "level perception": 0.02,
+    "level correspondence": 0.02,
 }
 SPECIALIST = {"neon": "mini/neon", "pixel art": "mini/pixel", "sketch": "mini/sketch", "watercolour": "mini/watercolour"}
 CARDS = load_catalogue()
@@ -106,7 +110,7 @@ def sample_lesson(rng: np.random.Generator, task: str | None = None, scene: Scen
     scene = scene or sample_scene(rng)
     if task in ("choose", "rewrite", "revise", "describe"):
         return _about_words(task, scene, rng)
-    if task in ("compare", "rate consistency", "rate match"):
+    if task in ("compare", "rate consistency", "rate match", "level correspondence"):
         return _about_two(task, scene, rng)
     return _about_a_picture(task, scene, rng)
 
@@ -148,17 +152,17 @@ def _changed(current: Scene, wanted: Scene, aspect: Aspect) -> Scene:
 
 def _about_two(task: str, scene: Scene, rng: np.random.Generator) -> Lesson:
     """Lessons about a wanted scene and another that is like it."""
-    current = near(scene, rng) if rng.random() < 0.85 else sample_scene(rng)
+    current = near(scene, rng) if rng.random() < (0.85 if task == "compare" else 0.6) else sample_scene(rng)
     if task == "compare":
         aspect = list(ASPECTS)[rng.integers(len(ASPECTS))]
         caption = tell.caption(scene if rng.random() < 0.85 else near(scene, rng))  # what is read off a picture may be wrong
         question = ask("repainting/compare", aspect=aspect, meaning="", caption=caption, tree="")
         return Lesson([scene, current], question, "; ".join(tell.differences(current, scene, aspect)) or "no change")
     checks = check_facts(facts_of(scene), facts_of(current))
-    rating = Rating(
-        reason="; ".join(tell.differences(current, scene)) or "no change",
-        rating=1 + round(4 * sum(check.right for check in checks) / len(checks)),
-    ).model_dump_json()
+    share = sum(check.right for check in checks) / len(checks)
+    if task == "level correspondence":
+        return Lesson([current], ask("judging/correspondence", prompt=tell.prompt(scene, rng)), level_of(share, 0, 1))
+    rating = Rating(reason="; ".join(tell.differences(current, scene)) or "no change", rating=1 + round(4 * share)).model_dump_json()
     if task == "rate match":
         return Lesson([current], ask("repainting/rate_match", prompt=tell.prompt(scene, rng)), rating)
     return Lesson([scene, current], ask("repainting/rate_consistency"), rating)
@@ -184,8 +188,10 @@ def _about_a_picture(task: str, scene: Scene, rng: np.random.Generator) -> Lesso
             return Lesson([scene], ask("repainting/relations", names=names), Relations(relations=list(tree.relations)).model_dump_json())
         case "direct":
             return Lesson([scene], ask("repainting/direct"), tell.prompt(scene))
-        case "rate perception":
+        case "rate perception" | "level perception":
             defect, strength = DEFECTS[rng.integers(len(DEFECTS))], int(rng.integers(STRONGEST + 1))
+            if task == "level perception":
+                return Lesson([scene], ask("judging/perception"), LEVELS[STRONGEST - strength], (defect, strength))
             reason = FLAW[defect][strength] if strength else "clean and sharp"
             rating = Rating(reason=reason, rating=5 - strength).model_dump_json()
             return Lesson([scene], ask("repainting/rate_perception"), rating, (defect, strength))

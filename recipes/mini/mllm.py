@@ -201,7 +201,7 @@ class Album:
         ]
         if lesson.defect:
             pictures = [spoil(picture, *lesson.defect, seed=int(rng.integers(2**31))) for picture in pictures]
-        elif task != "rate perception" and rng.random() < 0.4:
+        elif not task.endswith("perception") and rng.random() < 0.4:
             pictures = [picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.2))) for picture in pictures]
         return lesson, [np.asarray(picture) for picture in pictures], indices
 

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vernissage.api import Studio, mini_studio, paint, repaint
+    from vernissage.api import Studio, judge, mini_studio, paint, repaint
     from vernissage.errors import UserError, VernissageError
     from vernissage.records.chat import Chat, Turn
     from vernissage.records.picture import Picture
@@ -19,12 +19,26 @@ _HOMES = {
     "Turn": "records.chat",
     "UserError": "errors",
     "VernissageError": "errors",
+    "judge": "api",
     "mini_studio": "api",
     "paint": "api",
     "repaint": "api",
 }
 
-__all__ = ["Arguments", "Chat", "Picture", "Plan", "Studio", "Turn", "UserError", "VernissageError", "mini_studio", "paint", "repaint"]
+__all__ = [
+    "Arguments",
+    "Chat",
+    "Picture",
+    "Plan",
+    "Studio",
+    "Turn",
+    "UserError",
+    "VernissageError",
+    "judge",
+    "mini_studio",
+    "paint",
+    "repaint",
+]
 
 
 def __getattr__(name: str) -> Any:

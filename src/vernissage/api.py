@@ -14,11 +14,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from vernissage.errors import BadInput, UnknownName, VernissageError
+from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.painting.road import Overrides, check_overrides, choose, listen, override, paint_plans, plan_chats
-from vernissage.ports import MLLM, T2I, ImageEncoder, Progress, TextImageEncoder
+from vernissage.ports import MLLM, T2I, ImageEncoder, Judge, Progress, TextImageEncoder
 from vernissage.records.chat import Chat, Turn
-from vernissage.records.picture import Picture
+from vernissage.records.picture import Picture, read_plan
 from vernissage.records.plan import Arguments, Plan
+from vernissage.records.verdict import Verdict
 from vernissage.repainting.lockstep import Ports
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
 from vernissage.repainting.select import RATINGS
@@ -192,6 +194,47 @@ class Studio:
         ports = Ports(self.mllm, _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i, self.encoders)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
 
+    def judge(
+        self,
+        pictures: Sequence[ImageLike],
+        *,
+        prompts: Sequence[str | None] = (),
+        questions: Sequence[str] = (),
+        batch_size: int = 32,
+        progress: Progress | None = None,
+    ) -> list[Verdict]:
+        """Say how good pictures look and how well they show what they should.
+
+        Args:
+            pictures: One or many.
+            prompts: What each should show; left out, the prompts that the pictures carry are taken.
+            questions: Yes/no questions asked about every picture.
+            batch_size: Pictures judged together.
+            progress: Called with (done, total) pictures.
+
+        Returns:
+            A verdict on each; what could not be scored says why.
+
+        Raises:
+            BadInput: A picture cannot be read, or there are not as many prompts as pictures.
+        """
+        if prompts and len(prompts) != len(pictures):
+            raise BadInput(f"There are {len(pictures)} pictures and {len(prompts)} prompts.", hint="Give one prompt a picture, or none.")
+        verdicts: list[Verdict] = []
+        for start in range(0, len(pictures), batch_size):
+            part = list(pictures[start : start + batch_size])
+            opened = [each if isinstance(each, Image.Image | Picture) else Picture.open(each) for each in part]
+            said = list(prompts[start : start + batch_size]) if prompts else [_own_prompt(each) for each in opened]
+            verdicts += self.critic.judge([_to_image(each) for each in opened], said, [questions] * len(part))
+            if progress:
+                progress(len(verdicts), len(pictures))
+        return verdicts
+
+    @cached_property
+    def critic(self) -> Judge:
+        """Who judges: the MLLM, asked with the five levels."""
+        return ZeroShotJudge(self.mllm)
+
     @property
     def encoders(self) -> dict[str, ImageEncoder]:
         """The encoders that compare pictures with pictures, by the name of their score."""
@@ -240,6 +283,22 @@ def repaint(reference: ImageLike, *, model: str, studio: Studio | None = None, *
     return (studio or mini_studio()).repaint(reference, model=model, settings=given)
 
 
+def judge(picture: ImageLike, *, prompt: str | None = None, questions: Sequence[str] = (), studio: Studio | None = None) -> Verdict:
+    """Say how good a picture looks and how well it shows what it should, with the embedded mini studio unless another is given.
+
+    Args:
+        picture: The picture, or the path of its file.
+        prompt: What it should show; left out, the prompt that the picture carries is taken.
+        questions: Yes/no questions about it.
+        studio: Who judges.
+
+    Example:
+        verdict = vs.judge("stars.png", questions=["Is there a star?"])
+        verdict.perception, verdict.correspondence, verdict.answers[0].yes
+    """
+    return (studio or mini_studio()).judge([picture], prompts=() if prompt is None else (prompt,), questions=questions)[0]
+
+
 class _Reporting:
     """A painter that reports how many of a repainting's pictures are done."""
 
@@ -272,6 +331,14 @@ def _to_image(image: ImageLike) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     return (image if isinstance(image, Picture) else Picture.open(image)).image
+
+
+def _own_prompt(picture: Image.Image | Picture) -> str | None:
+    """The prompt that a picture carries, written by this package or another."""
+    if isinstance(picture, Image.Image):
+        return None
+    found = read_plan(picture.data)
+    return (found.plan.prompt or None) if found else None
 
 
 def _chat_images(request: str | Chat) -> tuple[Path, ...]:

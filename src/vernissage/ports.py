@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from vernissage.errors import VernissageError
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
+from vernissage.records.verdict import Verdict
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
@@ -99,4 +100,23 @@ class TextImageEncoder(ImageEncoder, Protocol):
 
     def encode_text(self, texts: Sequence[str]) -> ndarray:
         """Features of shape (text, feature), float32, unit length, in the space of `encode`."""
+        ...
+
+
+class Judge(Protocol):
+    """Whoever says how good pictures are."""
+
+    name: str
+
+    def judge(self, images: Sequence[Image.Image], prompts: Sequence[str | None], questions: Sequence[Sequence[str]]) -> list[Verdict]:
+        """A verdict on each picture.
+
+        Args:
+            images: The pictures.
+            prompts: What each should show; None leaves its correspondence Unscored.
+            questions: Yes/no questions about each, answered in order.
+
+        Returns:
+            One verdict a picture; what could not be scored says why.
+        """
         ...

@@ -39,3 +39,8 @@ def test_every_page_that_a_page_links_to_exists():
 def test_the_benchmark_page_shows_the_newest_results():
     render = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))["render"]
     assert (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") == render()
+
+
+def test_the_page_of_commands_shows_their_own_help():
+    render = runpy.run_path(str(ROOT / "docs" / "commands.py"))["render"]
+    assert (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8") == render()

@@ -1,15 +1,12 @@
 """Scores and the five words for them (LMM4LMM, eq. 2)."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from numpy import ndarray
 
 from vernissage.errors import BadInput
-
-Level = Literal["bad", "poor", "fair", "good", "excellent"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+from vernissage.records.verdict import LEVELS, Level
 
 
 def level_of(score: float, low: float, high: float) -> Level:

@@ -1,8 +1,14 @@
 """A score that was measured, or the reason why there is none. Never a zero, a constant or a dropped row."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from vernissage.records.plan import Text
+
+Level = Literal["bad", "poor", "fair", "good", "excellent"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""The five words for a score, worst first (LMM4LMM, eq. 2)."""
 
 
 class Score(BaseModel):
@@ -21,3 +27,29 @@ class Unscored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: Text
+
+
+class Answer(BaseModel):
+    """A yes/no question about a picture and how likely the judge finds yes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: Text
+    yes: Score | Unscored
+    """Probability of yes, in [0, 1]."""
+
+
+class Verdict(BaseModel):
+    """What a judge says of a picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    perception: Score | Unscored
+    """How good it looks, 0 to 100."""
+    perception_level: Level | None = None
+    correspondence: Score | Unscored
+    """How well it shows what its prompt asks for, 0 to 100."""
+    correspondence_level: Level | None = None
+    answers: tuple[Answer, ...] = ()
+    judge: Text = Field(min_length=1)
+    """Who says so, and in which way."""

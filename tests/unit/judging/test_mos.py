@@ -8,10 +8,10 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from vernissage.errors import BadInput
-from vernissage.judging.levels import LEVELS, expected_score, level_of, score_of
+from vernissage.judging.levels import expected_score, level_of, score_of
 from vernissage.judging.mos import Opinion, likert, mean_opinions, screen, vote, without, z_scores
 from vernissage.judging.ratings import Panel, Rating, panel_of, read_ratings, write_table
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import LEVELS, Score, Unscored
 
 
 def panel(values):

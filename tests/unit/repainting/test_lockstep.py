@@ -137,7 +137,7 @@ def test_a_work_that_raises_ends_alone(moment):
 
     results = run_together([inquire("a", 1, 1, 1), fail(), inquire("b", 1, 1, 1)], Spy().ports)
     assert results[1] is error
-    assert [wave for wave in results[0]] == [["re: a0.0"], ["re: a1.0"], ["re: a2.0"]]
+    assert results[0] == [["re: a0.0"], ["re: a1.0"], ["re: a2.0"]]
     assert results[2][2] == ["re: b2.0"]
 
 

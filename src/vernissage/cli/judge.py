@@ -1,0 +1,135 @@
+"""`vernissage judge`: verdicts on pictures, as a table or CSV."""
+
+import csv
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vernissage.cli import harmless
+from vernissage.errors import BadInput
+
+if TYPE_CHECKING:
+    from vernissage.records.verdict import Score, Unscored, Verdict
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+
+
+@click.command(name="judge")
+@click.argument("pictures", nargs=-1)
+@click.option("--prompt", help="What every picture should show; default: the prompt that each picture carries.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="CSV with the columns image, prompt, or a text file with a prompt a line.")
+@click.option("--ask", "questions", multiple=True, help="A yes/no question about every picture; may be given several times.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the verdicts to this CSV file.")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def command(
+    pictures: tuple[str, ...], prompt: str | None, prompts: Path | None, questions: tuple[str, ...], out: Path | None, config: Path | None
+) -> None:
+    """Judge PICTURES: files, folders, or patterns such as "run/*.png".
+
+    Perception is how good a picture looks, correspondence how well it shows what it should, both 0 to 100. The judge is the
+    studio's language model, asked without training on human ratings: compare its scores with one another, not with people's.
+
+    \b
+    vernissage judge stars.png --ask "Is there a star?"
+    vernissage judge pictures/ --prompts prompts.csv --out verdicts.csv
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.errors import UserError
+    from vernissage.records.picture import Picture
+
+    paths = find_pictures(pictures)
+    said = [prompt] * len(paths) if prompt is not None else read_prompts(prompts, paths) if prompts else []
+    opened: dict[int, Picture] = {}
+    for index, path in enumerate(paths):
+        try:
+            opened[index] = Picture.open(path)
+        except UserError as error:
+            click.echo(f"{path}: unscored: {harmless(str(error))}", err=True)
+    if not opened:
+        raise BadInput("None of the pictures can be read.", hint="See above for the reasons.")
+    with progress_bar("judging") as progress:
+        verdicts = open_studio(config).judge(
+            list(opened.values()), prompts=[said[index] for index in opened] if said else (), questions=questions, progress=progress
+        )
+    for index, verdict in zip(opened, verdicts, strict=True):
+        click.echo(f"{paths[index]}: perception {_shown(verdict.perception)}, correspondence {_shown(verdict.correspondence)}")
+        for answer in verdict.answers:
+            click.echo(f"  {harmless(answer.question)}  yes {_shown(answer.yes, digits=3)}")
+    click.echo(f"{len(opened)}/{len(paths)} judged by {verdicts[0].judge}", err=True)
+    if out:
+        write_verdicts(out, [paths[index] for index in opened], verdicts)
+        click.echo(str(out))
+
+
+def find_pictures(given: tuple[str, ...]) -> list[Path]:
+    """Files, the pictures in folders, and what patterns match, each once.
+
+    Raises:
+        BadInput: Nothing was given, or nothing is there.
+    """
+    found: list[Path] = []
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+        elif glob.has_magic(text) and not path.exists():
+            found += sorted(Path(each) for each in glob.glob(text, recursive=True))
+        else:
+            found.append(path)
+    if not found:
+        raise BadInput("There are no pictures to judge.", hint="Name files, folders, or patterns in quotes.")
+    return list(dict.fromkeys(found))
+
+
+def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
+    """The prompt of each picture, from a CSV by file name, or from lines in the pictures' order.
+
+    Raises:
+        BadInput: The file cannot be read, or does not fit the pictures.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be a text file in UTF-8.") from error
+    if path.suffix.lower() == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        if not rows or {"image", "prompt"} - set(rows[0]):
+            raise BadInput(f"The prompts {path} need the columns image, prompt.", hint="Add a first line that names them.")
+        by_name = {Path(row["image"]).name: row["prompt"] for row in rows}
+        if not any(picture.name in by_name for picture in pictures):
+            raise BadInput(f"{path} names none of the pictures.", hint="Its column image must hold their file names.")
+        return [by_name.get(picture.name) for picture in pictures]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) != len(pictures):
+        raise BadInput(f"{path} has {len(lines)} prompts for {len(pictures)} pictures.", hint="Give one line a picture, or a CSV by name.")
+    return list(lines)
+
+
+def write_verdicts(path: Path, pictures: list[Path], verdicts: "list[Verdict]") -> None:
+    """Verdicts as CSV: empty where unscored, with the reason in a column of its own.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    questions = [answer.question for answer in verdicts[0].answers]
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(
+                ["image", "perception", "perception_level", "correspondence", "correspondence_level", *questions, "unscored", "judge"]
+            )
+            for picture, verdict in zip(pictures, verdicts, strict=True):
+                scores = [verdict.perception, verdict.correspondence, *(answer.yes for answer in verdict.answers)]
+                values = [getattr(score, "value", "") for score in scores]
+                reasons = "; ".join(dict.fromkeys(score.reason for score in scores if not hasattr(score, "value")))
+                row = [str(picture), values[0], verdict.perception_level or "", values[1], verdict.correspondence_level or "", *values[2:]]
+                writer.writerow([*row, reasons, verdict.judge])
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+
+
+def _shown(score: "Score | Unscored", *, digits: int = 1) -> str:
+    return f"{score.value:.{digits}f}" if hasattr(score, "value") else f"unscored ({harmless(score.reason)})"  # pyright: ignore

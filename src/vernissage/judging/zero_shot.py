@@ -1,0 +1,110 @@
+"""A judge without training: any MLLM, asked which of five words fits, and yes or no.
+
+Where the MLLM tells probabilities, a score is the mean over the words' scores; where it only answers, the score of its word.
+The verdict says which. Such a judge knows nothing of how people rate; its 0 to 100 is its own scale.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+
+from vernissage.errors import VernissageError
+from vernissage.judging.levels import expected_score, level_of, score_of
+from vernissage.ports import MLLM, Ask, Message, Reply
+from vernissage.prompts import load_prompt
+from vernissage.records.verdict import LEVELS, Answer, Level, Score, Unscored, Verdict
+
+NO_PROMPT = Unscored(reason="no prompt was given")
+_BY_PROBABILITY, _BY_WORD = "by the probabilities of its words", "by its word"
+
+
+class ZeroShotJudge:
+    """Fills the port `Judge` with an MLLM.
+
+    Args:
+        mllm: Who judges.
+    """
+
+    def __init__(self, mllm: MLLM) -> None:
+        self.name = f"{mllm.name}, zero-shot"
+        self._mllm = mllm
+
+    def judge(self, images: Sequence[Image.Image], prompts: Sequence[str | None], questions: Sequence[Sequence[str]]) -> list[Verdict]:
+        """Perception, correspondence and answers for each picture; see `ports.Judge`."""
+        return _judge(images, prompts, questions, self._mllm)
+
+
+def _judge(images: Sequence[Image.Image], prompts: Sequence[str | None], questions: Sequence[Sequence[str]], mllm: MLLM) -> list[Verdict]:
+    asked = [("judging/perception", index, {}) for index in range(len(images))]
+    asked += [("judging/correspondence", index, {"prompt": text}) for index, text in enumerate(prompts) if text is not None]
+    asks = [_ask(prompt_id, images[index], mllm, **inputs) for prompt_id, index, inputs in asked]
+    scored, way = _levels(asks, mllm)
+    found = {(prompt_id, index): score for (prompt_id, index, _), score in zip(asked, scored, strict=True)}
+    about = [(index, text) for index, several in enumerate(questions) for text in several]
+    answers = dict(
+        zip(about, _answers([_ask("judging/answer", images[index], mllm, question=text) for index, text in about], mllm), strict=True)
+    )
+    return [
+        Verdict(
+            perception=(perception := found["judging/perception", index])[0],
+            perception_level=perception[1],
+            correspondence=(correspondence := found.get(("judging/correspondence", index), (NO_PROMPT, None)))[0],
+            correspondence_level=correspondence[1],
+            answers=tuple(Answer(question=text, yes=answers[index, text]) for text in questions[index]),
+            judge=f"{mllm.name}, zero-shot, {way}",
+        )
+        for index in range(len(images))
+    ]
+
+
+def _ask(prompt_id: str, image: Image.Image, mllm: MLLM, **inputs: object) -> Ask:
+    text = load_prompt(prompt_id).render(brief=mllm.brief, **inputs)
+    return Ask(messages=(Message(text=text, images=(image,)),), max_tokens=16)
+
+
+def _levels(asks: Sequence[Ask], mllm: MLLM) -> tuple[list[tuple[Score | Unscored, Level | None]], str]:
+    """A score and its level for each question; all of them by probabilities, or all by words, so that they compare."""
+    if not asks:
+        return [], _BY_PROBABILITY
+    chosen = mllm.choose(asks, LEVELS)
+    if any(isinstance(each, ndarray) for each in chosen):
+        return [_by_probability(each) for each in chosen], _BY_PROBABILITY
+    return [_by_word(reply) for reply in mllm.answer(asks)], _BY_WORD
+
+
+def _by_probability(probabilities: ndarray | VernissageError) -> tuple[Score | Unscored, Level | None]:
+    if isinstance(probabilities, VernissageError):
+        return Unscored(reason=str(probabilities)), None
+    score = expected_score(probabilities / probabilities.sum(), 0, 100)
+    return Score(value=score), level_of(score, 0, 100)
+
+
+def _by_word(reply: Reply | VernissageError) -> tuple[Score | Unscored, Level | None]:
+    if isinstance(reply, VernissageError):
+        return Unscored(reason=str(reply)), None
+    words = {word.strip(".,!*\"'") for word in reply.text.lower().split()}
+    named: list[Level] = [level for level in LEVELS if level in words]
+    if len(named) != 1:
+        return Unscored(reason=f"the answer names no one level: {reply.text[:80]!r}"), None
+    return Score(value=score_of(named[0], 0, 100)), named[0]
+
+
+def _answers(asks: Sequence[Ask], mllm: MLLM) -> list[Score | Unscored]:
+    """The probability of yes for each question; 1 or 0 where the MLLM only answers."""
+    if not asks:
+        return []
+    chosen = mllm.choose(asks, ("yes", "no"))
+    if any(isinstance(each, ndarray) for each in chosen):
+        return [Score(value=float(np.clip(each[0], 0, 1))) if isinstance(each, ndarray) else Unscored(reason=str(each)) for each in chosen]
+    return [_yes(reply) for reply in mllm.answer(asks)]
+
+
+def _yes(reply: Reply | VernissageError) -> Score | Unscored:
+    if isinstance(reply, VernissageError):
+        return Unscored(reason=str(reply))
+    word = reply.text.strip().lower().split(maxsplit=1)[0].strip(".,!*\"'") if reply.text.strip() else ""
+    if word not in ("yes", "no"):
+        return Unscored(reason=f"the answer is neither yes nor no: {reply.text[:80]!r}")
+    return Score(value=float(word == "yes"))

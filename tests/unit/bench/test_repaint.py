@@ -1,0 +1,645 @@
+"""The repainting benchmark on fakes: tables by hand, runs that are cut off or killed, exports, reports and people's opinions."""
+
+import base64
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vernissage.api import Studio
+from vernissage.bench import repaint
+from vernissage.bench.export import export_results
+from vernissage.bench.people import agreement, read_ratings
+from vernissage.bench.references import find_references
+from vernissage.bench.repaint import (
+    Item,
+    by_round,
+    compare_models,
+    compare_runs,
+    leaderboard,
+    open_run,
+    read_items,
+    rise,
+    run_benchmark,
+    score_names,
+)
+from vernissage.bench.report import mark_changes, plot_kinds, render_report
+from vernissage.bench.run import Run
+from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
+from vernissage.errors import BadInput, DriverError, UnknownName
+from vernissage.ports import Ask
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Arguments
+from vernissage.records.regeneration import Candidate, Regeneration, Round
+from vernissage.records.verdict import Score, Unscored
+from vernissage.repainting.loop import Settings
+from vernissage.wiring import DriverConfig, StudioConfig
+from vernissage.zoo.card import parse_card
+from vernissage.zoo.catalogue import Catalogue, package_folder
+
+FAKE = DriverConfig(driver="fake")
+MODELS = ["ink", "oil"]
+SETTINGS = Settings(rounds=2, candidates=2, words="direct")
+LEVELS = {"portrait_1": 0, "portrait_2": 50, "portrait_10": 100, "scene_1": 150, "scene_2": 200, "other/thing": 220, "scene_3": 25}
+"""The references: names and how red they are."""
+
+
+def catalogue() -> Catalogue:
+    values = {"title": "T", "description": "D.", "licence": "MIT", "source": {"path": "x"}, "width": 16, "height": 16, "size_multiple": 8}
+    rest = {"sizes": {"low": 8, "high": 64}, "defaults": {"steps": 5, "cfg_scale": 2.0}}
+    return Catalogue([parse_card({"id": name} | values | rest, folder=package_folder("mini"), name=name) for name in MODELS])
+
+
+def talk(ask: Ask) -> str:
+    """Answers as a function of question and pictures alone; consistency is rated 1 + level / 50, and not at all for level 25."""
+    message = ask.messages[0]
+    word = message.text.split()[0]
+    levels = [image.getpixel((0, 0))[0] for image in message.images]
+    if word == "rate":
+        return json.dumps({"reason": "so", "rating": 1 + levels[0] // 50}) if levels[0] != 25 else "I cannot."
+    if levels:
+        return f"{word} {levels}"
+    return f"{message.text.splitlines()[1]}, {word} {ask.seed}"
+
+
+class Slow:
+    """Paints as the fake does; sleeps before each picture, more for a slow model, and raises KeyboardInterrupt with the last one."""
+
+    slow_model = ""
+
+    def __init__(self, *, sleep_s: float = 0.0, last: int = 10**9) -> None:
+        self.fake, self.sleep_s, self.last = FakeT2I(), sleep_s, last
+        self._lock, self._count = threading.Lock(), 0
+
+    def paint(self, plans, *, progress=None):
+        time.sleep(self.sleep_s * len(plans) + 0.1 * (plans[0].model == self.slow_model))
+        with self._lock:
+            self._count += len(plans)
+            if self._count >= self.last:
+                raise KeyboardInterrupt
+        return self.fake.paint(plans)
+
+
+def studio(script=talk, t2i=None) -> Studio:
+    made = Studio(StudioConfig(mllm=FAKE, t2i=FAKE, clip=FAKE, dinov2=FAKE))
+    made.__dict__["mllm"] = FakeMLLM(script, brief=True)
+    made.__dict__["all_models"] = catalogue()
+    if t2i is not None:
+        made.__dict__["t2i"] = t2i
+    return made
+
+
+def references(folder: Path, levels: dict[str, int] = LEVELS):
+    for name, level in levels.items():
+        Picture.of(Image.new("RGB", (16, 16), (level, 0, 7))).save(folder / f"{name}.png")
+    return find_references(folder)
+
+
+def benchmark(folder: Path, found, *, t2i=None, script=talk, settings=SETTINGS, progress=None) -> Run:
+    made = studio(script, t2i)
+    run = open_run(folder, made, MODELS, found, settings)
+    run_benchmark(run, made, found, settings, progress=progress)
+    return run
+
+
+@pytest.fixture
+def found(tmp_path, monkeypatch):
+    """References, worked on three at a time."""
+    monkeypatch.setattr(repaint, "GROUP", 3)
+    return references(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Run:
+    """The run that was never cut off."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repaint, "GROUP", 3)
+        return benchmark(folder / "run", references(folder / "data"))
+
+
+def lines(run: Run) -> list[bytes]:
+    return (run.folder / "items.jsonl").read_bytes().splitlines()
+
+
+def spoken_of(items: list[Item]) -> set[str]:
+    """Hashes of all pictures that items speak of."""
+    done = [item.regeneration for item in items if item.regeneration]
+    return {each.reference for each in done} | {c.picture for each in done for round in each.rounds for c in round.candidates}
+
+
+def stored(run: Run) -> set[str]:
+    return {path.stem for path in (run.folder / "pictures").iterdir()}
+
+
+# ------------------------------------------------------------------------------------------------------- references
+
+
+def test_references_come_in_the_order_of_their_numbers_with_their_kinds(tmp_path):
+    found = references(tmp_path)
+    assert [(each.name, each.kind) for each in found] == [
+        ("other/thing", ""),
+        ("portrait_1", "portrait"),
+        ("portrait_2", "portrait"),
+        ("portrait_10", "portrait"),
+        ("scene_1", "scene"),
+        ("scene_2", "scene"),
+        ("scene_3", "scene"),
+    ]
+    assert find_references(tmp_path, limit=2) == found[:2]
+    assert all(each.path.is_file() for each in found)
+
+
+def test_a_folder_without_references_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="no folder"):
+        find_references(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(BadInput, match="no pictures"):
+        find_references(tmp_path)
+
+
+def test_two_references_of_one_name_are_refused(tmp_path):
+    for name in ("a_1.png", "b_1.png", "b_1.JPG"):
+        (tmp_path / name).touch()
+    with pytest.raises(BadInput, match="Two pictures are called b_1"):
+        find_references(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def test_the_table_has_the_means_and_counts_of_what_was_scored(tmp_path, found):
+    told = []
+    run = benchmark(tmp_path / "run", found, progress=lambda done, total: told.append((done, total)))
+    items = read_items(run)
+    assert [(item.model, item.reference) for item in items] == [(model, each.name) for model in MODELS for each in found]
+    assert (told[0], told[-1]) == ((0, 14), (14, 14))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    table = leaderboard(items, "last")
+    assert list(table) == MODELS
+    assert list(table["ink"]) == score_names(items) == ["clip", "dinov2", "consistency", "perception", "ssim"]
+    for model in MODELS:
+        rated = table[model]["consistency"]
+        assert rated.estimate.value == pytest.approx(np.mean([0, 0.25, 0.5, 0.75, 1, 1]))
+        assert (rated.estimate.n, rated.asked) == (6, 7)
+        assert str(rated).endswith("6/7")
+        portraits = leaderboard(items, "last", kind="portrait")[model]["consistency"]
+        assert (portraits.estimate.value, portraits.estimate.n) == (pytest.approx(0.25), 3)
+        cosines = []
+        for item in items:
+            if item.model == model:
+                pair = [run.picture(item.regeneration.reference), run.picture(item.regeneration.last.picture)]
+                rows = FakeEncoder().encode(pair)
+                cosines.append(float(rows[0] @ rows[1]))
+        assert table[model]["clip"].estimate.value == pytest.approx(np.mean(cosines))
+        assert table[model]["clip"].estimate.n == 7
+    assert stored(run) == spoken_of(items)
+
+
+def test_a_reference_that_cannot_be_read_is_unscored_and_counted(tmp_path, found):
+    found[1].path.write_bytes(b"no picture")
+    found[4].path.unlink()
+    run = benchmark(tmp_path / "run", found)
+    items = read_items(run)
+    lost = [item for item in items if item.regeneration is None]
+    assert [(item.model, item.reference) for item in lost] == [(model, found[index].name) for model in MODELS for index in (1, 4)]
+    assert lost[0].unscored.startswith("BadInput: ")
+    assert str(found[1].path) in lost[0].unscored
+    for cells in leaderboard(items, "last").values():
+        assert (cells["clip"].estimate.n, cells["clip"].asked) == (5, 7)
+    sane = benchmark(tmp_path / "sane", [each for index, each in enumerate(found) if index not in (1, 4)])
+    assert [item.regeneration for item in items if item.regeneration] == [item.regeneration for item in read_items(sane)]
+
+
+def test_a_group_in_which_nothing_can_be_read_is_unscored(tmp_path, found):
+    for each in found:
+        each.path.write_bytes(b"no picture")
+    items = read_items(benchmark(tmp_path / "run", found))
+    assert len(items) == 14
+    assert score_names(items) == []
+    assert leaderboard(items, "last") == {"ink": {}, "oil": {}}
+
+
+def test_an_mllm_without_a_script_leaves_every_reference_unscored_with_the_reason(tmp_path, found):
+    items = read_items(benchmark(tmp_path / "run", found, script=()))
+    assert {item.unscored for item in items} == {"ReplyError: The script of this fake has run out."}
+    assert all(item.regeneration is None for item in items)
+
+
+def test_how_the_threads_come_along_does_not_decide_the_table(tmp_path, found, whole):
+    slow = Slow()
+    slow.slow_model = "ink"
+    run = benchmark(tmp_path / "run", found, t2i=slow)
+    assert [json.loads(line)["model"] for line in lines(run)] != ["ink"] * 7 + ["oil"] * 7
+    check_same(run, whole)
+
+
+def test_an_unknown_model_or_another_run_is_refused_before_anything_is_done(tmp_path, found):
+    with pytest.raises(UnknownName):
+        open_run(tmp_path / "run", studio(), ["ink", "oli"], found, SETTINGS)
+    assert not (tmp_path / "run").exists()
+    open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS)
+    for models, chosen, settings, named in (
+        (["ink"], found, SETTINGS, "settings models"),
+        (MODELS, found[:3], SETTINGS, "settings references"),
+        (MODELS, found, Settings(rounds=3), "settings repaint"),
+    ):
+        with pytest.raises(BadInput, match=f"differs in: {named}"):
+            open_run(tmp_path / "run", studio(), models, chosen, settings)
+
+
+# -------------------------------------------------------------------------------------------- cut off, gone on with
+
+
+def check_same(run: Run, whole: Run) -> None:
+    """A run that was cut off and resumed has the same lines, without order, the same pictures and the same table."""
+    assert sorted(lines(run)) == sorted(lines(whole))
+    assert len({json.loads(line)["key"] for line in lines(run)}) == len(lines(run)) == 14
+    assert read_items(run) == read_items(whole)
+    assert leaderboard(read_items(run), "best") == leaderboard(read_items(whole), "best")
+    assert stored(run) == stored(whole) == spoken_of(read_items(whole))
+
+
+@pytest.mark.parametrize("last", [1, 30, 56])
+def test_a_run_that_was_interrupted_while_painting_goes_on_to_the_same_table(tmp_path, found, whole, last):
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(tmp_path / "run", found, t2i=Slow(last=last))
+    cut = Run.existing(tmp_path / "run")
+    assert len(cut.items) < 14
+    assert spoken_of(read_items(cut)) <= stored(cut)
+    check_same(benchmark(tmp_path / "run", found), whole)
+
+
+@pytest.mark.parametrize("saved", [0, 7, 20])
+def test_a_run_that_was_interrupted_while_saving_leaves_no_orphans_when_it_has_gone_on(tmp_path, found, whole, monkeypatch, saved):
+    with monkeypatch.context() as patch:
+        save, calls = Picture.save, []
+
+        def save_some(self, path):
+            calls.append(path)
+            if len(calls) > saved:
+                (path.parent / ".cut-off.part").write_bytes(self.data[:20])
+                raise KeyboardInterrupt
+            return save(self, path)
+
+        patch.setattr(Picture, "save", save_some)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(tmp_path / "run", found)
+    cut = Run.existing(tmp_path / "run")
+    assert spoken_of(read_items(cut)) < stored(cut)
+    check_same(benchmark(tmp_path / "run", found), whole)
+
+
+def test_a_finished_run_is_not_done_again(tmp_path, found, whole):
+    run = Run.existing(shutil.copytree(whole.folder, tmp_path / "run"))
+    before = lines(run)
+    t2i = Slow()
+    again = benchmark(tmp_path / "run", found, t2i=t2i)
+    assert t2i.fake.painted == []
+    assert lines(again) == before
+    assert again.items == run.items
+
+
+def test_only_the_groups_that_are_not_whole_are_done_again(tmp_path, found, whole):
+    run = Run.existing(shutil.copytree(whole.folder, tmp_path / "run"))
+    path = run.folder / "items.jsonl"
+    kept = [line for line in lines(run) if json.loads(line)["key"] != f"oil {found[6].name}"]
+    path.write_bytes(b"\n".join(kept) + b"\n")
+    t2i = Slow()
+    again = benchmark(tmp_path / "run", found, t2i=t2i)
+    assert {plan.model for plan in t2i.fake.painted} == {"oil"}
+    assert len(t2i.fake.painted) == 4  # the third group is one reference
+    check_same(again, whole)
+
+
+def die_often(folder: Path, data: Path, moments: list[float]) -> None:
+    """Run the benchmark in processes that are killed after so many seconds each; a copy of the folder is left of each.
+
+    Called in a process of its own, which has loaded everything, so that the killed ones start at once.
+    """
+    repaint.GROUP = 3
+    found = find_references(data)
+    open_run(folder, studio(), MODELS, found, SETTINGS)
+    for number, moment in enumerate(moments):
+        child = os.fork()
+        if not child:
+            benchmark(folder, found, t2i=Slow(sleep_s=0.003))
+            os._exit(0)
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        shutil.copytree(folder, folder.with_name(f"{folder.name}-{number}"))
+        print("killed" if os.WIFSIGNALED(status) else "finished")  # noqa: T201  read by the test
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_was_killed_at_any_moment_goes_on_to_the_same_table(tmp_path, found, whole):
+    draw = random.Random(time.time_ns())
+    moments = [0.01, *(draw.uniform(0.05, 0.25) for _ in range(3))]
+    script = (
+        "import importlib.util, pathlib\n"
+        f"spec = importlib.util.spec_from_file_location('again', {__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        f"module.die_often(pathlib.Path({str(tmp_path / 'run')!r}), pathlib.Path({str(tmp_path / 'data')!r}), {moments})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "killed"
+    before: set[str] = set()
+    for number in range(len(moments)):
+        cut = Run.existing(tmp_path / f"run-{number}")
+        assert before <= set(cut.items), moments  # what was finished stays finished
+        assert spoken_of(read_items(cut)) <= stored(cut), moments
+        before = set(cut.items)
+    check_same(benchmark(tmp_path / "run", found), whole)
+
+
+# --------------------------------------------------------------------------------------- comparisons, made up by hand
+
+
+def made_up(model: str, reference: str, *rounds: dict[str, float | None] | None, kind: str = "") -> Item:
+    """An item whose rounds have one candidate each with those scores, chosen by clip; None is a round without a picture."""
+    if not rounds:
+        return Item(model, reference, kind, None, "DriverError: down")
+    made = []
+    for number, values in enumerate(rounds, start=1):
+        scores = {name: Unscored(reason="no") if value is None else Score(value=value) for name, value in (values or {}).items()}
+        chosen_by = scores.get("clip", Unscored(reason="no"))
+        picture = "" if values is None else f"{model}-{reference}-{number}"
+        made.append(
+            Round(
+                number=number,
+                aspect="style",
+                candidates=(Candidate(prompt="x", seed=0, picture=picture, scores=scores, selection=chosen_by),),
+                best=None if values is None else 0,
+            )
+        )
+    done = Regeneration(reference="r", model=model, arguments=Arguments(), tree=None, prompt="x", rounds=tuple(made))
+    return Item(model, reference, kind, done, "")
+
+
+def clip(model: str, reference: str, *values: float | None) -> Item:
+    return made_up(model, reference, *({"clip": value} for value in values))
+
+
+def test_models_are_compared_on_the_references_that_both_were_scored_on():
+    items = [
+        *(clip("a", f"r{number}", value) for number, value in enumerate([0.5, 0.7, 0.9, None, 0.1])),
+        *(clip("b", f"r{number}", value) for number, value in enumerate([0.4, 0.9, None, 0.3])),
+        made_up("b", "r4"),
+        *(clip("c", f"r{number}", value - 0.1) for number, value in enumerate([0.5, 0.7, 0.9])),
+    ]
+    first, second, third = compare_models(items, "last")
+    assert [row[:3] for row in (first, second, third)] == [("a", "b", "clip"), ("a", "c", "clip"), ("b", "c", "clip")]
+    assert first.difference.value == pytest.approx((0.1 - 0.2) / 2)
+    assert first.difference[1:] == pytest.approx((-0.2, 0.1, 2))
+    assert first.p_value == 1  # no signs bring 0.1 and -0.2 nearer to zero
+    assert second.difference == pytest.approx((0.1, 0.1, 0.1, 3))
+    assert second.p_value == pytest.approx(2 / 8, abs=0.02)
+    assert third.difference.value == pytest.approx((0.0 + 0.3) / 2)
+
+
+def test_models_without_a_common_score_are_not_compared():
+    assert compare_models([clip("a", "r", 0.5), clip("b", "s", 0.5)], "last") == []
+    assert compare_models([clip("a", "r", 0.5), clip("b", "r", None)], "last") == []
+    assert compare_models([clip("a", "r", 0.5)], "last") == []
+
+
+def test_last_and_best_are_told_apart():
+    items = [clip("a", "r", 0.2, 0.8, 0.6), made_up("a", "s", {"clip": 0.4}, None)]
+    assert leaderboard(items, "best")["a"]["clip"].estimate.value == pytest.approx(0.6)
+    cell = leaderboard(items, "last")["a"]["clip"]
+    assert (cell.estimate.value, cell.estimate.n, cell.asked) == (0.6, 1, 2)
+    assert str(leaderboard([clip("a", "r", None)], "last")["a"]["clip"]) == "-  0/1"
+
+
+def test_what_the_rounds_are_worth_is_the_best_picture_so_far():
+    items = [
+        clip("a", "r", 0.2, 0.8, 0.6),
+        clip("a", "s", 0.5, 0.3),  # stopped early
+        made_up("b", "r", None, {"clip": 0.9}, None),
+        made_up("b", "s"),
+    ]
+    cells = by_round(items, "clip")
+    assert [cell.estimate.value for cell in cells] == pytest.approx([(0.2 + 0.5) / 2, (0.8 + 0.5 + 0.9) / 3, (0.8 + 0.5 + 0.9) / 3])
+    assert [(cell.estimate.n, cell.asked) for cell in cells] == [(2, 4), (3, 4), (3, 4)]
+    gain = rise(items, "clip")
+    assert (gain.value, gain.n) == (pytest.approx((0.6 + 0.0) / 2), 2)
+    assert rise(items, "match") is None
+    assert by_round([made_up("b", "s")], "clip") == []
+
+
+def test_the_rise_of_a_rating_follows_the_picture_that_was_chosen():
+    items = [made_up("a", "r", {"clip": 0.1, "match": 1.0}, {"clip": 0.9, "match": 0.25})]
+    assert rise(items, "match").value == -0.75
+
+
+def test_two_runs_are_compared_by_model_on_what_they_share():
+    first = [clip("a", "r", 0.9), clip("a", "s", 0.5), clip("a", "t", 0.1), clip("b", "r", 0.3), clip("c", "r", 0.3)]
+    second = [clip("a", "r", 0.4), clip("a", "s", 0.4), clip("a", "t", None), clip("b", "r", 0.4), clip("b", "s", 0.4)]
+    rows = compare_runs(first, second, "last")
+    assert [row[:3] for row in rows] == [("a", "a", "clip"), ("b", "b", "clip")]
+    assert (rows[0].difference.value, rows[0].difference.n) == (pytest.approx(0.3), 2)
+    assert rows[0].p_value == pytest.approx(2 / 4, abs=0.02)
+    assert (rows[1].difference.value, rows[1].p_value) == (pytest.approx(-0.1), 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ export
+
+
+def test_the_export_has_the_authors_layout(tmp_path, found):
+    found[2].path.write_bytes(b"no picture")
+    run = benchmark(tmp_path / "runs" / "mine", found)
+    items = read_items(run)
+    target = export_results(run, items, tmp_path / "exported")
+    assert target == tmp_path / "exported" / "benchmark_results" / "mine"
+    for item in items:
+        place = target / item.model / item.reference
+        if item.regeneration is None:
+            assert not place.exists()
+            continue
+        for each in item.regeneration.rounds:
+            folder = place / f"iteration_{each.number}"
+            assert sorted(path.name for path in folder.iterdir()) == ["0.png", "1.png", "iteration.json"]
+            told = json.loads((folder / "iteration.json").read_text(encoding="utf-8"))
+            assert (told["aspect"], told["feedback"], told["best"]) == (each.aspect, each.feedback, each.best)
+            for index, candidate in enumerate(each.candidates):
+                assert Picture.open(folder / f"{index}.png").hash == candidate.picture
+                assert told["candidates"][index]["prompt"] == candidate.prompt
+                assert told["candidates"][index]["scores"]["clip"] == candidate.scores["clip"].value
+        assert Picture.open(place / "final" / "final.png").hash == item.regeneration.last.picture
+    whole = json.loads((target / "benchmark_final.json").read_text(encoding="utf-8"))
+    assert whole["means"]["ink"]["clip"] == leaderboard(items, "last")["ink"]["clip"].estimate.value
+    rows = {(row["model"], row["image"]): row for row in whole["results"]}
+    assert len(rows) == 14
+    assert rows["ink", found[2].name]["unscored"].startswith("BadInput")
+    assert "clip" not in rows["ink", found[2].name]
+    assert rows["oil", "scene_3"]["consistency"] is None  # the MLLM would not rate it
+    assert rows["oil", "scene_3"]["type"] == "scene"
+    assert rows["oil", "scene_2"]["consistency"] == 1.0
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+EVIL = "<script>alert('&')</script>"
+
+
+def test_the_report_is_one_self_contained_page_that_names_everything(tmp_path, found):
+    found[2].path.write_bytes(b"no picture")
+    run = benchmark(tmp_path / "run", found)
+    page = render_report(run, read_items(run))
+    assert page.startswith("<!doctype html>")
+    for name in (*MODELS, *(each.name for each in found), *score_names(read_items(run))):
+        assert name in page
+    assert "12 of 14 references repainted" in page
+    assert "6/7" in page
+    assert "BadInput" in page
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 12 * 3  # reference and two rounds of each that was repainted
+    for source in sources:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert max(image.size) == 144
+    assert not re.search(r"https?://|<script|<link|@import|url\(", page)
+
+
+def test_what_models_and_files_say_cannot_change_the_page(tmp_path, monkeypatch):
+    def evil(ask: Ask) -> str:
+        if "rate" in ask.messages[0].text.split():
+            return json.dumps({"reason": EVIL, "rating": 3}) if "perception" in ask.messages[0].text else EVIL
+        return EVIL if ask.messages[0].images[:1] else f"{EVIL} {ask.seed}"
+
+    found = references(tmp_path / "data", {"a<b>c_1": 3, "good_2": 9, "<img src=x onerror=y>_3": 4})
+    found[2].path.write_bytes(b"no picture")
+    run = benchmark(tmp_path / "run", found, script=evil)
+    page = render_report(run, read_items(run))
+    assert "<script" not in page
+    assert "<b>c" not in page
+    assert "<img src=x" not in page
+    assert EVIL in unescape(page)
+    assert "a<b>c_1" in unescape(page)
+
+
+def test_a_run_without_a_single_result_has_a_report_too(tmp_path, found):
+    run = benchmark(tmp_path / "run", found, script=())
+    page = render_report(run, read_items(run))
+    assert "0 of 14 references repainted" in page
+    assert page.count("The script of this fake has run out.") == 14
+
+
+def test_the_plot_has_a_row_for_each_model_in_each_kind():
+    items = [
+        made_up("a&b", "r", {"clip": 0.2}, kind="cat"),
+        made_up("c", "r", {"clip": 0.4}, kind="cat"),
+        made_up("c", "s", {"clip": 0.4}, kind="dog<"),
+    ]
+    plot = plot_kinds(items, "clip", ["cat", "dog<"])
+    assert plot.count("<circle") == 5  # both over all and over cats, one over dogs
+    assert plot.count(">a&amp;b<") == 3
+    assert "dog&lt;" in plot
+    assert plot_kinds([clip("a", "r", None)], "clip", []) == ""
+    assert "nan" not in plot_kinds([clip("a", "r", 0.5)], "clip", [])  # one item has no spread
+
+
+def test_changed_words_are_marked():
+    assert mark_changes("a cat", "a cat") == [("kept", "a cat")]
+    assert mark_changes("", "a cat") == [("added", "a cat")]
+    assert mark_changes("a red cat", "a cat at night") == [("kept", "a"), ("gone", "red"), ("kept", "cat"), ("added", "at night")]
+
+
+# ------------------------------------------------------------------------------------------------------------ people
+
+HEAD = "model,reference,rater,consistency,perception\n"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_peoples_ratings_are_scaled_and_averaged_by_picture(tmp_path):
+    text = "perception,model,reference,rater,consistency,remark\n3,a,r,Ann,1,hm\n5,a,r,Bob,4,\n2,a,s,Ann,1.5,\n"
+    assert read_ratings(write(tmp_path / "people.csv", "\ufeff" + text)) == {
+        ("a", "r"): {"consistency": pytest.approx((0 + 0.75) / 2), "perception": pytest.approx((0.5 + 1) / 2)},
+        ("a", "s"): {"consistency": 0.125, "perception": 0.25},
+    }
+
+
+@pytest.mark.parametrize("value", ["0", "6", "", "good", "nan", "inf", "-3", "4,5"])
+def test_a_rating_that_is_none_is_named_with_its_line(tmp_path, value):
+    path = write(tmp_path / "people.csv", f'{HEAD}a,r,Ann,1,5\na,s,Ann,3,"{value}"\n')
+    with pytest.raises(BadInput, match=rf"people\.csv, line 3: perception is '{value}'"):
+        read_ratings(path)
+
+
+def test_a_line_that_is_too_short_is_named(tmp_path):
+    with pytest.raises(BadInput, match="line 2: consistency is None"):
+        read_ratings(write(tmp_path / "people.csv", f"{HEAD}a,r,Ann\n"))
+
+
+@pytest.mark.parametrize("content", [b"", HEAD.encode(), b"model,reference,rater,consistency\na,b,c,1\n", b"\xff\xfe\x00", None])
+def test_ratings_that_cannot_be_read_are_refused(tmp_path, content):
+    path = tmp_path / "people.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadInput, match=re.escape(str(path))):
+        read_ratings(path)
+
+
+def test_agreement_with_people_is_that_of_scipy(tmp_path):
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    items, rows, ours, theirs = [], [], [], []
+    for number in range(12):
+        value, rating = round(float(rng.uniform()), 1), int(rng.integers(1, 6))
+        items.append(clip("a", f"r{number}", value))
+        rows.append(f"a,r{number},Ann,{rating},3\n")
+        ours.append(value)
+        theirs.append(rating)
+    items += [clip("a", "unrated", 0.5), clip("a", "unscored", None), made_up("a", "failed")]
+    rows += ["a,unscored,Ann,5,3\n", "a,failed,Ann,5,3\n", "b,r1,Ann,5,3\n"]
+    consistency, perception = agreement(items, read_ratings(write(tmp_path / "people.csv", HEAD + "".join(rows))))
+    assert (consistency.score, consistency.opinion, consistency.n) == ("clip", "consistency", 12)
+    assert consistency.srcc == pytest.approx(stats.spearmanr(ours, theirs).statistic)
+    assert consistency.plcc == pytest.approx(stats.pearsonr(ours, theirs).statistic)
+    assert consistency.krcc == pytest.approx(stats.kendalltau(ours, theirs).statistic)
+    assert perception == ("clip", "perception", None, None, None, 12)  # everybody said 3
+
+
+def test_agreement_follows_the_last_or_the_best_round(tmp_path):
+    items = [clip("a", f"r{number}", 0.1 * number, -0.1 * number) for number in (1, 2, 3, 4)]
+    opinions = read_ratings(
+        write(tmp_path / "people.csv", HEAD + "".join(f"a,r{number},Ann,{number},{number}\n" for number in (1, 2, 3, 4)))
+    )
+    assert agreement(items, opinions, "best")[0].srcc == pytest.approx(1)
+    assert agreement(items, opinions)[0].srcc == pytest.approx(-1)
+
+
+def test_a_painter_that_fails_for_one_model_leaves_the_other_scored(tmp_path, found):
+    class Half:
+        fake = FakeT2I()
+
+        def paint(self, plans, *, progress=None):
+            return [DriverError("no oil")] * len(plans) if plans[0].model == "oil" else self.fake.paint(plans)
+
+    items = read_items(benchmark(tmp_path / "run", found, t2i=Half()))
+    table = leaderboard(items, "last")
+    assert (table["ink"]["clip"].estimate.n, table["oil"]["clip"]) == (7, (None, 7))
+    assert all("no oil" in item.unscored for item in items if item.model == "oil")
+    assert compare_models(items, "last") == []

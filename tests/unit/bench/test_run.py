@@ -1,0 +1,180 @@
+"""A run on disk: what is kept, what is taken away, and what is refused."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from vernissage.bench.run import Header, Run
+from vernissage.errors import BadInput, IntegrityError
+from vernissage.prompts import load_prompt, prompt_ids
+from vernissage.records.picture import Picture
+
+
+def header(**settings) -> Header:
+    return Header.of("test", {"models": ["a", "b"], "seed": 0} | settings)
+
+
+def picture(level: int) -> Picture:
+    return Picture.of(Image.new("RGB", (4, 4), (level, 0, 0)))
+
+
+def lines(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.folder / "items.jsonl").read_bytes().splitlines()]
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A run with two items, each with a picture."""
+    made = Run(tmp_path / "run", header())
+    for name, level in (("one", 1), ("two", 2)):
+        made.add({"key": name, "words": f"{name} \u2028 caf\u00e9\r\n"}, [picture(level)])
+    return made
+
+
+def test_a_new_run_makes_its_folder_and_states_what_it_is(tmp_path):
+    run = Run(tmp_path / "deep" / "run", header(seed=5))
+    assert Header.model_validate_json((run.folder / "header.json").read_text(encoding="utf-8")) == header(seed=5)
+    assert run.items == {}
+    assert run.header.prompts == {name: load_prompt(name).hash for name in prompt_ids()}
+    (tmp_path / "empty").mkdir()
+    assert Run(tmp_path / "empty", header()).items == {}
+
+
+def test_a_run_goes_on_with_what_it_holds(run):
+    again = Run(run.folder, header())
+    assert again.items == run.items
+    assert list(again.items) == ["one", "two"]
+    again.add({"key": "three"})
+    assert [item["key"] for item in lines(again)] == ["one", "two", "three"]
+    assert Run.existing(run.folder).items == again.items
+    assert Run.existing(run.folder).header == header()
+
+
+def test_an_item_that_is_there_already_is_left_as_it_is(run):
+    run.add({"key": "one", "words": "other"}, [picture(9)])
+    assert len(lines(run)) == 2
+    assert run.items["one"] == lines(run)[0]
+    assert not run.picture_path(picture(9).hash).exists()
+
+
+def test_pictures_are_kept_by_their_content_and_read_back(run):
+    assert run.picture(picture(2).hash).getpixel((0, 0)) == (2, 0, 0)
+    before = run.picture_path(picture(1).hash).stat().st_mtime_ns
+    run.add({"key": "three"}, [picture(1)])
+    assert run.picture_path(picture(1).hash).stat().st_mtime_ns == before
+    with pytest.raises(BadInput):
+        run.picture("0" * 64)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_last_line_that_was_cut_off_is_dropped_and_its_item_done_again(run, cut):
+    path = run.folder / "items.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    again = Run(run.folder, header())
+    assert list(again.items) == ["one"]
+    assert path.read_bytes() == whole.splitlines(keepends=True)[0]
+    again.add(run.items["two"])
+    assert path.read_bytes() == whole
+
+
+def test_a_file_that_holds_only_a_piece_of_a_line_is_an_empty_one(run):
+    path = run.folder / "items.jsonl"
+    path.write_bytes(path.read_bytes()[:10])
+    assert Run(run.folder, header()).items == {}
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("damage", [b"\n", b"{\n", b'{"key": "on\n', b"\xff\xfe\n", b"\x00\x00\x00\n"])
+def test_a_line_in_the_middle_that_is_damaged_is_named(run, damage):
+    path = run.folder / "items.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + damage + second)
+    for open_again in (lambda: Run(run.folder, header()), lambda: Run.existing(run.folder)):
+        with pytest.raises(IntegrityError, match=r"items\.jsonl, line 2 is damaged"):
+            open_again()
+    assert path.read_bytes() == first + damage + second
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (header(seed=1), "settings seed"),
+        (header(models=["a"]), "settings models"),
+        (header(more=True), "settings more"),
+        (header(seed=1, more=True), "settings more, settings seed"),
+        (header().model_copy(update={"suite": "other"}), "suite"),
+        (header().model_copy(update={"versions": {"vernissage": "0.0.0"}}), "versions vernissage"),
+        (header().model_copy(update={"prompts": header().prompts | {"repainting/direct": "x"}}), "prompts repainting/direct"),
+    ],
+)
+def test_a_run_under_another_header_is_refused_and_told_what_differs(run, changed, named):
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(BadInput) as caught:
+        Run(run.folder, changed)
+    assert f"differs in: {named}." in str(caught.value)
+    assert "--out" in caught.value.hint
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_may_go_on_on_another_machine(run):
+    assert Run(run.folder, header().model_copy(update={"machine": "a toaster"})).items == run.items
+
+
+def test_settings_are_compared_as_json_tells_them(tmp_path):
+    Run(tmp_path / "run", header(sizes=(1, 2), folder=tmp_path, one=1))
+    assert Run(tmp_path / "run", header(sizes=[1, 2], folder=str(tmp_path), one=1)).items == {}
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").write_text("milk", encoding="utf-8")
+    with pytest.raises(BadInput, match="is not empty and holds no run"):
+        Run(tmp_path / "notes", header())
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["todo.txt"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", b"[1]"])
+def test_reading_a_folder_that_holds_no_run_says_so(tmp_path, content):
+    folder = tmp_path / "run"
+    if content is not None:
+        folder.mkdir()
+        (folder / "header.json").write_bytes(content)
+    with pytest.raises(BadInput, match="holds no run"):
+        Run.existing(folder)
+
+
+def test_a_line_is_written_only_after_its_pictures(run, monkeypatch):
+    def fail(self, path):
+        raise KeyboardInterrupt
+
+    first = picture(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(Picture, "save", fail)
+        with pytest.raises(KeyboardInterrupt):
+            run.add({"key": "three"}, [first])
+    assert "three" not in run.items
+    assert len(lines(run)) == 2
+    run.add({"key": "three"}, [first])
+    assert "three" in Run(run.folder, header()).items
+    assert run.picture_path(first.hash).exists()
+
+
+def test_pictures_are_on_disk_when_their_line_is_written(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr("os.fsync", lambda _file: seen.append(run.picture_path(picture(7).hash).exists()))
+    run.add({"key": "three"}, [picture(7)])
+    assert seen == [True]
+
+
+def test_sweeping_takes_orphans_away_and_nothing_else(run):
+    run.add({"key": "three"}, [picture(3)])
+    folder = run.folder / "pictures"
+    picture(8).save(run.picture_path(picture(8).hash))
+    (folder / ".half-xyz.part").write_bytes(b"half a picture")
+    kept = [picture(level).hash for level in (1, 2, 3)]
+    assert run.sweep(kept) == 2
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(kept)
+    assert run.sweep(kept) == 0
+    assert len(Run(run.folder, header()).items) == 3

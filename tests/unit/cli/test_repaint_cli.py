@@ -1,0 +1,277 @@
+"""`vernissage repaint` and `vernissage bench repaint` on fakes: what is printed and kept, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+from vernissage.cli import main
+from vernissage.drivers.fake import FakeMLLM
+from vernissage.ports import Ask
+from vernissage.records.picture import Picture
+from vernissage.records.regeneration import Regeneration
+
+CONFIG = 'mllm = { driver = "fake", brief = true }\nt2i = { driver = "fake" }\nclip = { driver = "fake" }\ndinov2 = { driver = "fake" }\n'
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def talk(ask: Ask) -> str:
+    """A whole script: what is said to the MLLM is a word on the first line, see the prompts' brief form."""
+    answers = {
+        "caption": "A cat.",
+        "overall": '{"style": "photo"}',
+        "objects": '{"objects": [{"name": "cat", "type": "animal"}]}',
+        "features": '{"colour": "red"}',
+        "rate": '{"reason": "so", "rating": 3}',
+        "compare": "more\x1b[2J red",
+    }
+    return answers.get(ask.messages[0].text.split()[0], "a red cat")
+
+
+@pytest.fixture(autouse=True)
+def small_studio(tmp_path):
+    """A studio of fakes, as a user would configure it, with a small model."""
+    card = {"id": "tiny/ink", "title": "Ink", "description": "Ink.", "licence": "MIT"}
+    lines = [f'{key} = "{value}"' for key, value in card.items()]
+    lines += ["width = 16", "height = 16", "size_multiple = 8", "sizes = { low = 8, high = 64 }", '[source]\npath = "."']
+    lines += ["[defaults]", "steps = 5", "cfg_scale = 2.0"]
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards" / "ink.toml").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "vernissage.toml").write_text('models = ["tiny/*"]\ncards = ["cards"]\n' + CONFIG, encoding="utf-8")
+
+
+@pytest.fixture
+def talking(monkeypatch):
+    """The fake of the configuration answers from a script."""
+    made = FakeMLLM.__init__
+    monkeypatch.setattr(FakeMLLM, "__init__", lambda self, script=(), *, brief=False: made(self, talk, brief=brief))
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as ended:  # anything else that is raised would be a traceback
+            main([str(argument) for argument in arguments])
+        seen = capsys.readouterr()
+        return Outcome(ended.value.code or 0, seen.out, seen.err)
+
+    return run
+
+
+@pytest.fixture
+def fails(run, tmp_path):
+    """Runs a command that must fail as the user's mistake: code 2, a message with the fix, nothing left behind."""
+
+    def fails(*arguments: str | Path) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        found = run(*arguments)
+        assert (found.code, found.out) == (2, "")
+        assert found.err.lower().count("error: ") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+        return found.err
+
+    return fails
+
+
+def reference(path: Path, colour: str = "red") -> Path:
+    return Picture.of(Image.new("RGB", (20, 14), colour)).save(path)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    for number, colour in enumerate(("red", "green", "blue"), start=1):
+        reference(tmp_path / "data" / f"portrait_{number}.png", colour)
+    return tmp_path / "data"
+
+
+# ----------------------------------------------------------------------------------------------------------- repaint
+
+
+def test_a_picture_is_repainted_and_everything_is_kept(run, talking, tmp_path):
+    found = run("repaint", reference(tmp_path / "cat.png"), "--model", "tiny/ink", "--rounds", "2", "--candidates", "2")
+    assert found.code == 0, found.err
+    folder = Path("repainted") / "cat"
+    names = ["strip.png", "best.png", "last.png", "tree.svg", "regeneration.json"]
+    assert found.out.splitlines() == [str(folder / name) for name in names]
+    done = Regeneration.model_validate_json((folder / "regeneration.json").read_text(encoding="utf-8"))
+    assert done.reference == Picture.open(tmp_path / "cat.png").hash
+    assert (done.model, done.words, [len(each.candidates) for each in done.rounds]) == ("tiny/ink", "tree", [2, 2])
+    assert Picture.open(folder / "best.png").hash == done.best.picture
+    assert Picture.open(folder / "last.png").hash == done.last.picture
+    strip = Picture.open(folder / "strip.png").image
+    assert strip.width == 3 * 200 + 8  # the reference and two rounds
+    svg = (folder / "tree.svg").read_text(encoding="utf-8")
+    for words in ("A cat.", "style: photo", "cat (animal)", "colour: red"):
+        assert words in svg
+        assert words in found.err
+    for words in ("round 1, overall image", "round 2, style", "more[2J red", "last round", "best round", "consistency 0.500"):
+        assert words in found.err
+    assert "\x1b[2J" not in found.err  # what a model says cannot command the terminal
+
+
+def test_options_reach_the_road(run, talking, tmp_path):
+    found = run(
+        *("repaint", reference(tmp_path / "cat.png"), "--model", "tiny/ink", "--words", "interrogate", "--rounds", "3"),
+        *("--candidates", "1", "--patience", "1", "--seed", "40", "--rate", "match", "--out", "deep/out"),
+    )
+    assert found.code == 0, found.err
+    folder = tmp_path / "deep" / "out" / "cat"
+    assert not (folder / "tree.svg").exists()
+    done = json.loads((folder / "regeneration.json").read_text(encoding="utf-8"))
+    assert done["words"] == "interrogate"
+    assert done["prompt"].startswith("A cat, ")
+    assert [each["candidates"][0]["seed"] for each in done["rounds"]] == [40, 41, 42][: len(done["rounds"])]
+    assert set(done["rounds"][0]["candidates"][0]["scores"]) == {"clip", "dinov2", "ssim", "match"}
+    found = run("repaint", tmp_path / "cat.png", "--model", "tiny/ink", "--rounds", "1", "--rate", "none", "--out", "none")
+    done = json.loads((tmp_path / "none" / "cat" / "regeneration.json").read_text(encoding="utf-8"))
+    assert set(done["rounds"][0]["candidates"][0]["scores"]) == {"clip", "dinov2", "ssim"}
+
+
+def test_several_pictures_get_a_folder_each_and_no_live_news(run, talking, tmp_path):
+    pictures = [reference(tmp_path / f"{colour}.png", colour) for colour in ("red", "blue")]
+    found = run("repaint", *pictures, "--model", "tiny/ink", "--rounds", "1")
+    assert found.code == 0, found.err
+    assert "round 1, overall image" not in found.err
+    for path in pictures:
+        done = json.loads((tmp_path / "repainted" / path.stem / "regeneration.json").read_text(encoding="utf-8"))
+        assert done["reference"] == Picture.open(path).hash
+
+
+def test_pictures_that_cannot_be_put_into_words_are_named_with_the_reason(run, tmp_path):
+    pictures = [reference(tmp_path / f"{colour}.png", colour) for colour in ("red", "blue")]
+    found = run("repaint", *pictures, "--model", "tiny/ink")
+    assert (found.code, found.out) == (1, "")
+    for path in pictures:
+        assert f"{path}: not repainted: The script of this fake has run out." in found.err
+    assert not (tmp_path / "repainted").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (("--model", "tiny/ink"), "vernissage repaint picture.png"),
+        (("none.png", "--model", "tiny/ink"), "none.png"),
+        (("vernissage.toml", "--model", "tiny/ink"), "PNG"),
+        (("cat.png", "none.png", "--model", "tiny/ink"), "none.png"),
+        (("cat.png",), "--model"),
+        (("cat.png", "--model", "tiny/inc"), "Did you mean 'tiny/ink'"),
+        (("cat.png", "--model", "tiny/ink", "--rate", "beauty"), "consistency"),
+        (("cat.png", "--model", "tiny/ink", "--rate", "clip"), "no score 'clip'"),
+        (("cat.png", "--model", "tiny/ink", "--rounds", "0"), "--rounds"),
+        (("cat.png", "--model", "tiny/ink", "--candidates", "33"), "--candidates"),
+        (("cat.png", "--model", "tiny/ink", "--patience", "-1"), "--patience"),
+        (("cat.png", "--model", "tiny/ink", "--words", "poem"), "--words"),
+        (("cat.png", "--model", "tiny/ink", "--config", "none.toml"), "none.toml"),
+    ],
+)
+def test_what_cannot_be_repainted_is_refused_with_the_fix(fails, tmp_path, arguments, fix):
+    reference(tmp_path / "cat.png")
+    assert fix in fails("repaint", *arguments)
+
+
+# ------------------------------------------------------------------------------------------------------------- bench
+
+
+def bench(data: Path, *more: str | Path) -> tuple:
+    return ("bench", "repaint", "--models", "tiny/ink", "--data", data, "--out", "run", "--rounds", "1", "--candidates", "2", *more)
+
+
+def test_a_benchmark_prints_its_tables_and_writes_report_and_export(run, talking, data, tmp_path):
+    people = tmp_path / "people.csv"
+    rows = "".join(f"tiny/ink,portrait_{number},Ann,{number},3\n" for number in (1, 2, 3))
+    people.write_text("model,reference,rater,consistency,perception\n" + rows, encoding="utf-8")
+    found = run(*bench(data, "--export", "out", "--people", people))
+    assert found.code == 0, found.err
+    assert "last round, as in the paper" in found.out
+    assert "best of all rounds" in found.out
+    assert found.out.count("50.0 [50.0, 50.0]  3/3") == 4  # consistency and perception, every rating is 3
+    assert "consistency with people's consistency: SRCC -  PLCC -  KRCC -  n = 3" in found.out  # ours are all equal
+    assert "clip with people's consistency: SRCC" in found.out
+    assert found.out.splitlines()[-2:] == ["run/report.html", "out/benchmark_results/run"]
+    assert "portrait_3" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "benchmark_results" / "run" / "tiny_ink" / "portrait_1" / "final" / "final.png").is_file()
+    assert "unscored" not in found.err
+
+
+def test_a_finished_benchmark_is_not_done_again(run, talking, data, tmp_path, monkeypatch):
+    first = run(*bench(data))
+    before = (tmp_path / "run" / "items.jsonl").read_bytes()
+    monkeypatch.setattr("vernissage.drivers.fake.FakeT2I.paint", None)  # painting would be a traceback
+    again = run(*bench(data))
+    assert (again.code, again.out) == (0, first.out)
+    assert (tmp_path / "run" / "items.jsonl").read_bytes() == before
+
+
+def test_a_star_stands_for_all_models_that_begin_so_and_a_limit_keeps_the_first_references(run, talking, data, tmp_path):
+    found = run("bench", "repaint", "--models", "tiny/*, tiny/ink", "--data", data, "--limit", "2", "--rounds", "1", "--rate", "none")
+    assert found.code == 0, found.err
+    settings = json.loads((tmp_path / "runs" / "repaint" / "header.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["models"], settings["references"]) == (["tiny/ink"], ["portrait_1", "portrait_2"])
+
+
+def test_references_that_could_not_be_scored_are_counted_and_named_with_the_reason(run, data, tmp_path):
+    found = run(*bench(data))
+    assert found.code == 0, found.err
+    for number in (1, 2, 3):
+        assert f"unscored: tiny/ink portrait_{number}: ReplyError: The script of this fake has run out." in found.err
+    assert "dinov2" not in found.out  # no column of numbers
+    assert "0 of 3 references repainted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_one_reference_that_cannot_be_read_does_not_stop_the_others(run, talking, data):
+    (data / "portrait_2.png").write_bytes(b"no picture")
+    found = run(*bench(data))
+    assert found.code == 0, found.err
+    assert "2/3" in found.out
+    assert "unscored: tiny/ink portrait_2: BadInput" in found.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"--models": "tiny/inc"}, "Did you mean 'tiny/ink'"),
+        ({"--models": "tiny/ink,nobody/*"}, "nobody/*"),
+        ({"--models": " , "}, "--models"),
+        ({"--data": "none"}, "--data"),
+        ({"--data": "cards"}, ".png"),
+        ({"--limit": "0"}, "--limit"),
+        ({"--people": "none.csv"}, "none.csv"),
+        ({"--people": "vernissage.toml"}, "perception"),
+        ({"--config": "none.toml"}, "none.toml"),
+        ({"--out": "data"}, "--out"),
+    ],
+)
+def test_what_cannot_be_benchmarked_is_refused_with_the_fix(fails, data, changes, fix):
+    options = {"--models": "tiny/ink", "--data": "data"} | changes
+    assert fix in fails("bench", "repaint", *(part for pair in options.items() for part in pair))
+
+
+def test_the_folder_of_another_run_is_refused_and_left_alone(run, fails, talking, data, tmp_path):
+    run(*bench(data))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    error = fails(*bench(data, "--rounds", "2", "--limit", "2"))
+    assert "settings references, settings repaint" in error
+    assert "--out" in error
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_two_runs_are_compared_on_what_they_share(run, fails, talking, data, tmp_path):
+    run(*bench(data))
+    run(*bench(data, "--out", "other", "--words", "direct", "--limit", "2"))
+    found = run("bench", "compare", "run", "other")
+    assert found.code == 0, found.err
+    lines = found.out.splitlines()
+    assert lines[0] == "The runs differ in: settings references, settings repaint."
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["tiny/ink", name] for name in ("clip", "dinov2", "consistency", "perception", "ssim")
+    ]
+    assert all("n = 2" in line for line in lines[1:])
+    assert "0.0 [0.0, 0.0]" in lines[3]  # every rating is 3 in both
+    assert "holds no run" in fails("bench", "compare", "run", "data")

@@ -1,0 +1,839 @@
+"""The repainting road, station by station and as a whole, with scripted models."""
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
+from vernissage.errors import BadPlan, DriverError, OutOfMemory, ReplyError, VernissageError
+from vernissage.metrics.similarity import ssim
+from vernissage.ports import Ask, Reply
+from vernissage.records.picture import Picture, Provenance
+from vernissage.records.plan import Arguments, Plan
+from vernissage.records.regeneration import ASPECTS, Candidate, Regeneration, Round
+from vernissage.records.tree import SceneObject, UnderstandingTree
+from vernissage.records.verdict import Score, Unscored
+from vernissage.repainting.describe import closest_phrases, describe, phrase_banks
+from vernissage.repainting.lockstep import Ports, run_together
+from vernissage.repainting.loop import Settings, repaint_all
+from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures, Rating
+from vernissage.repainting.revise import TEMPERATURE, give_feedback, revise, rewrite
+from vernissage.repainting.select import RATINGS, Attempt, read_rating, score_attempts, select, weigh
+from vernissage.repainting.understand import MAX_WORDS, understand, words_of
+
+RED, BLUE = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
+PLAN = Plan(prompt="x", model="m", negative_prompt="blurry", arguments=Arguments(width=16, height=16, steps=7))
+
+
+def failure(*_: object) -> str:
+    raise ReplyError("The model rambled.", reply="la la")
+
+
+ANSWERS = {
+    "caption": "A cat and a car.",
+    "overall": json.dumps({"style": "photo", "lighting": "noon", "colour_palette": ""}),
+    "objects": json.dumps({"objects": [{"name": "cat", "type": "animal"}, {"name": "car", "type": "vehicle"}]}),
+    "features": json.dumps({"count": "1", "colour": "red", "species": "tabby", "function": "", "posture": "sitting"}),
+    "relations": json.dumps({"relations": ["cat left of car", " "]}),
+    "describe": "a cat, a car",
+    "direct": "a cat beside a car",
+    "rewrite": "synonym",
+    "compare": "more red",
+    "revise": "revised",
+    "rate": json.dumps({"reason": "fair", "rating": 4}),
+}
+"""What the scripted MLLM answers by the first word of a question: a text or a function of the question."""
+
+
+def said(ask: Ask) -> str:
+    return ask.messages[0].text
+
+
+def kind(ask: Ask) -> str:
+    return said(ask).split()[0]
+
+
+def scripted(**changes) -> FakeMLLM:
+    answers = ANSWERS | changes
+
+    def script(ask: Ask) -> str:
+        answer = answers[kind(ask)]
+        return answer(ask) if callable(answer) else answer
+
+    return FakeMLLM(script, brief=True)
+
+
+def walk(work, mllm: FakeMLLM | None = None, encoders=None):
+    """The result of one piece of work; an error is returned."""
+    (result,) = run_together([work], Ports(mllm or scripted(), FakeT2I(), encoders or {}))
+    return result
+
+
+class Angles:
+    """Features whose cosine is 1 for equal greys and falls to 0 from black to white."""
+
+    name = "angles"
+
+    def encode(self, images):
+        turns = np.array([image.convert("L").getpixel((0, 0)) for image in images]) / 255 * np.pi / 2
+        return np.stack([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32)
+
+    def encode_text(self, texts):
+        raise NotImplementedError
+
+
+def cosine(grey: int) -> float:
+    """Likeness of a grey to black."""
+    return float(np.cos(grey / 255 * np.pi / 2))
+
+
+class Greys:
+    """Paints the greys it is told, one after another; an error stands for a picture that cannot be painted."""
+
+    def __init__(self, *greys):
+        self.greys = list(greys)
+        self.painted: list[Plan] = []
+
+    def paint(self, plans, *, progress=None):
+        self.painted += plans
+        return [self._one(plan, self.greys.pop(0)) for plan in plans]
+
+    def _one(self, plan, grey):
+        if isinstance(grey, VernissageError):
+            return grey
+        return Picture.of(Image.new("RGB", (16, 16), (grey, grey, grey)), Provenance(plan=plan))
+
+
+BLACK = Image.new("RGB", (16, 16), "black")
+BROKEN = DriverError("The painter fell asleep.")
+
+
+def repaint(*greys, mllm: FakeMLLM | None = None, watch=None, **values):
+    """Black repainted in those greys: what came of it and who painted."""
+    t2i = Greys(*greys)
+    ports = Ports(mllm or scripted(), t2i, {"clip": Angles()})
+    chosen = Settings.model_validate({"weights": {"clip": 1}, "rate": (), "words": "direct"} | values)
+    (result,) = repaint_all([BLACK], PLAN, chosen, ports, watch=watch)
+    return result, t2i
+
+
+# ------------------------------------------------------------------------------------------------------- understand
+
+
+def test_a_picture_is_understood_in_two_waves_of_questions():
+    waves, mllm = [], scripted()
+
+    class Waves:
+        brief, name = True, "waves"
+
+        def answer(self, asks):
+            waves.append([said(ask).splitlines() for ask in asks])
+            return mllm.answer(asks)
+
+    tree, failures = walk(understand(RED, brief=True), Waves())
+    assert waves == [[["caption"], ["overall"], ["objects"]], [["features", "cat"], ["features", "car"], ["relations", "cat, car"]]]
+    assert all(ask.messages[0].images == (RED,) for ask in mllm.asked)
+    assert all((ask.temperature, ask.seed) == (0, 0) for ask in mllm.asked)
+    assert failures == ()
+    assert tree == UnderstandingTree(
+        caption="A cat and a car.",
+        style="photo",
+        lighting="noon",
+        objects=(
+            SceneObject(name="cat", type="animal", features={"count": "1", "colour": "red", "posture": "sitting", "species": "tabby"}),
+            SceneObject(name="car", type="object", features={"count": "1", "colour": "red"}),  # a vehicle is no type of ours
+        ),
+        relations=("cat left of car",),
+    )
+
+
+@pytest.mark.parametrize("type", ["vehicle", "", None, 5, ["animal"], {"a": 1}])
+def test_an_unknown_type_of_object_is_object(type):
+    assert NamedObject.model_validate({"name": "x", "type": type}).type == "object"
+    assert NamedObject.model_validate({"name": "x", "type": "animal"}).type == "animal"
+
+
+def test_features_are_asked_by_the_type_of_the_object():
+    things = [{"name": "king", "type": "person"}, {"name": "cat", "type": "animal"}, {"name": "cup"}]
+    mllm = scripted(objects=json.dumps({"objects": things}))
+    walk(understand(RED, brief=True), mllm)
+    asked = [ask.reply for ask in mllm.asked if kind(ask) == "features"]
+    assert asked == [PersonFeatures, AnimalFeatures, ObjectFeatures]
+    long = FakeMLLM(["A king.", "{}", json.dumps({"objects": things[:1]}), "{}"])
+    walk(understand(RED, brief=False), long)
+    assert "clothing" in said(long.asked[3])
+    assert "species" not in said(long.asked[3])
+
+
+def test_at_most_five_objects_are_looked_at_and_nameless_ones_are_not():
+    names = ["", "a", "b", " ", "c", "d", "e", "f", "g"]
+    mllm = scripted(objects=json.dumps({"objects": [{"name": name} for name in names]}))
+    tree, _ = walk(understand(RED, brief=True), mllm)
+    assert [thing.name for thing in tree.objects] == list("abcde")
+    assert [said(ask) for ask in mllm.asked if kind(ask) == "relations"] == ["relations\na, b, c, d, e"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_relations_are_not_asked_of_fewer_than_two_objects(count):
+    mllm = scripted(objects=json.dumps({"objects": [{"name": "cat", "type": "animal"}] * count}))
+    tree, failures = walk(understand(RED, brief=True), mllm)
+    assert [kind(ask) for ask in mllm.asked] == ["caption", "overall", "objects", *["features"] * count]
+    assert (len(tree.objects), tree.relations, failures) == (count, (), ())
+
+
+@pytest.mark.parametrize("answer", [failure, "none", '{"style": 5}'])
+def test_a_part_that_fails_is_left_empty_and_told(answer):
+    tree, failures = walk(understand(RED, brief=True), scripted(overall=answer))
+    assert tree.overall() == {}
+    assert len(tree.objects) == 2
+    assert len(failures) == 1
+    assert failures[0].startswith("overall features: The ")
+
+
+def test_every_part_but_the_caption_may_fail():
+    tree, failures = walk(understand(RED, brief=True), scripted(overall=failure, objects=failure))
+    assert tree == UnderstandingTree(caption="A cat and a car.")
+    assert failures == ("overall features: The model rambled.", "objects: The model rambled.")
+    tree, failures = walk(understand(RED, brief=True), scripted(features=failure, relations=failure))
+    assert [(thing.name, thing.features) for thing in tree.objects] == [("cat", {}), ("car", {})]
+    assert failures == tuple(f"{what}: The model rambled." for what in ("features of cat", "features of car", "relations"))
+
+
+def test_features_that_fail_for_one_object_do_not_shift_to_another():
+    def features(ask: Ask) -> str:
+        return failure() if said(ask).endswith("cat") else json.dumps({"colour": "green"})
+
+    tree, failures = walk(understand(RED, brief=True), scripted(features=features))
+    assert [thing.features for thing in tree.objects] == [{}, {"colour": "green"}]
+    assert tree.relations == ("cat left of car",)
+    assert failures == ("features of cat: The model rambled.",)
+
+
+@pytest.mark.parametrize("answer", [failure, "", " \n\t "])
+def test_without_a_caption_there_is_no_tree(answer):
+    mllm = scripted(caption=answer)
+    assert isinstance(walk(understand(RED, brief=True), mllm), ReplyError)
+    assert len(mllm.asked) == 3
+
+
+def test_a_model_that_rambles_is_cut_off():
+    tree, _ = walk(
+        understand(RED, brief=True),
+        scripted(
+            caption="word " * 1000,
+            overall=json.dumps({"style": "x" * 5000}),
+            features=json.dumps({"colour": "y" * 5000}),
+            relations=json.dumps({"relations": ["z" * 5000]}),
+        ),
+    )
+    assert tree.caption == ("word " * 1000)[:MAX_WORDS]
+    assert {len(text) for text in (tree.style, tree.objects[0].features["colour"], tree.relations[0])} == {MAX_WORDS}
+
+
+def test_the_words_of_a_reply_are_its_text_on_one_line():
+    assert words_of(Reply(text="  a cat,\n\n two  cars\t")) == "a cat, two cars"
+    with pytest.raises(ReplyError, match="rambled"):
+        words_of(ReplyError("The model rambled.", reply=""))
+
+
+# --------------------------------------------------------------------------------------------------------- describe
+
+
+def test_the_tree_way_writes_the_prompt_from_the_outline_alone():
+    mllm = scripted(overall=failure)
+    prompt, tree, failures = walk(describe(RED, "tree", brief=True, clip=None), mllm)
+    assert prompt == "a cat, a car"
+    assert said(mllm.asked[-1]) == "describe\n" + tree.outline()
+    assert mllm.asked[-1].messages[0].images == ()
+    assert failures == ("overall features: The model rambled.",)
+
+
+def test_the_direct_way_asks_one_question():
+    mllm = scripted()
+    assert walk(describe(RED, "direct", brief=True, clip=None), mllm) == ("a cat beside a car", None, ())
+    assert [(said(ask), ask.messages[0].images) for ask in mllm.asked] == [("direct", (RED,))]
+
+
+@pytest.mark.parametrize(
+    ("words", "question"), [("tree", "describe"), ("tree", "caption"), ("direct", "direct"), ("interrogate", "caption")]
+)
+def test_a_picture_that_cannot_be_put_into_words_is_an_error(words, question):
+    encoder = FakeEncoder()
+    work = describe(RED, words, brief=True, clip=encoder)
+    assert isinstance(walk(work, scripted(**{question: failure}), {"clip": encoder}), ReplyError)
+
+
+def test_interrogating_adds_the_phrases_most_like_the_picture():
+    encoder = FakeEncoder()
+    prompt, tree, failures = walk(describe(RED, "interrogate", brief=True, clip=encoder), None, {"clip": encoder, "other": Angles()})
+    (seen,) = encoder.encode([RED])
+    expected = []
+    for bank, phrases in phrase_banks().items():
+        order = np.argsort(-(encoder.encode_text(phrases) @ seen))[: 3 if bank == "detail" else 1]
+        expected += [phrases[place] for place in order]
+    assert closest_phrases(seen, encoder) == expected
+    assert prompt == ", ".join(["A cat and a car", *expected])
+    assert (tree, failures) == (None, ())
+    assert len(expected) == len(phrase_banks()) + 2
+
+
+def test_interrogating_without_clip_is_a_mistake_that_asks_nothing():
+    mllm = scripted()
+    error = walk(describe(RED, "interrogate", brief=True, clip=None), mllm)
+    assert isinstance(error, BadPlan)
+    assert "--words" in error.hint
+    assert mllm.asked == []
+
+
+# ----------------------------------------------------------------------------------------------- rewrite and revise
+
+
+def test_synonyms_are_drawn_with_seeds_that_differ_and_the_prompt_itself_stays_first():
+    mllm = scripted(rewrite=lambda ask: f"synonym {ask.seed}")
+    assert walk(rewrite("a cat", 4, seed=7, brief=True), mllm) == (["a cat", "synonym 7", "synonym 8", "synonym 9"], [])
+    assert {ask.temperature for ask in mllm.asked} == {TEMPERATURE}
+    assert {said(ask) for ask in mllm.asked} == {"rewrite\na cat"}
+    assert TEMPERATURE > 0
+
+
+def test_a_single_candidate_is_the_prompt_itself_and_asks_nothing():
+    mllm = scripted()
+    assert walk(rewrite("a cat", 1, seed=7, brief=True), mllm) == (["a cat"], [])
+    assert mllm.asked == []
+
+
+def test_revisions_are_the_likeliest_one_and_drawn_ones():
+    mllm = scripted(revise=lambda ask: f"revision {ask.seed}")
+    assert walk(revise("a cat", "more red", 3, seed=20, brief=True), mllm) == (["revision 20", "revision 21", "revision 22"], [])
+    assert [ask.temperature for ask in mllm.asked] == [0, TEMPERATURE, TEMPERATURE]
+    assert {said(ask) for ask in mllm.asked} == {"revise\na cat\nfeedback: more red"}
+
+
+def test_in_place_of_a_rewritten_prompt_that_failed_stands_the_old_one():
+    def odd(ask: Ask) -> str:
+        return failure() if ask.seed % 2 else "" if ask.seed == 2 else f"new {ask.seed}"
+
+    prompts, failures = walk(revise("old", "more red", 5, seed=0, brief=True), scripted(revise=odd))
+    assert prompts == ["new 0", "old", "old", "old", "new 4"]
+    assert failures == [
+        "a rewritten prompt: The model rambled.",
+        "a rewritten prompt: The MLLM answered nothing.",
+        "a rewritten prompt: The model rambled.",
+    ]
+    assert walk(rewrite("old", 3, seed=0, brief=True), scripted(rewrite=odd)) == (["old", "new 0", "old"], failures[:1])
+
+
+def test_feedback_sees_reference_and_picture_in_this_order_and_what_the_aspect_means():
+    mllm = scripted(compare="more  red")
+    tree = UnderstandingTree(caption="A cat.", style="photo")
+    assert walk(give_feedback(RED, BLUE, "style", tree=tree, brief=True), mllm) == "more red"
+    walk(give_feedback(RED, BLUE, "style", tree=None, brief=True), mllm)
+    assert [ask.messages[0].images for ask in mllm.asked] == [(RED, BLUE)] * 2
+    assert [said(ask) for ask in mllm.asked] == ["compare style\nA cat.", "compare style"]
+    long = FakeMLLM(["x", "y"])
+    walk(give_feedback(RED, BLUE, "colour", tree=tree, brief=False), long)
+    assert ASPECTS["colour"] in said(long.asked[0])
+    assert tree.outline() in said(long.asked[0])
+
+
+# ------------------------------------------------------------------------------------------------- score and select
+
+
+def test_pictures_are_scored_by_every_encoder_by_pixels_and_by_the_mllm():
+    rng = np.random.default_rng(0)
+    reference, *pictures = (Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)) for _ in range(3))
+    encoder, attempts = FakeEncoder(), [Attempt(picture, f"prompt {index}") for index, picture in enumerate(pictures)]
+
+    def rate(ask: Ask) -> str:
+        question, images = said(ask), ask.messages[0].images
+        own = pictures.index(images[-1])
+        assert images[:-1] == ((reference,) if "consistency" in question else ())
+        assert question == f"rate match\nprompt {own}" or "match" not in question
+        return json.dumps({"reason": f"{question.split()[1]} of {own}", "rating": 2 + own})
+
+    found = walk(score_attempts(reference, attempts, ratings=list(RATINGS), brief=True), scripted(rate=rate), {"a": encoder, "b": Angles()})
+    for index, (scores, picture) in enumerate(zip(found, pictures, strict=True)):
+        assert list(scores) == ["a", "b", "ssim", "consistency", "perception", "match"]
+        for name, by in (("a", encoder), ("b", Angles())):
+            rows = by.encode([reference, picture])
+            assert scores[name].value == pytest.approx(float(rows[0] @ rows[1]))
+        assert scores["ssim"].value == ssim(np.asarray(reference), np.asarray(picture))
+        for name in RATINGS:
+            assert scores[name] == Score(value=(1 + index) / 4, reason=f"{name} of {index}")
+
+
+def test_no_pictures_are_scored_without_asking_anybody():
+    mllm = scripted()
+    assert walk(score_attempts(RED, [], ratings=["match"], brief=True), mllm) == []
+    assert mllm.asked == []
+
+
+def test_the_reference_is_scaled_to_the_picture_and_a_tiny_picture_has_no_likeness_of_pixels():
+    small, tiny = Attempt(RED.resize((12, 20)), "x"), Attempt(RED.resize((8, 8)), "x")
+    found = walk(score_attempts(RED, [small, tiny], ratings=(), brief=True))
+    assert found[0]["ssim"] == Score(value=1.0)
+    assert isinstance(found[1]["ssim"], Unscored)
+    assert "11 pixels" in found[1]["ssim"].reason
+
+
+@pytest.mark.parametrize(("rating", "value"), [(1, 0), (2, 0.25), (3, 0.5), (4, 0.75), (5, 1)])
+def test_a_rating_becomes_a_number_from_0_to_1_with_its_reason(rating, value):
+    assert read_rating(Reply(text="", record=Rating(reason="so", rating=rating))) == Score(value=value, reason="so")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (failure, "rambled"),
+        ("5", "JSON"),
+        ("", "JSON"),
+        ('{"rating": 5}', "reason"),
+        ('{"reason": "great"}', "rating"),
+        ('{"reason": "great", "rating": 0}', "rating"),
+        ('{"reason": "great", "rating": 6}', "rating"),
+        ('{"reason": "great", "rating": null}', "rating"),
+        ('{"reason": "great", "rating": "high"}', "rating"),
+        ('{"reason": "great", "rating": 3.5}', "rating"),
+        ('{"reason": "great", "rating": NaN}', "rating"),
+    ],
+)
+def test_a_rating_that_was_not_given_never_becomes_a_number(answer, why):
+    (scores,) = walk(score_attempts(RED, [Attempt(BLUE, "x")], ratings=["perception"], brief=True), scripted(rate=answer))
+    assert isinstance(scores["perception"], Unscored)
+    assert why in scores["perception"].reason
+
+
+def test_a_reply_without_a_rating_is_unscored_and_a_long_reason_is_cut_off():
+    assert isinstance(read_rating(Reply(text="5")), Unscored)
+    assert isinstance(read_rating(Reply(text="5", record=ObjectFeatures())), Unscored)
+    assert len(read_rating(Reply(text="", record=Rating(reason="x" * 5000, rating=3))).reason) == 1000
+
+
+S, NONE = Score, Unscored(reason="no")
+
+
+def test_candidates_are_compared_only_by_scores_that_all_of_them_have():
+    one, two = {"clip": S(value=0.2), "match": S(value=1.0)}, {"clip": S(value=0.4), "match": NONE}
+    assert weigh([one, two], {"clip": 1, "match": 5}) == [S(value=0.2), S(value=0.4)]
+    assert weigh([one, {"clip": S(value=0.4)}], {"clip": 1, "match": 5}) == [S(value=0.2), S(value=0.4)]
+    assert weigh([one], {"clip": 1, "match": 3}) == [S(value=(0.2 + 3) / 4)]
+
+
+def test_scores_without_a_weight_do_not_count():
+    one = {"clip": S(value=0.5), "ssim": S(value=0.1), "match": S(value=1.0)}
+    assert weigh([one], {"clip": 2, "ssim": 0, "match": -1}) == [S(value=0.5)]
+
+
+@pytest.mark.parametrize("weights", [{}, {"match": 1}, {"clip": 0}, {"other": 1}])
+def test_candidates_without_a_common_score_are_unscored(weights):
+    found = weigh([{"clip": S(value=0.2), "match": NONE}, {"clip": S(value=0.4), "match": S(value=1.0)}], weights)
+    assert [type(each) for each in found] == [Unscored, Unscored]
+    assert weigh([], {"clip": 1}) == []
+
+
+def test_the_first_of_the_highest_is_selected():
+    assert select([S(value=0.1), S(value=0.7), S(value=0.7)]) == 1
+    assert select([S(value=-1.0)]) == 0
+    assert select([NONE, NONE]) == 0
+    assert select([NONE, S(value=-1.0)]) == 1
+    assert select([]) is None
+
+
+verdicts = st.one_of(st.floats(-1, 1).map(lambda value: Score(value=value)), st.just(NONE))
+candidates = st.lists(st.dictionaries(st.sampled_from("abc"), verdicts), min_size=1, max_size=5)
+
+
+@examples(max_examples=100, database=None)
+@given(candidates, st.dictionaries(st.sampled_from("abcd"), st.floats(0, 10).map(lambda weight: round(weight, 2)), max_size=4))
+def test_the_selected_candidate_beats_the_others_by_the_mean_of_their_common_scores(scores, weights):
+    common = [name for name in weights if weights[name] > 0 and all(isinstance(each.get(name), Score) for each in scores)]
+    found = weigh(scores, weights)
+    if not common:
+        assert all(isinstance(each, Unscored) for each in found)
+        assert select(found) == 0
+        return
+    means = [np.average([each[name].value for name in common], weights=[weights[name] for name in common]) for each in scores]
+    assert [each.value for each in found] == pytest.approx(means)
+    assert all(-1 - 1e-9 <= each.value <= 1 + 1e-9 for each in found)
+    assert found[select(found)].value == max(each.value for each in found)
+
+
+# ------------------------------------------------------------------------------------------------------ whole rounds
+
+
+def test_the_best_picture_of_each_round_leads_to_the_next_prompts():
+    mllm = scripted(
+        rewrite=lambda ask: f"synonym {ask.seed}",
+        compare=lambda ask: f"feedback on {ask.messages[0].images[1].getpixel((0, 0))[0]}",
+        revise=lambda ask: f"revised {ask.seed}",
+    )
+    result, t2i = repaint(200, 100, 150, 90, 50, 40, mllm=mllm, rounds=2)
+    done = result.regeneration
+    assert [each.best for each in done.rounds] == [1, 2]
+    assert [[c.prompt for c in each.candidates] for each in done.rounds] == [
+        ["a cat beside a car", "synonym 0", "synonym 1"],
+        ["revised 3", "revised 4", "revised 5"],
+    ]
+    assert [each.feedback for each in done.rounds] == ["", "feedback on 100"]
+    (compared,) = [ask for ask in mllm.asked if kind(ask) == "compare"]
+    assert np.array_equal(compared.messages[0].images[0], BLACK)
+    (revised,) = {said(ask) for ask in mllm.asked if kind(ask) == "revise"}
+    assert revised == "revise\nsynonym 0\nfeedback: feedback on 100"
+    assert [plan.arguments.seed for plan in t2i.painted] == list(range(6))
+    assert [candidate.seed for each in done.rounds for candidate in each.candidates] == list(range(6))
+    assert {(plan.model, plan.negative_prompt, plan.arguments.steps) for plan in t2i.painted} == {("m", "blurry", 7)}
+    for grey, candidate in zip((200, 100, 150, 90, 50, 40), (c for each in done.rounds for c in each.candidates), strict=True):
+        assert candidate.scores["clip"].value == pytest.approx(cosine(grey), abs=1e-6)
+        assert candidate.selection == Score(value=candidate.scores["clip"].value)
+        assert result.pictures[candidate.picture].image.getpixel((0, 0)) == (grey, grey, grey)
+    assert done.last == done.best == done.rounds[1].candidates[2]
+
+
+def test_aspects_follow_the_queue_and_begin_anew():
+    mllm = scripted()
+    result, _ = repaint(*range(100, 106), mllm=mllm, rounds=6, candidates=1)
+    aspects = ["overall image", "style", "colour", "detailed content", "overall image", "style"]
+    assert [each.aspect for each in result.regeneration.rounds] == aspects
+    assert [each.number for each in result.regeneration.rounds] == [1, 2, 3, 4, 5, 6]
+    assert [said(ask) for ask in mllm.asked if kind(ask) == "compare"] == [f"compare {aspect}" for aspect in aspects[1:]]
+
+
+def test_the_best_picture_is_of_all_rounds_and_the_last_of_the_last_round():
+    mllm = scripted()
+    result, _ = repaint(100, 60, 200, 80, mllm=mllm, rounds=4, candidates=1)
+    done = result.regeneration
+    assert done.best == done.rounds[1].candidates[0]
+    assert done.last == done.rounds[3].candidates[0]
+    seen = [ask.messages[0].images[1].getpixel((0, 0))[0] for ask in mllm.asked if kind(ask) == "compare"]
+    assert seen == [100, 60, 60]  # feedback is always on the best so far
+
+
+def test_equally_good_pictures_keep_the_first():
+    result, _ = repaint(70, 70, 70, rounds=3, candidates=1)
+    assert result.regeneration.best is result.regeneration.rounds[0].candidates[0]
+
+
+@pytest.mark.parametrize(("patience", "rounds"), [(0, 6), (1, 3), (2, 6), (3, 6)])
+def test_patience_ends_the_rounds_when_nothing_gets_better(patience, rounds):
+    result, t2i = repaint(100, 60, 90, 50, 80, 70, rounds=6, candidates=1, patience=patience)
+    assert len(result.regeneration.rounds) == len(t2i.painted) == rounds
+
+
+def test_patience_is_counted_anew_after_a_better_picture():
+    result, _ = repaint(100, 110, 90, 95, 96, 1, rounds=6, candidates=1, patience=2)
+    assert len(result.regeneration.rounds) == 5
+
+
+def test_whoever_watches_is_told_the_tree_and_each_round_as_they_come():
+    news = []
+    t2i = Greys(*range(4))
+
+    def watch(new) -> None:
+        news.append((new, len(t2i.painted)))
+
+    chosen = Settings(rounds=2, candidates=2, weights={"clip": 1}, rate=())
+    (result,) = repaint_all([BLACK], PLAN, chosen, Ports(scripted(), t2i, {"clip": Angles()}), watch=watch)
+    assert news == [(result.regeneration.tree, 0), (result.regeneration.rounds[0], 2), (result.regeneration.rounds[1], 4)]
+
+
+def test_a_regeneration_states_what_it_is_of_and_what_it_cost():
+    mllm = scripted()
+    result, _ = repaint(10, BROKEN, 30, 40, mllm=mllm, rounds=2, candidates=2, words="tree", rate=["match"])
+    done = result.regeneration
+    assert done.reference == Picture.of(BLACK).hash
+    assert (done.model, done.words, done.prompt, done.arguments) == ("m", "tree", "a cat, a car", PLAN.arguments)
+    assert done.tree.caption == "A cat and a car."
+    assert (done.cost.questions, done.cost.pictures) == (len(mllm.asked), 3)
+    assert len(mllm.asked) == 3 + 3 + 1 + 1 + 1 + 2 + 2  # two waves, prompt, synonym, feedback, revisions, winners' ratings
+    assert Regeneration.model_validate_json(done.model_dump_json()) == done
+
+
+def test_the_seconds_of_all_answers_are_added_up():
+    class Slow:
+        name, brief = "slow", True
+
+        def answer(self, asks):
+            replies = scripted(rewrite=failure).answer(asks)
+            return [reply.model_copy(update={"seconds": 0.25}) if isinstance(reply, Reply) else reply for reply in replies]
+
+    result, _ = repaint(1, 2, mllm=Slow(), rounds=1, candidates=2)
+    assert (result.regeneration.cost.questions, result.regeneration.cost.answer_seconds) == (2, 0.25)
+
+
+def test_a_picture_that_could_not_be_painted_is_no_candidate_for_the_best():
+    result, _ = repaint(BROKEN, 90, 50, 40, BROKEN, 60, rounds=2)
+    first, second = result.regeneration.rounds
+    assert (first.best, second.best) == (2, 0)
+    lost = first.candidates[0]
+    assert (lost.picture, lost.scores, lost.selection) == ("", {}, Unscored(reason=str(BROKEN)))
+    assert result.regeneration.failures == (f"a picture: {BROKEN}",) * 2
+    assert len(result.pictures) == 4
+
+
+def test_a_round_without_any_picture_is_passed_over():
+    mllm = scripted(rewrite=lambda ask: f"synonym {ask.seed}")
+    result, t2i = repaint(BROKEN, BROKEN, 90, 50, BROKEN, BROKEN, mllm=mllm, rounds=3, candidates=2)
+    done = result.regeneration
+    assert [each.best for each in done.rounds] == [None, 1, None]
+    assert done.last is None
+    assert done.best == done.rounds[1].candidates[1]
+    assert [plan.prompt for plan in t2i.painted[2:4]] == ["a cat beside a car", "synonym 2"]  # there was no picture to give feedback on
+    assert [each.feedback for each in done.rounds] == ["", "", "more red"]
+
+
+def test_a_painter_that_paints_nothing_at_all_is_an_error_with_its_reason():
+    result, _ = repaint(*[BROKEN] * 4, rounds=2, candidates=2)
+    assert isinstance(result, DriverError)
+    assert "fell asleep" in str(result)
+    assert "m painted nothing" in str(result)
+
+
+def test_a_painter_that_fails_as_a_whole_is_the_error():
+    class Full:
+        def paint(self, plans, *, progress=None):
+            raise OutOfMemory("The device is full.")
+
+    (result,) = repaint_all([BLACK], PLAN, Settings(), Ports(scripted(), Full(), {"clip": Angles(), "dinov2": Angles()}))
+    assert isinstance(result, OutOfMemory)
+
+
+def test_without_feedback_the_next_prompts_are_synonyms_of_the_best_one():
+    mllm = scripted(compare=failure, rewrite=lambda ask: f"synonym {ask.seed}")
+    result, _ = repaint(90, 50, 40, 30, mllm=mllm, rounds=2, candidates=2)
+    second = result.regeneration.rounds[1]
+    assert [candidate.prompt for candidate in second.candidates] == ["synonym 0", "synonym 2"]
+    assert second.feedback == ""
+    assert result.regeneration.failures == ("feedback on style: The model rambled.",)
+    assert "revise" not in map(kind, mllm.asked)
+
+
+def test_every_answer_that_failed_is_told_once():
+    mllm = scripted(overall=failure, relations=failure, rewrite=failure, revise=failure)
+    result, _ = repaint(90, 50, BROKEN, 30, mllm=mllm, rounds=2, candidates=2, words="tree")
+    assert result.regeneration.failures == (
+        "overall features: The model rambled.",
+        "relations: The model rambled.",
+        "a rewritten prompt: The model rambled.",
+        "a rewritten prompt: The model rambled.",
+        "a rewritten prompt: The model rambled.",
+        f"a picture: {BROKEN}",
+    )
+    assert {candidate.prompt for each in result.regeneration.rounds for candidate in each.candidates} == {"a cat, a car"}
+
+
+# ----------------------------------------------------------------------------------------------------------- ratings
+
+
+def test_ratings_without_a_weight_are_given_of_each_rounds_best_only():
+    def rate(ask: Ask) -> str:
+        grey = ask.messages[0].images[-1].getpixel((0, 0))[0]
+        return json.dumps({"reason": f"{said(ask).split()[1]} of {grey}", "rating": 2 if grey == 50 else 4})
+
+    mllm = scripted(rate=rate)
+    result, _ = repaint(90, 50, 40, 30, mllm=mllm, rounds=2, candidates=2, rate=["consistency", "perception"])
+    rated = [[sorted(candidate.scores) for candidate in each.candidates] for each in result.regeneration.rounds]
+    assert rated == [[["clip", "ssim"], ["clip", "consistency", "perception", "ssim"]]] * 2
+    first, second = (each.candidates[1].scores for each in result.regeneration.rounds)
+    assert (first["consistency"], first["perception"]) == (
+        Score(value=0.25, reason="consistency of 50"),
+        Score(value=0.25, reason="perception of 50"),
+    )
+    assert second["perception"] == Score(value=0.75, reason="perception of 30")
+    assert sum(kind(ask) == "rate" for ask in mllm.asked) == 4
+
+
+def test_a_rating_with_a_weight_is_given_of_every_picture_and_decides():
+    def rate(ask: Ask) -> str:
+        return json.dumps({"reason": "so", "rating": 5 if ask.messages[0].images[-1].getpixel((0, 0))[0] == 250 else 2})
+
+    mllm = scripted(rate=rate)
+    result, _ = repaint(0, 250, 20, mllm=mllm, rounds=1, rate=["perception", "match"], weights={"perception": 1})
+    (only,) = result.regeneration.rounds
+    assert only.best == 1
+    assert [candidate.selection for candidate in only.candidates] == [Score(value=0.25), Score(value=1.0), Score(value=0.25)]
+    assert ["match" in candidate.scores for candidate in only.candidates] == [False, True, False]
+    assert sum(kind(ask) == "rate" for ask in mllm.asked) == 4
+
+
+def test_a_rating_that_one_picture_lacks_does_not_decide_between_them():
+    def rate(ask: Ask) -> str:
+        grey = ask.messages[0].images[-1].getpixel((0, 0))[0]
+        return failure() if grey == 80 else json.dumps({"reason": "so", "rating": 5 if grey == 200 else 1})
+
+    result, _ = repaint(200, 80, 90, mllm=scripted(rate=rate), rounds=1, rate=["perception"], weights={"clip": 1, "perception": 9})
+    (only,) = result.regeneration.rounds
+    assert [candidate.selection.value for candidate in only.candidates] == pytest.approx([cosine(200), cosine(80), cosine(90)], abs=1e-6)
+    assert only.best == 1
+    assert only.candidates[1].scores["perception"] == Unscored(reason="The model rambled.")
+
+
+@pytest.mark.parametrize("answer", [failure, "great", '{"rating": 5}'])
+def test_ratings_that_all_fail_leave_no_number_anywhere(answer):
+    result, _ = repaint(90, 50, mllm=scripted(rate=answer), rounds=1, candidates=2, rate=["match"], weights={"match": 1})
+    (only,) = result.regeneration.rounds
+    assert all(isinstance(candidate.scores["match"], Unscored) for candidate in only.candidates)
+    assert all(isinstance(candidate.selection, Unscored) for candidate in only.candidates)
+    assert only.best == 0
+    assert result.regeneration.best == only.candidates[0]
+    result, _ = repaint(90, 50, mllm=scripted(rate=answer), rounds=1, candidates=2, rate=["match"])
+    assert isinstance(result.regeneration.last.scores["match"], Unscored)
+    assert isinstance(result.regeneration.last.selection, Score)
+
+
+def test_an_mllm_that_only_fails_leaves_an_error_and_paints_nothing():
+    for words in ("tree", "direct"):
+        result, t2i = repaint(mllm=FakeMLLM(brief=True), words=words)
+        assert isinstance(result, ReplyError)
+        assert t2i.painted == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"rounds": 0}, {"candidates": 0}, {"patience": -1}, {"words": "verse"}, {"round": 3}, {"seed": "x"}, {"weights": {"clip": "x"}}],
+)
+def test_settings_that_cannot_be_are_refused(values):
+    with pytest.raises(ValidationError):
+        Settings.model_validate(values)
+
+
+def candidate(value: float | None, prompt: str = "x") -> Candidate:
+    return Candidate(prompt=prompt, seed=0, picture=prompt, selection=NONE if value is None else Score(value=value))
+
+
+def of_rounds(*winners: Candidate | None) -> Regeneration:
+    rounds = tuple(
+        Round(number=number, aspect="style", candidates=() if winner is None else (winner,), best=None if winner is None else 0)
+        for number, winner in enumerate(winners, start=1)
+    )
+    return Regeneration(reference="r", model="m", arguments=Arguments(), tree=None, prompt="x", rounds=rounds)
+
+
+def test_a_scored_winner_is_better_than_one_that_could_not_be_compared():
+    assert of_rounds(candidate(-0.9, "a"), candidate(None, "b")).best.prompt == "a"
+    assert of_rounds(None, candidate(0.1, "a"), candidate(0.2, "b"), candidate(0.2, "c"), None).best.prompt == "b"
+    assert of_rounds(None, None).best is None
+    assert of_rounds(candidate(0.1), None).last is None
+
+
+# ------------------------------------------------------------------------------------ references do not leak anywhere
+
+
+class Colour(NamedTuple):
+    name: str
+    rgb: tuple[int, int, int]
+
+
+COLOURS = [Colour("crimson", (220, 20, 20)), Colour("emerald", (20, 200, 20)), Colour("navy", (20, 20, 180))]
+
+
+def colour_of(image: Image.Image) -> str:
+    """By the strongest channel."""
+    return COLOURS[int(np.argmax(image.getpixel((0, 0))))].name
+
+
+class Tinter:
+    """Paints the colour that the prompt names, a shade that follows from prompt and seed."""
+
+    def paint(self, plans, *, progress=None):
+        return [self._one(plan) for plan in plans]
+
+    def _one(self, plan):
+        (named,) = [colour for colour in COLOURS if colour.name in plan.prompt]
+        shades = hashlib.sha256(f"{plan.prompt}{plan.arguments.seed}".encode()).digest()
+        rgb = tuple(channel - shade % 20 for channel, shade in zip(named.rgb, shades, strict=False))
+        return Picture.of(Image.new("RGB", (16, 16), rgb), Provenance(plan=plan))
+
+
+def talk(ask: Ask) -> str:
+    """Answers everything with the colour of the pictures seen, or of the words read; more than one is a leak."""
+    message = ask.messages[0]
+    found = {colour_of(image) for image in message.images} | set(re.findall("crimson|emerald|navy", message.text))
+    (name,) = found  # a leak ends the test with an error
+    answers = {
+        "caption": f"a {name} wall",
+        "overall": json.dumps({"style": f"{name} style"}),
+        "objects": json.dumps({"objects": [{"name": f"{name} cat", "type": "animal"}, {"name": f"{name} car"}]}),
+        "features": json.dumps({"colour": name}),
+        "relations": json.dumps({"relations": [f"{name} cat left of {name} car"]}),
+        "describe": f"prompt in {name}",
+        "rewrite": f"synonym {ask.seed} in {name}",
+        "compare": f"more {name}",
+        "revise": f"revision {ask.seed} in {name}",
+        "rate": json.dumps({"reason": f"all {name}", "rating": 3}),
+    }
+    return answers[kind(ask)]
+
+
+def reference(colour: Colour, shade: int = 0) -> Image.Image:
+    return Image.new("RGB", (16, 16), tuple(channel + shade for channel in colour.rgb))
+
+
+def check(result, colour: Colour, image: Image.Image) -> None:
+    """Every word and picture of a result speaks of its own reference."""
+    done = result.regeneration
+    assert done.reference == Picture.of(image).hash
+    assert done.failures == ()
+    text = done.model_dump_json()
+    assert set(re.findall("crimson|emerald|navy", text)) == {colour.name}
+    assert done.tree.caption == f"a {colour.name} wall"
+    assert [each.feedback for each in done.rounds] == ["", f"more {colour.name}", f"more {colour.name}"]
+    tried = [each for round in done.rounds for each in round.candidates]
+    assert {each.picture for each in tried} == set(result.pictures)
+    for each in tried:
+        picture = result.pictures[each.picture]
+        assert picture.plan.prompt == each.prompt
+        assert picture.plan.arguments.seed == each.seed
+        assert colour_of(picture.image) == colour.name
+        seen = FakeEncoder().encode([image, picture.image])
+        assert each.scores["clip"].value == pytest.approx(float(seen[0] @ seen[1]))
+    assert done.best.scores["consistency"] == Score(value=0.5, reason=f"all {colour.name}")
+
+
+LOOP = Settings(rounds=3, candidates=2, weights={"clip": 1})
+
+
+def test_references_that_walk_together_never_leak_into_each_other():
+    images = [reference(colour, shade) for shade in (0, 5) for colour in COLOURS]
+    results = repaint_all(images, PLAN, LOOP, Ports(FakeMLLM(talk, brief=True), Tinter(), {"clip": FakeEncoder()}))
+    for index, (image, result) in enumerate(zip(images, results, strict=True)):
+        check(result, COLOURS[index % 3], image)
+
+
+def test_a_reference_alone_gives_what_it_gives_among_others():
+    images = [reference(colour) for colour in COLOURS]
+    together = repaint_all(images, PLAN, LOOP, Ports(FakeMLLM(talk, brief=True), Tinter(), {"clip": FakeEncoder()}))
+    for image, result in zip(images, together, strict=True):
+        (alone,) = repaint_all([image], PLAN, LOOP, Ports(FakeMLLM(talk, brief=True), Tinter(), {"clip": FakeEncoder()}))
+        assert alone.regeneration == result.regeneration
+
+
+def test_a_reference_that_fails_does_not_disturb_the_others():
+    def script(ask: Ask) -> str:
+        answer = talk(ask)
+        return failure() if "emerald" in answer and kind(ask) == "describe" else answer
+
+    images = [reference(colour) for colour in COLOURS]
+    first, second, third = repaint_all(images, PLAN, LOOP, Ports(FakeMLLM(script, brief=True), Tinter(), {"clip": FakeEncoder()}))
+    assert isinstance(second, ReplyError)
+    check(first, COLOURS[0], images[0])
+    check(third, COLOURS[2], images[2])
+
+
+def test_groups_that_walk_at_once_in_threads_never_leak_into_each_other():
+    ports = Ports(FakeMLLM(talk, brief=True), Tinter(), {"clip": FakeEncoder()})
+    groups = [[(colour, reference(colour, shade)) for colour in order] for shade, order in ((0, COLOURS), (5, COLOURS[::-1]))]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda group: repaint_all([image for _, image in group], PLAN, LOOP, ports), groups))
+    for group, results in zip(groups, found, strict=True):
+        for (colour, image), result in zip(group, results, strict=True):
+            check(result, colour, image)
