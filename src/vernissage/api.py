@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from vernissage.errors import BadInput, UnknownName, VernissageError
+from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.painting.road import Overrides, check_overrides, choose, listen, override, paint_plans, plan_chats
 from vernissage.ports import MLLM, T2I, ImageEncoder, Judge, Progress, TextImageEncoder
@@ -184,15 +184,30 @@ class Studio:
         Raises:
             UserError: The model or an argument cannot be used, or a picture cannot be read.
         """
-        settings = settings or Settings()
+        settings = self.check_repainting(settings or Settings())
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
         images = [_to_image(reference) for reference in references]
-        known = [*self.encoders, *RATINGS, "ssim"]
-        for name in (*settings.weights, *settings.rate):
-            if name not in (RATINGS if name in settings.rate else known):
-                raise UnknownName("score", name, known)
         ports = Ports(self.mllm, _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i, self.encoders)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
+
+    def check_repainting(self, settings: Settings) -> Settings:
+        """The settings as this studio can follow them: weights left open go to the encoders it has, or to the MLLM's rating.
+
+        Raises:
+            UnknownName: A score that is weighed or asked for does not exist here.
+            BadPlan: The reference is to be interrogated, and there is no CLIP.
+        """
+        if "weights" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"weights": dict.fromkeys(self.encoders or ["consistency"], 1.0)})
+        for name in settings.weights:
+            if name not in (known := [*self.encoders, *RATINGS, "ssim"]):
+                raise UnknownName("score", name, known)
+        for name in settings.rate:
+            if name not in RATINGS:
+                raise UnknownName("rating", name, RATINGS)
+        if settings.words == "interrogate" and self.clip is None:
+            raise BadPlan("Interrogating a picture needs CLIP.", hint="Configure `clip`, or choose --words tree or direct.")
+        return settings
 
     def judge(
         self,

@@ -79,14 +79,15 @@ def read_predictions(path: Path, data: EvalMi) -> ndarray:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the predictions {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or {"image", "score"} - set(rows[0]):
+    if not rows or {"image", "score"} - set(rows[0][1]):
         raise BadInput(f"The predictions {path} need the columns image, score.", hint="Add a first line that names them.")
     models = {name: index for index, name in enumerate(data.models)}
     scores = np.full((len(data.models), len(data.prompts)), np.nan)
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         model, _, name = (row["image"] or "").rpartition("/")
         number = name.split(".")[0]
         if model not in models or not number.isdecimal() or not 1 <= int(number) <= len(data.prompts):

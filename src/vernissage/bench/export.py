@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vernissage.bench.repaint import Item, cell, leaderboard, score_names
+from vernissage.bench.repaint import Item, leaderboard, score_names
 from vernissage.bench.run import Run
+from vernissage.errors import BadInput
 from vernissage.records.regeneration import Candidate
 from vernissage.records.verdict import Score
 
@@ -22,6 +23,10 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
         The folder `benchmark_results/<run>`.
     """
     target = folder / "benchmark_results" / run.folder.resolve().name
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --export.") from error
     rows = []
     for item in items:
         place = target / item.model.replace("/", "_") / item.reference
@@ -39,16 +44,9 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
             _copy(run, last, place / "final" / "final.png")
         rows.append({**row, "prompt": last.prompt if last else None, **(_told(last)["scores"] if last else {})})
     names = score_names(items)
-    means = {
-        model: {name: (cells[name].estimate.value if cells[name].estimate else None) for name in names}  # pyright: ignore
-        for model, cells in leaderboard(items, "last").items()
-    }
-    counts = {
-        name: cell(
-            [c for item in items if item.regeneration and item.regeneration.last for c in [item.regeneration.last.scores.get(name)] if c]
-        ).asked
-        for name in names
-    }
+    board = {model: {name: cells[name].estimate for name in names} for model, cells in leaderboard(items, "last").items()}
+    means = {model: {name: each.value if each else None for name, each in cells.items()} for model, cells in board.items()}
+    counts = {model: {name: each.n if each else 0 for name, each in cells.items()} for model, cells in board.items()}
     _write(target / "benchmark_final.json", {"means": means, "scored": counts, "results": rows})
     return target
 

@@ -1,5 +1,6 @@
 """Reference pictures to repaint: a folder, each with its kind where the file's name tells it, as in EvalRef-100."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,14 @@ class Reference(NamedTuple):
     """Such as portrait, object, scene or complex; empty where the name does not say."""
     path: Path
 
+    def content(self) -> str:
+        """Hash of the file, so that a run notices when a reference is exchanged; "unreadable" where it cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        except OSError:
+            return "unreadable"
+
 
 def find_references(folder: Path, *, limit: int | None = None) -> list[Reference]:
     """All pictures in a folder and below, in the order of their names, numbers counted as numbers.
@@ -36,7 +45,7 @@ def find_references(folder: Path, *, limit: int | None = None) -> list[Reference
     if not paths:
         raise BadInput(f"There are no pictures in {folder}.", hint=f"They end in {', '.join(SUFFIXES)}.")
     found = []
-    for path in sorted(paths, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix())]):
+    for path in sorted(paths, key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.as_posix())]):
         match = _KIND.fullmatch(path.stem)
         found.append(Reference(path.relative_to(folder).with_suffix("").as_posix(), match["kind"] if match else "", path))
     doubled = {reference.name for reference in found if sum(other.name == reference.name for other in found) > 1}

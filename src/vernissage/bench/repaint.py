@@ -4,7 +4,7 @@ References are worked on in groups of fixed members, so that what is batched tog
 depend on where a run was cut off. Several groups are under way at once: while one waits for the MLLM, another is painted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -49,9 +49,10 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
     """
     for model in models:
         studio.all_models[model]
+    studio.check_repainting(settings)
     stated = {
         "models": list(models),
-        "references": [reference.name for reference in references],
+        "references": {reference.name: reference.content() for reference in references},
         "repaint": settings.model_dump(),
         "studio": studio.config.model_dump(mode="json", exclude={"models", "cards"}),
         "group": GROUP,
@@ -60,19 +61,20 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
 
 
 def run_benchmark(
-    run: Run, studio: Studio, references: Sequence[Reference], settings: Settings, *, progress: Progress | None = None
+    run: Run, studio: Studio, references: Sequence[Reference], settings: Settings, *, retry: bool = False, progress: Progress | None = None
 ) -> None:
-    """Do what is not done yet."""
+    """Do what is not done yet; with `retry`, also what ended unscored."""
     models: list[str] = run.header.settings["models"]
     groups = [(model, list(references[start : start + GROUP])) for model in models for start in range(0, len(references), GROUP)]
-    left = [(model, group) for model, group in groups if any(_key(model, reference) not in run.items for reference in group)]
+    done = {key for key, item in run.items.items() if not (retry and "unscored" in item)}
+    left = [(model, group) for model, group in groups if any(_key(model, reference) not in done for reference in group)]
     total = len(models) * len(references)
     report = progress or (lambda _done, _total: None)
     report(len(run.items), total)
     _ports = studio.mllm, studio.t2i, studio.encoders  # loaded here, once, before several threads want them
     waiting = iter(left)
     with ThreadPoolExecutor(UNDER_WAY) as pool:
-        under_way: dict[Future[list[Repainted | VernissageError]], tuple[str, list[Reference]]] = {}
+        under_way: dict[Future[list[_Result]], tuple[str, list[Reference]]] = {}
         while True:
             for model, group in islice(waiting, UNDER_WAY - len(under_way)):
                 under_way[pool.submit(_repaint_group, studio, model, group, settings)] = (model, group)
@@ -83,29 +85,37 @@ def run_benchmark(
                 for reference, result in zip(group, future.result(), strict=True):
                     _keep(run, model, reference, result)
                 report(len(run.items), total)
-    run.sweep(picture for item in read_items(run) if item.regeneration for picture in _pictures(item.regeneration))
+    run.sweep(picture for item in read_items(run.header, run.items) if item.regeneration for picture in _pictures(item.regeneration))
 
 
-def _repaint_group(studio: Studio, model: str, group: Sequence[Reference], settings: Settings) -> list[Repainted | VernissageError]:
+class _Result(NamedTuple):
+    """What became of a reference, with the reference itself."""
+
+    reference: Picture | None
+    repainted: Repainted | VernissageError
+
+
+def _repaint_group(studio: Studio, model: str, group: Sequence[Reference], settings: Settings) -> list[_Result]:
     """A group's results; a reference that cannot be read fails alone."""
-    results: dict[int, Repainted | VernissageError] = {}
+    results: dict[int, _Result] = {}
     images: dict[int, Picture] = {}
     for index, reference in enumerate(group):
         try:
             images[index] = Picture.open(reference.path)
         except UserError as error:
-            results[index] = error
-    results |= zip(images, studio.repaint_several(list(images.values()), model=model, settings=settings), strict=True)
+            results[index] = _Result(None, error)
+    repainted = studio.repaint_several(list(images.values()), model=model, settings=settings)
+    results |= {index: _Result(image, result) for (index, image), result in zip(images.items(), repainted, strict=True)}
     return [results[index] for index in range(len(group))]
 
 
-def _keep(run: Run, model: str, reference: Reference, result: Repainted | VernissageError) -> None:
+def _keep(run: Run, model: str, reference: Reference, result: _Result) -> None:
     item: dict[str, Any] = {"key": _key(model, reference), "model": model, "reference": reference.name, "kind": reference.kind}
-    if isinstance(result, VernissageError):
-        run.add({**item, "unscored": f"{type(result).__name__}: {result}"})
+    if result.reference is None or isinstance(result.repainted, VernissageError):
+        run.add({**item, "unscored": f"{type(result.repainted).__name__}: {result.repainted}"})
         return
-    seen = Picture.open(reference.path).image
-    run.add({**item, "regeneration": result.regeneration.model_dump(mode="json")}, [Picture.of(seen), *result.pictures.values()])
+    regeneration, pictures = result.repainted
+    run.add({**item, "regeneration": regeneration.model_dump(mode="json")}, [Picture.of(result.reference.image), *pictures.values()])
 
 
 def _key(model: str, reference: Reference) -> str:
@@ -117,13 +127,17 @@ def _pictures(regeneration: Regeneration) -> list[str]:
     return [regeneration.reference, *tried]
 
 
-def read_items(run: Run) -> list[Item]:
-    """Everything finished, in the order models and references were given."""
-    settings = run.header.settings
+def read_items(header: Header, lines: Mapping[str, Mapping[str, Any]]) -> list[Item]:
+    """Everything finished, in the order models and references were given.
+
+    Args:
+        header: Of the run.
+        lines: Its finished items by key.
+    """
     items = []
-    for model in settings["models"]:
-        for name in settings["references"]:
-            found = run.items.get(f"{model} {name}")
+    for model in header.settings["models"]:
+        for name in header.settings["references"]:
+            found = lines.get(f"{model} {name}")
             if found is not None:
                 regeneration = Regeneration.model_validate(found["regeneration"]) if "regeneration" in found else None
                 items.append(Item(model, name, found["kind"], regeneration, found.get("unscored", "")))
@@ -140,7 +154,7 @@ def score_of(item: Item, name: str, which: str) -> Score | Unscored:
     candidate = final(item.regeneration, which)
     if candidate is None:
         return Unscored(reason=item.unscored or "nothing was painted in the last round")
-    return candidate.scores.get(name, Unscored(reason=f"{name} was not asked for"))
+    return candidate.scores.get(name, Unscored(reason=f"there is no {name} of this picture"))
 
 
 class Cell(NamedTuple):
@@ -223,7 +237,11 @@ def _so_far(item: Item, name: str, number: int) -> Score | Unscored:
     if item.regeneration is None:
         return Unscored(reason=item.unscored)
     best = item.regeneration.model_copy(update={"rounds": item.regeneration.rounds[:number]}).best
-    return Unscored(reason="nothing was painted") if best is None else best.scores.get(name, Unscored(reason=f"{name} was not asked for"))
+    return (
+        Unscored(reason="nothing was painted")
+        if best is None
+        else best.scores.get(name, Unscored(reason=f"there is no {name} of this picture"))
+    )
 
 
 def compare_runs(first: Sequence[Item], second: Sequence[Item], which: str) -> list[Comparison]:

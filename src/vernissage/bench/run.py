@@ -19,6 +19,8 @@ from vernissage.errors import BadInput, IntegrityError
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.picture import Picture
 
+_UNFINISHED_HEADER = ".header.json.part"
+
 
 class Header(BaseModel):
     """What decides the numbers of a run; a run is resumed only under the same header."""
@@ -70,62 +72,48 @@ class Run:
         self.folder = folder
         self.header = header
         path = folder / "header.json"
+        if folder.exists() and not folder.is_dir():
+            raise BadInput(f"{folder} is a file, not a folder.", hint="Choose another folder with --out.")
         if path.exists():
-            changed = Header.model_validate_json(path.read_text(encoding="utf-8")).differences(header)
+            changed = read_header(folder).differences(header)
             if changed:
                 raise BadInput(
                     f"{folder} holds a run that differs in: {', '.join(changed)}.",
                     hint="Choose another folder with --out, or go on as before.",
                 )
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and any(each.name != _UNFINISHED_HEADER for each in folder.iterdir()):
             raise BadInput(f"{folder} is not empty and holds no run.", hint="Choose another folder with --out.")
-        (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _write_whole(path, header.model_dump_json(indent=2).encode() + b"\n")
-        self.items: dict[str, dict[str, Any]] = {item["key"]: item for item in self._read()}
-
-    @classmethod
-    def existing(cls, folder: Path) -> "Run":
-        """A run that is there already, to be read.
-
-        Raises:
-            BadInput: The folder holds no run.
-        """
-        path = folder / "header.json"
         try:
-            header = Header.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{folder} holds no run.", hint="Give the folder of a run, with header.json in it.") from error
-        return cls(folder, header)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                (folder / _UNFINISHED_HEADER).write_bytes(header.model_dump_json(indent=2).encode() + b"\n")
+                (folder / _UNFINISHED_HEADER).replace(path)
+            (folder / "pictures").mkdir(exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
+        self._cut_off_last_line()
+        self.items = read_lines(folder)
 
-    def _read(self) -> Iterable[dict[str, Any]]:
-        """All whole lines; a last line that was cut off is taken away."""
+    def _cut_off_last_line(self) -> None:
+        """Take away a last line that a killed run left unfinished."""
         path = self.folder / "items.jsonl"
-        if not path.exists():
-            return []
-        data = path.read_bytes()
-        end = data.rfind(b"\n") + 1
-        if end < len(data):
-            with path.open("r+b") as file:
-                file.truncate(end)
-        items = []
-        for number, line in enumerate(data[:end].splitlines(), start=1):
-            try:
-                items.append(json.loads(line))
-            except ValueError as error:
-                raise IntegrityError(f"{path}, line {number} is damaged.", hint="Delete that line; its item is done again.") from error
-        return items
+        if path.exists():
+            data = path.read_bytes()
+            end = data.rfind(b"\n") + 1
+            if end < len(data):
+                with path.open("r+b") as file:
+                    file.truncate(end)
 
     def add(self, item: dict[str, Any], pictures: Iterable[Picture] = ()) -> None:
-        """Keep a finished item, its pictures first; one that is there already is left as it is."""
-        if item["key"] in self.items:
+        """Keep a finished item, its pictures first; one that is there already is left as it is, unless it was unscored."""
+        if "unscored" not in self.items.get(item["key"], {"unscored": ""}):
             return
         for picture in pictures:
             path = self.picture_path(picture.hash)
             if not path.exists():
                 picture.save(path)
         with (self.folder / "items.jsonl").open("ab") as file:
-            file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(item).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.items[item["key"]] = item
@@ -151,7 +139,31 @@ class Run:
         return len(orphans)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+def read_header(folder: Path) -> Header:
+    """The header of a run that is there.
+
+    Raises:
+        BadInput: The folder holds no run, or a damaged header.
+    """
+    try:
+        return Header.model_validate_json((folder / "header.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} holds no run, or its header.json is damaged.", hint="Give the folder of a run.") from error
+
+
+def read_lines(folder: Path) -> dict[str, dict[str, Any]]:
+    """Finished items by key; of an item that was done again, the later. A last line without its end is passed over.
+
+    Raises:
+        IntegrityError: Another line is damaged.
+    """
+    path = folder / "items.jsonl"
+    data = path.read_bytes() if path.exists() else b""
+    items: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
+        try:
+            item = json.loads(line)
+            items[item["key"]] = item
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{path}, line {number} is damaged.", hint="Delete that line; its item is done again.") from error
+    return items

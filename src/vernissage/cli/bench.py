@@ -31,6 +31,8 @@ def command() -> None:
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What the MLLM rates, of consistency, perception, match; or none."
 )
+@click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')
+@click.option("--retry", is_flag=True, help="Do again what ended unscored, for example because a server was down.")
 @click.option("--people", type=click.Path(path_type=Path), help="CSV of human ratings to compare with; see docs/repaint.md.")
 @click.option(
     "--export", type=click.Path(path_type=Path), help="Also write the layout of the authors' benchmark_results below this folder."
@@ -43,6 +45,8 @@ def repaint(
     limit: int | None,
     words: str,
     rate: str,
+    weights: str | None,
+    retry: bool,
     people: Path | None,
     export: Path | None,
     config: Path | None,
@@ -58,7 +62,7 @@ def repaint(
     from vernissage.bench.references import find_references
     from vernissage.bench.repaint import open_run, read_items, run_benchmark
     from vernissage.bench.report import render_report
-    from vernissage.cli.show import names_of, progress_bar
+    from vernissage.cli.show import names_of, progress_bar, weights_of
     from vernissage.cli.studio import open_studio
     from vernissage.repainting.loop import Settings
 
@@ -66,11 +70,11 @@ def repaint(
     references = find_references(data, limit=limit)
     chosen = _choose(names_of(models), list(studio.all_models))
     opinions = read_ratings(people) if people else {}
-    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **numbers})
+    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **weights_of(weights), **numbers})
     run = open_run(out, studio, chosen, references, settings)
     with progress_bar("repainting") as progress:
-        run_benchmark(run, studio, references, settings, progress=progress)
-    items = read_items(run)
+        run_benchmark(run, studio, references, settings, retry=retry, progress=progress)
+    items = read_items(run.header, run.items)
     _show_table(items)
     for row in agreement(items, opinions) if opinions else []:
         values = "  ".join(
@@ -97,12 +101,12 @@ def compare(first: Path, second: Path, which: str) -> None:
     vernissage bench compare runs/tree runs/direct
     """  # noqa: D301  click wants the character itself
     from vernissage.bench.repaint import compare_runs, read_items
-    from vernissage.bench.run import Run
+    from vernissage.bench.run import read_header, read_lines
 
-    runs = Run.existing(first), Run.existing(second)
-    changed = runs[0].header.differences(runs[1].header)
+    headers = read_header(first), read_header(second)
+    changed = headers[0].differences(headers[1])
     click.echo(f"The runs differ in: {', '.join(changed) or 'nothing'}.")
-    rows = compare_runs(read_items(runs[0]), read_items(runs[1]), which)
+    rows = compare_runs(read_items(headers[0], read_lines(first)), read_items(headers[1], read_lines(second)), which)
     if not rows:
         raise BadInput("The runs have no model and reference in common.", hint="Compare runs over the same data.")
     for row in rows:

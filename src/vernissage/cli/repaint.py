@@ -1,5 +1,7 @@
 """`vernissage repaint`: a T2I model paints reference pictures again, in rounds, and is scored against them."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -28,8 +30,11 @@ from vernissage.errors import BadInput, VernissageError
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("repainted"), show_default=True, help="Folder for what comes of it."
 )
+@click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
-def command(images: tuple[Path, ...], model: str, words: str, rate: str, out: Path, config: Path | None, **numbers: int) -> None:
+def command(
+    images: tuple[Path, ...], model: str, words: str, rate: str, weights: str | None, out: Path, config: Path | None, **numbers: int
+) -> None:
     """Let --model paint IMAGES again.
 
     Of each reference you get, in the folder --out: a strip from the reference to the last round, the best and the last
@@ -39,7 +44,7 @@ def command(images: tuple[Path, ...], model: str, words: str, rate: str, out: Pa
     vernissage repaint stars.png --model mini/neon
     vernissage repaint photos/*.jpg --model mini/general --rounds 2 --words direct
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import names_of, progress_bar, show_round, show_tree
+    from vernissage.cli.show import names_of, progress_bar, show_round, show_tree, weights_of
     from vernissage.cli.studio import open_studio
     from vernissage.records.picture import Picture
     from vernissage.records.tree import UnderstandingTree
@@ -50,8 +55,9 @@ def command(images: tuple[Path, ...], model: str, words: str, rate: str, out: Pa
             "There is nothing to repaint: no picture was given.", hint="Try: vernissage repaint picture.png --model mini/general"
         )
     references = {path: Picture.open(path) for path in images}
+    folders = place_results(images, out)
     studio = open_studio(config)
-    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **numbers})
+    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **weights_of(weights), **numbers})
 
     def watch(news: object) -> None:
         show_tree(news) if isinstance(news, UnderstandingTree) else show_round(news)  # pyright: ignore
@@ -60,26 +66,44 @@ def command(images: tuple[Path, ...], model: str, words: str, rate: str, out: Pa
         results = studio.repaint_several(
             list(references.values()), model=model, settings=settings, progress=progress, watch=watch if len(references) == 1 else None
         )
-    failed = 0
     for (path, reference), result in zip(references.items(), results, strict=True):
         if isinstance(result, VernissageError):
-            failed += 1
             click.echo(click.style(f"{path}: not repainted: ", fg="red") + harmless(str(result)), err=True)
             continue
-        for kept in keep(result, reference, out / path.stem):
+        for kept in keep(result, reference, folders[path]):
             click.echo(str(kept))
         _summarise(result)
-    if failed == len(references):
-        raise next(result for result in results if isinstance(result, VernissageError))
+    if any(isinstance(result, VernissageError) for result in results):
+        sys.exit(1)
+
+
+def place_results(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """A folder for each reference; references of one name get a number.
+
+    Raises:
+        BadInput: `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file, not a folder.", hint="Choose another folder with --out.")
+    folders: dict[Path, Path] = {}
+    for path in images:
+        name, number = path.stem, 2
+        while path not in folders and out / name in folders.values():
+            name, number = f"{path.stem}-{number}", number + 1
+        folders.setdefault(path, out / name)
+    return folders
 
 
 def keep(repainted, reference, folder: Path) -> list[Path]:
-    """Write what came of one reference into a folder."""
+    """Write what came of one reference into a folder.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
     from vernissage.records.picture import Picture
     from vernissage.repainting.drawing import draw_strip, draw_tree
 
     regeneration, pictures = repainted
-    folder.mkdir(parents=True, exist_ok=True)
     written = [Picture.of(draw_strip(reference.image, regeneration, pictures)).save(folder / "strip.png")]
     for name, candidate in (("best", regeneration.best), ("last", regeneration.last)):
         if candidate is not None:

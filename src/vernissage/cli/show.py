@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from PIL import Image
 
 from vernissage.cli import harmless
+from vernissage.errors import BadInput
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
@@ -36,6 +37,25 @@ def names_of(listed: str) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in listed.split(",") if name.strip())
     return () if names == ("none",) else names
+
+
+def weights_of(listed: str | None) -> dict[str, dict[str, float]]:
+    """Weights like "clip=1,match=0.5" as settings; nothing where none are given.
+
+    Raises:
+        BadInput: It does not read like that.
+
+    Example:
+        >>> weights_of("clip=1, match=0.5"), weights_of(None)
+        ({'weights': {'clip': 1.0, 'match': 0.5}}, {})
+    """
+    if listed is None:
+        return {}
+    try:
+        pairs = [part.split("=") for part in listed.split(",")]
+        return {"weights": {name.strip(): float(weight) for name, weight in pairs}}
+    except ValueError as error:
+        raise BadInput(f"The weights {listed!r} cannot be read.", hint='Write them like "clip=1,dinov2=1".') from error
 
 
 def contact_sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 6) -> Image.Image:

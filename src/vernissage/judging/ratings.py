@@ -40,13 +40,14 @@ def read_ratings(path: Path) -> list[Rating]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the ratings {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or set(COLUMNS) - set(rows[0]):
+    if not rows or set(COLUMNS) - set(rows[0][1]):
         raise BadInput(f"The ratings {path} need the columns {', '.join(COLUMNS)}.", hint="Add a first line that names them.")
     ratings = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
             value = float(row["rating"])
         except (TypeError, ValueError):

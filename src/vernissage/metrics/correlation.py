@@ -24,8 +24,8 @@ def plcc(first: ndarray, second: ndarray) -> float:
         >>> round(plcc(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])), 6)
         1.0
     """
-    first, second = _checked(first, second)
-    first, second = first - first.mean(), second - second.mean()
+    first, second = (values - values.mean() for values in _checked(first, second))
+    first, second = first / np.abs(first).max(), second / np.abs(second).max()  # so that no square over- or underflows
     return float(np.clip(first @ second / np.sqrt((first @ first) * (second @ second)), -1, 1))
 
 

@@ -46,8 +46,10 @@ def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: i
         0.8571428571428571
     """
     right, asked = np.asarray(right, dtype=float), np.asarray(asked, dtype=float)
-    if right.shape != asked.shape or right.ndim != 1 or asked.sum() <= 0:
-        raise BadInput("A share needs as many items right as asked, and something asked.", hint="Pass two arrays of one length.")
+    if right.shape != asked.shape or right.ndim != 1 or not asked.sum() > 0 or not np.isfinite(right).all():
+        raise BadInput(
+            "A share needs as many items right as asked, something asked, and finite numbers.", hint="Pass two arrays of one length."
+        )
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(asked), size=(draws, len(asked)))
     totals = asked[chosen].sum(axis=1)
@@ -87,8 +89,8 @@ def sign_flip_test(differences: ndarray, *, draws: int = 10_000, seed: int = 0) 
         1.0
     """
     differences = np.asarray(differences, dtype=float)
-    if differences.ndim != 1 or not len(differences):
-        raise BadInput("A paired test needs differences.", hint="Score some items with both.")
+    if differences.ndim != 1 or not len(differences) or not np.isfinite(differences).all():
+        raise BadInput("A paired test needs differences, all of them finite.", hint="Use items that both have scored.")
     rng = np.random.default_rng(seed)
     observed = abs(differences.sum())
     further = 1

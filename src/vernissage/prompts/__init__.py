@@ -51,7 +51,7 @@ class Prompt(BaseModel):
         """
         if set(inputs) != set(self.inputs):
             raise TypeError(f"prompt {self.id} takes {sorted(self.inputs)}, got {sorted(inputs)}")
-        text = _environment().from_string(self.brief if brief else self.body).render(**inputs)
+        text = _compiled(self.brief if brief else self.body).render(**inputs)
         return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
@@ -75,6 +75,11 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
     environment.filters["fence"] = fence
     return environment
+
+
+@cache
+def _compiled(body: str) -> jinja2.Template:
+    return _environment().from_string(body)
 
 
 @cache

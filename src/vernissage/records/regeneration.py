@@ -50,6 +50,8 @@ class Round(BaseModel):
     candidates: tuple[Candidate, ...]
     best: int | None
     """Index of the candidate with the highest selection score; None where nothing was painted."""
+    leads: bool = False
+    """Whether that candidate is better than those of all earlier rounds, by the weighted scores that both have."""
 
 
 class Cost(BaseModel):
@@ -94,6 +96,5 @@ class Regeneration(BaseModel):
     @property
     def best(self) -> Candidate | None:
         """The best over all rounds: what a user wants."""
-        winners = [each.candidates[each.best] for each in self.rounds if each.best is not None]
-        scored = [winner for winner in winners if isinstance(winner.selection, Score)]
-        return max(scored, key=lambda winner: winner.selection.value, default=winners[-1] if winners else None)  # pyright: ignore
+        leaders = [each.candidates[each.best] for each in self.rounds if each.leads and each.best is not None]
+        return leaders[-1] if leaders else None

@@ -16,7 +16,7 @@ class Score(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float
+    value: float = Field(allow_inf_nan=False)
     reason: Text = ""
     """Why, where whoever scored it said so."""
 

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +65,12 @@ def phrase_banks() -> dict[str, tuple[str, ...]]:
     return {name: tuple(phrases) for name, phrases in tomllib.loads(PHRASES.read_text(encoding="utf-8")).items()}
 
 
+@lru_cache(maxsize=4)
+def _encoded_phrases(clip: TextImageEncoder) -> np.ndarray:
+    """CLIP features of all phrases, shape (phrase, feature), the same for every picture."""
+    return clip.encode_text([phrase for phrases in phrase_banks().values() for phrase in phrases])
+
+
 def closest_phrases(image: np.ndarray, clip: TextImageEncoder) -> Sequence[str]:
     """Of each bank the phrase most like the picture, of the last bank, free details, the three most like it.
 
@@ -72,8 +78,7 @@ def closest_phrases(image: np.ndarray, clip: TextImageEncoder) -> Sequence[str]:
         image: CLIP features of the picture, shape (feature,), unit length.
         clip: Encodes the phrases.
     """
-    banks = phrase_banks()
-    said = clip.encode_text([phrase for phrases in banks.values() for phrase in phrases])
+    banks, said = phrase_banks(), _encoded_phrases(clip)
     similarity = dict(zip([(bank, phrase) for bank, phrases in banks.items() for phrase in phrases], said @ image, strict=True))
     chosen: list[str] = []
     for bank, phrases in banks.items():

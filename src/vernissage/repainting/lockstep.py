@@ -11,6 +11,7 @@ Knows nothing about repainting.
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from numpy import ndarray
 from PIL import Image
 
@@ -56,14 +57,16 @@ def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | V
     """Run works to their ends, in step.
 
     Returns:
-        The result of each, in order; of one that raised a `VernissageError`, that error.
+        The result of each, in order; of one that raised a `VernissageError`, that error. The work of an encoder that fails
+        is told by an error raised at its `yield`.
     """
     results: dict[int, Result | VernissageError] = {}
     waiting: dict[int, Request] = {}
 
     def send(index: int, answer: Any) -> None:
         try:
-            waiting[index] = works[index].send(answer)
+            failed = isinstance(answer, VernissageError)
+            waiting[index] = works[index].throw(answer) if failed else works[index].send(answer)
         except StopIteration as end:
             results[index] = end.value
         except VernissageError as error:
@@ -74,27 +77,30 @@ def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | V
     while waiting:
         kind = next(kind for kind in (Questions, Encodings, Paintings) if any(isinstance(request, kind) for request in waiting.values()))
         together = {index: waiting.pop(index) for index in sorted(waiting) if isinstance(waiting[index], kind)}
-        try:
-            answers = _serve(list(together.values()), ports)
-        except VernissageError as error:
-            results |= dict.fromkeys(together, error)
-            continue
+        answers = _serve(list(together.values()), ports)
         for index, answer in zip(together, answers, strict=True):
             send(index, answer)
     return [results[index] for index in range(len(works))]
 
 
 def _serve(requests: Sequence[Any], ports: Ports) -> list[Any]:
-    """Answers to requests of one kind, asked for all at once and dealt out again."""
+    """Answers to requests of one kind, asked for all at once and dealt out again.
+
+    Where a port fails as a whole, every question or plan gets its error; an encoding, which has no place for one, is
+    answered by the error itself, which is raised in the work.
+    """
     kind = type(requests[0])
     wanted = [thing for request in requests for thing in request[0]]
     sizes = [len(request[0]) for request in requests]
-    if kind is Questions:
-        return _deal(ports.mllm.answer(wanted) if wanted else [], sizes)
-    if kind is Paintings:
-        return _deal(ports.t2i.paint(wanted) if wanted else [], sizes)
-    rows = {name: _deal(encoder.encode(wanted), sizes) for name, encoder in ports.encoders.items()}
-    return [{name: parts[index] for name, parts in rows.items()} for index in range(len(requests))]
+    if not wanted:
+        return [{name: np.empty((0, 0)) for name in ports.encoders} if kind is Encodings else [] for _ in requests]
+    try:
+        if kind is Encodings:
+            rows = {name: _deal(encoder.encode(wanted), sizes) for name, encoder in ports.encoders.items()}
+            return [{name: parts[index] for name, parts in rows.items()} for index in range(len(requests))]
+        return _deal(ports.mllm.answer(wanted) if kind is Questions else ports.t2i.paint(wanted), sizes)
+    except VernissageError as error:
+        return [error] * len(requests) if kind is Encodings else _deal([error] * len(wanted), sizes)
 
 
 def _deal(things: Any, sizes: Sequence[int]) -> list[Any]:

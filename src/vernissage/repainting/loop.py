@@ -16,11 +16,11 @@ from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
 from vernissage.records.regeneration import ASPECTS, Aspect, Candidate, Cost, Regeneration, Round
 from vernissage.records.tree import UnderstandingTree
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Unscored
 from vernissage.repainting.describe import Words, describe
 from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Replies, Work, run_together
 from vernissage.repainting.revise import give_feedback, revise, rewrite
-from vernissage.repainting.select import Attempt, rating_question, read_rating, score_attempts, select, weigh
+from vernissage.repainting.select import RATINGS, Attempt, is_better, rating_question, read_rating, score_attempts, select, weigh
 
 QUEUE: tuple[Aspect, ...] = tuple(ASPECTS)
 
@@ -39,7 +39,7 @@ class Settings(BaseModel):
     weights: dict[str, float] = Field(default_factory=lambda: {"clip": 1.0, "dinov2": 1.0})
     """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match."""
     rate: tuple[str, ...] = ("consistency", "perception")
-    """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture."""
+    """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture anyhow."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many rounds without a better picture; 0 never stops early."""
     seed: int = 0
@@ -120,8 +120,9 @@ def repaint_one(
         chosen = _best_of(candidates)
         rounds.append(Round(number=number, aspect=aspect, feedback=feedback, candidates=tuple(candidates), best=chosen))
         if chosen is not None:
-            better = best is None or _value(candidates[chosen]) > _value(best)
-            best, since_better = (candidates[chosen], 0) if better else (best, since_better + 1)
+            leads = best is None or is_better(candidates[chosen].scores, best.scores, settings.weights)
+            rounds[-1] = rounds[-1].model_copy(update={"leads": leads})
+            best, since_better = (candidates[chosen], 0) if leads else (best, since_better + 1)
         tell(rounds[-1])
         if settings.patience and since_better >= settings.patience:
             break
@@ -163,9 +164,10 @@ def _paint_round(
     ]
     painted: Pictures = yield Paintings(plans)
     done = {index: picture for index, picture in enumerate(painted) if isinstance(picture, Picture)}
-    rated = [name for name in settings.rate if settings.weights.get(name, 0) > 0]
+    rated = [name for name in RATINGS if settings.weights.get(name, 0) > 0]
+    encoders = [name for name in settings.weights if name not in (*RATINGS, "ssim")]
     attempts = [Attempt(picture.image, prompts[index]) for index, picture in done.items()]
-    scores = yield from score_attempts(reference, attempts, ratings=rated, brief=brief)
+    scores = yield from score_attempts(reference, attempts, ratings=rated, encoders=encoders, brief=brief)
     selection = dict(zip(done, zip(scores, weigh(scores, settings.weights), strict=True), strict=True))
     candidates, failures = [], []
     for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
@@ -182,10 +184,6 @@ def _best_of(candidates: Sequence[Candidate]) -> int | None:
     done = [index for index, candidate in enumerate(candidates) if candidate.picture]
     chosen = select([candidates[index].selection for index in done])
     return None if chosen is None else done[chosen]
-
-
-def _value(candidate: Candidate) -> float:
-    return candidate.selection.value if isinstance(candidate.selection, Score) else float("-inf")
 
 
 def _rate_winners(

@@ -35,23 +35,30 @@ class Attempt(NamedTuple):
     prompt: str
 
 
-def score_attempts(reference: Image.Image, attempts: Sequence[Attempt], *, ratings: Sequence[str], brief: bool) -> Work[list[Scores]]:
+def score_attempts(
+    reference: Image.Image, attempts: Sequence[Attempt], *, ratings: Sequence[str], encoders: Sequence[str], brief: bool
+) -> Work[list[Scores]]:
     """Scores of each picture against the reference.
 
     Args:
         reference: What was to be painted again.
         attempts: The pictures with their prompts.
         ratings: Which ratings the MLLM is asked for: any of `RATINGS`.
+        encoders: Names of the scores by encoders, Unscored where encoding fails.
         brief: Whether the MLLM wants the short form of prompts.
     """
     if not attempts:
         return []
     pictures = [attempt.picture for attempt in attempts]
-    features: Features = yield Encodings([reference, *pictures])
-    scores: list[Scores] = [
-        {name: Score(value=float(np.clip(rows[0] @ rows[index], -1, 1))) for name, rows in features.items()}
-        for index in range(1, len(pictures) + 1)
-    ]
+    scores: list[Scores] = [{} for _ in pictures]
+    try:
+        features: Features = yield Encodings([reference, *pictures])
+    except VernissageError as error:
+        for values in scores:
+            values.update({name: Unscored(reason=str(error)) for name in encoders})
+    else:
+        for index, values in enumerate(scores, start=1):
+            values.update({name: _cosine(rows[0], rows[index]) for name, rows in features.items()})
     for values, picture in zip(scores, pictures, strict=True):
         values["ssim"] = pixel_likeness(reference, picture)
     asks = [rating_question(name, reference, attempt, brief=brief) for attempt in attempts for name in ratings]
@@ -69,6 +76,11 @@ def rating_question(name: str, reference: Image.Image, attempt: Attempt, *, brie
     if name == "perception":
         return question(RATINGS[name], (attempt.picture,), brief=brief, reply=Rating)
     return question(RATINGS[name], (attempt.picture,), brief=brief, reply=Rating, prompt=attempt.prompt)
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> Score | Unscored:
+    value = float(first @ second)
+    return Score(value=min(1.0, max(-1.0, value))) if np.isfinite(value) else Unscored(reason="the encoder gave no finite features")
 
 
 def pixel_likeness(reference: Image.Image, picture: Image.Image) -> Score | Unscored:
@@ -114,6 +126,18 @@ def weigh(scores: Sequence[Scores], weights: Mapping[str, float]) -> list[Score 
         return [Unscored(reason=f"no score of {', '.join(weights) or 'any name'} was had for all candidates")] * len(scores)
     total = sum(weights[name] for name in names)
     return [Score(value=sum(weights[name] * each[name].value for name in names) / total) for each in scores]  # pyright: ignore
+
+
+def is_better(new: Scores, old: Scores, weights: Mapping[str, float]) -> bool:
+    """Whether new scores weigh more than old ones, by those that both have; not, where they cannot be compared.
+
+    Example:
+        >>> better, worse = {"clip": Score(value=0.99), "match": Score(value=0.5)}, {"clip": Score(value=0.93)}
+        >>> is_better(better, worse, {"clip": 1, "match": 1})
+        True
+    """
+    mine, theirs = weigh([new, old], weights)
+    return isinstance(mine, Score) and isinstance(theirs, Score) and mine.value > theirs.value
 
 
 def select(selection: Sequence[Score | Unscored]) -> int | None:

@@ -12,14 +12,15 @@ from pydantic import BaseModel
 from vernissage.errors import ReplyError, VernissageError
 from vernissage.ports import Ask, Message
 from vernissage.prompts import load_prompt
+from vernissage.records.plan import whole_characters
 from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.repainting.lockstep import Questions, Replies, Work
 from vernissage.repainting.replies import FEATURES, MOST_OBJECTS, NamedObject, Objects, Overall, Relations
 
 Record = TypeVar("Record", bound=BaseModel)
 
-MAX_WORDS = 1200
-"""Characters of a caption or phrase that are kept: a model that rambles shall not fill every later prompt."""
+MAX_CHARACTERS = 1200
+"""Of a caption or phrase that are kept: a model that rambles shall not fill every later prompt."""
 
 
 class Understanding(NamedTuple):
@@ -56,7 +57,8 @@ def understand(image: Image.Image, *, brief: bool) -> Work[Understanding]:
     failures: list[str] = []
     caption = words_of(replies[0])
     overall = _record(replies[1], Overall(), "overall features", failures)
-    named = [thing for thing in _record(replies[2], Objects(), "objects", failures).objects if thing.name.strip()][:MOST_OBJECTS]
+    listed = [thing for thing in _record(replies[2], Objects(), "objects", failures).objects if thing.name.strip()]
+    named = [thing.model_copy(update={"name": _cut(thing.name)}) for thing in listed[:MOST_OBJECTS]]
     names = [thing.name for thing in named]
     asks = [
         question(
@@ -80,12 +82,9 @@ def understand(image: Image.Image, *, brief: bool) -> Work[Understanding]:
     relations = _record(replies[-1], Relations(), "relations", failures).relations if len(named) > 1 else []
     tree = UnderstandingTree(
         caption=caption,
-        style=overall.style[:MAX_WORDS],
-        lighting=overall.lighting[:MAX_WORDS],
-        colour_palette=overall.colour_palette[:MAX_WORDS],
-        composition=overall.composition[:MAX_WORDS],
+        **{name: _cut(value) for name, value in overall.model_dump().items()},
         objects=objects,
-        relations=tuple(phrase[:MAX_WORDS] for phrase in relations if phrase.strip()),
+        relations=tuple(_cut(phrase) for phrase in relations if phrase.strip()),
     )
     return Understanding(tree, tuple(failures))
 
@@ -98,10 +97,10 @@ def words_of(reply: object) -> str:
     """
     if isinstance(reply, VernissageError):
         raise reply
-    text = " ".join(str(getattr(reply, "text", "")).split())
+    text = whole_characters(" ".join(str(getattr(reply, "text", "")).split()))
     if not text:
         raise ReplyError("The MLLM answered nothing.", reply="")
-    return text[:MAX_WORDS]
+    return text[:MAX_CHARACTERS]
 
 
 def _record(reply: object, empty: Record, what: str, failures: list[str]) -> Record:
@@ -117,5 +116,9 @@ def _record(reply: object, empty: Record, what: str, failures: list[str]) -> Rec
 
 
 def _object(named: NamedObject, features: BaseModel) -> SceneObject:
-    seen = {name: value[:MAX_WORDS] for name, value in features.model_dump().items() if value.strip()}
-    return SceneObject(name=named.name[:MAX_WORDS], type=named.type, features=seen)
+    seen = {name: _cut(value) for name, value in features.model_dump().items() if value.strip()}
+    return SceneObject(name=named.name, type=named.type, features=seen)
+
+
+def _cut(text: str) -> str:
+    return " ".join(text.split())[:MAX_CHARACTERS]

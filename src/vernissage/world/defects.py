@@ -14,7 +14,7 @@ def spoil(image: Image.Image, defect: Defect, strength: int, *, seed: int = 0) -
     """The picture with a defect.
 
     Args:
-        image: RGB, any size; strengths are meant for a view at 128 pixels and grow with the size.
+        image: RGB, any size; blur and waves grow with the size, so that the picture as a whole looks alike.
         defect: "blur" (Gaussian), "noise" (Gaussian, per pixel and channel) or "warp" (shapes bent by smooth waves).
         strength: 0 (none) to 4 (ruined).
         seed: Decides noise and waves.
@@ -33,7 +33,7 @@ def spoil(image: Image.Image, defect: Defect, strength: int, *, seed: int = 0) -
     pixels = np.asarray(image, dtype=np.float32)
     if defect == "noise":
         noisy = pixels + rng.normal(0, 16 * strength, size=pixels.shape)
-        return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+        return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
     rows, columns = np.mgrid[: image.height, : image.width].astype(np.float32)
     shift = 1.3 * strength * scale
     waves = rng.uniform(0, 2 * np.pi, size=4)

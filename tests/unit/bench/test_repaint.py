@@ -76,16 +76,14 @@ def talk(ask: Ask) -> str:
 
 
 class Slow:
-    """Paints as the fake does; sleeps before each picture, more for a slow model, and raises KeyboardInterrupt with the last one."""
-
-    slow_model = ""
+    """Paints as the fake does; sleeps before each picture, and raises KeyboardInterrupt with the last one."""
 
     def __init__(self, *, sleep_s: float = 0.0, last: int = 10**9) -> None:
         self.fake, self.sleep_s, self.last = FakeT2I(), sleep_s, last
         self._lock, self._count = threading.Lock(), 0
 
     def paint(self, plans, *, progress=None):
-        time.sleep(self.sleep_s * len(plans) + 0.1 * (plans[0].model == self.slow_model))
+        time.sleep(self.sleep_s * len(plans))
         with self._lock:
             self._count += len(plans)
             if self._count >= self.last:
@@ -184,7 +182,7 @@ def test_two_references_of_one_name_are_refused(tmp_path):
 def test_the_table_has_the_means_and_counts_of_what_was_scored(tmp_path, found):
     told = []
     run = benchmark(tmp_path / "run", found, progress=lambda done, total: told.append((done, total)))
-    items = read_items(run)
+    items = read_items(run.header, run.items)
     assert [(item.model, item.reference) for item in items] == [(model, each.name) for model in MODELS for each in found]
     assert (told[0], told[-1]) == ((0, 14), (14, 14))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -213,7 +211,7 @@ def test_a_reference_that_cannot_be_read_is_unscored_and_counted(tmp_path, found
     found[1].path.write_bytes(b"no picture")
     found[4].path.unlink()
     run = benchmark(tmp_path / "run", found)
-    items = read_items(run)
+    items = read_items(run.header, run.items)
     lost = [item for item in items if item.regeneration is None]
     assert [(item.model, item.reference) for item in lost] == [(model, found[index].name) for model in MODELS for index in (1, 4)]
     assert lost[0].unscored.startswith("BadInput: ")
@@ -221,7 +219,7 @@ def test_a_reference_that_cannot_be_read_is_unscored_and_counted(tmp_path, found
     for cells in leaderboard(items, "last").values():
         assert (cells["clip"].estimate.n, cells["clip"].asked) == (5, 7)
     sane = benchmark(tmp_path / "sane", [each for index, each in enumerate(found) if index not in (1, 4)])
-    assert [item.regeneration for item in items if item.regeneration] == [item.regeneration for item in read_items(sane)]
+    assert [item.regeneration for item in items if item.regeneration] == [item.regeneration for item in read_items(sane.header, sane.items)]
 
 
 def test_a_group_in_which_nothing_can_be_read_is_unscored(tmp_path, found):
@@ -240,10 +238,20 @@ def test_an_mllm_without_a_script_leaves_every_reference_unscored_with_the_reaso
 
 
 def test_how_the_threads_come_along_does_not_decide_the_table(tmp_path, found, whole):
-    slow = Slow()
-    slow.slow_model = "ink"
-    run = benchmark(tmp_path / "run", found, t2i=slow)
-    assert [json.loads(line)["model"] for line in lines(run)] != ["ink"] * 7 + ["oil"] * 7
+    path = tmp_path / "run" / "items.jsonl"
+
+    class Late(Slow):
+        """Paints the last group of the first model only when something of the second is finished."""
+
+        def paint(self, plans, *, progress=None):
+            until = time.monotonic() + 20
+            while plans[0].model == "ink" and "[25]" in plans[0].prompt and b'"model": "oil"' not in path.read_bytes():
+                assert time.monotonic() < until
+                time.sleep(0.002)
+            return super().paint(plans)
+
+    run = benchmark(tmp_path / "run", found, t2i=Late())
+    assert lines(run) != lines(whole)
     check_same(run, whole)
 
 
@@ -268,9 +276,9 @@ def check_same(run: Run, whole: Run) -> None:
     """A run that was cut off and resumed has the same lines, without order, the same pictures and the same table."""
     assert sorted(lines(run)) == sorted(lines(whole))
     assert len({json.loads(line)["key"] for line in lines(run)}) == len(lines(run)) == 14
-    assert read_items(run) == read_items(whole)
-    assert leaderboard(read_items(run), "best") == leaderboard(read_items(whole), "best")
-    assert stored(run) == stored(whole) == spoken_of(read_items(whole))
+    assert read_items(run.header, run.items) == read_items(whole.header, whole.items)
+    assert leaderboard(read_items(run.header, run.items), "best") == leaderboard(read_items(whole.header, whole.items), "best")
+    assert stored(run) == stored(whole) == spoken_of(read_items(whole.header, whole.items))
 
 
 @pytest.mark.parametrize("last", [1, 30, 56])
@@ -279,7 +287,7 @@ def test_a_run_that_was_interrupted_while_painting_goes_on_to_the_same_table(tmp
         benchmark(tmp_path / "run", found, t2i=Slow(last=last))
     cut = Run.existing(tmp_path / "run")
     assert len(cut.items) < 14
-    assert spoken_of(read_items(cut)) <= stored(cut)
+    assert spoken_of(read_items(cut.header, cut.items)) <= stored(cut)
     check_same(benchmark(tmp_path / "run", found), whole)
 
 
@@ -299,7 +307,7 @@ def test_a_run_that_was_interrupted_while_saving_leaves_no_orphans_when_it_has_g
         with pytest.raises(KeyboardInterrupt):
             benchmark(tmp_path / "run", found)
     cut = Run.existing(tmp_path / "run")
-    assert spoken_of(read_items(cut)) < stored(cut)
+    assert spoken_of(read_items(cut.header, cut.items)) < stored(cut)
     check_same(benchmark(tmp_path / "run", found), whole)
 
 
@@ -363,7 +371,7 @@ def test_a_run_that_was_killed_at_any_moment_goes_on_to_the_same_table(tmp_path,
     for number in range(len(moments)):
         cut = Run.existing(tmp_path / f"run-{number}")
         assert before <= set(cut.items), moments  # what was finished stays finished
-        assert spoken_of(read_items(cut)) <= stored(cut), moments
+        assert spoken_of(read_items(cut.header, cut.items)) <= stored(cut), moments
         before = set(cut.items)
     check_same(benchmark(tmp_path / "run", found), whole)
 
@@ -464,7 +472,7 @@ def test_two_runs_are_compared_by_model_on_what_they_share():
 def test_the_export_has_the_authors_layout(tmp_path, found):
     found[2].path.write_bytes(b"no picture")
     run = benchmark(tmp_path / "runs" / "mine", found)
-    items = read_items(run)
+    items = read_items(run.header, run.items)
     target = export_results(run, items, tmp_path / "exported")
     assert target == tmp_path / "exported" / "benchmark_results" / "mine"
     for item in items:
@@ -501,9 +509,9 @@ EVIL = "<script>alert('&')</script>"
 def test_the_report_is_one_self_contained_page_that_names_everything(tmp_path, found):
     found[2].path.write_bytes(b"no picture")
     run = benchmark(tmp_path / "run", found)
-    page = render_report(run, read_items(run))
+    page = render_report(run, read_items(run.header, run.items))
     assert page.startswith("<!doctype html>")
-    for name in (*MODELS, *(each.name for each in found), *score_names(read_items(run))):
+    for name in (*MODELS, *(each.name for each in found), *score_names(read_items(run.header, run.items))):
         assert name in page
     assert "12 of 14 references repainted" in page
     assert "6/7" in page
@@ -527,7 +535,7 @@ def test_what_models_and_files_say_cannot_change_the_page(tmp_path, monkeypatch)
     found = references(tmp_path / "data", {"a<b>c_1": 3, "good_2": 9, "<img src=x onerror=y>_3": 4})
     found[2].path.write_bytes(b"no picture")
     run = benchmark(tmp_path / "run", found, script=evil)
-    page = render_report(run, read_items(run))
+    page = render_report(run, read_items(run.header, run.items))
     assert "<script" not in page
     assert "<b>c" not in page
     assert "<img src=x" not in page
@@ -537,7 +545,7 @@ def test_what_models_and_files_say_cannot_change_the_page(tmp_path, monkeypatch)
 
 def test_a_run_without_a_single_result_has_a_report_too(tmp_path, found):
     run = benchmark(tmp_path / "run", found, script=())
-    page = render_report(run, read_items(run))
+    page = render_report(run, read_items(run.header, run.items))
     assert "0 of 14 references repainted" in page
     assert page.count("The script of this fake has run out.") == 14
 

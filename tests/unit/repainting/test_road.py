@@ -29,7 +29,7 @@ from vernissage.repainting.loop import Settings, repaint_all
 from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures, Rating
 from vernissage.repainting.revise import TEMPERATURE, give_feedback, revise, rewrite
 from vernissage.repainting.select import RATINGS, Attempt, read_rating, score_attempts, select, weigh
-from vernissage.repainting.understand import MAX_WORDS, understand, words_of
+from vernissage.repainting.understand import MAX_CHARACTERS, understand, words_of
 
 RED, BLUE = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
 PLAN = Plan(prompt="x", model="m", negative_prompt="blurry", arguments=Arguments(width=16, height=16, steps=7))
@@ -236,8 +236,8 @@ def test_a_model_that_rambles_is_cut_off():
             relations=json.dumps({"relations": ["z" * 5000]}),
         ),
     )
-    assert tree.caption == ("word " * 1000)[:MAX_WORDS]
-    assert {len(text) for text in (tree.style, tree.objects[0].features["colour"], tree.relations[0])} == {MAX_WORDS}
+    assert tree.caption == ("word " * 1000)[:MAX_CHARACTERS]
+    assert {len(text) for text in (tree.style, tree.objects[0].features["colour"], tree.relations[0])} == {MAX_CHARACTERS}
 
 
 def test_the_words_of_a_reply_are_its_text_on_one_line():
