@@ -120,12 +120,21 @@ def speed_section(row: dict[str, Any]) -> list[str]:
     return lines + table(["MLLM", "plain, s", "in step, s", "times as fast"], body)
 
 
+def fid_section(row: dict[str, Any]) -> list[str]:
+    lines = ["## Speed of the Frechet distance", "", f"{row['settings']['features']} features, from mean and covariance.", ""]
+    body = [
+        [name, f"{f['seconds']:.2f}", f"{f['times_slower']:.1f}", f"{f['relative_difference']:.0e}"] for name, f in row["figures"].items()
+    ]
+    return lines + table(["package", "seconds", "times ours", "relative difference to ours"], body)
+
+
 SECTIONS = {
     "mini_t2i": t2i_section,
     "mini_plans": plans_section,
     "mini_tree": tree_section,
     "mini_repaint": repaint_section,
     "repaint_speed": speed_section,
+    "fid_speed": fid_section,
     "cold_start": cold_section,
 }
 

@@ -1,0 +1,280 @@
+"""How far two sets of pictures are apart, from their features: FID, KID, precision, recall, density, coverage, Inception Score.
+
+Features come from any encoder; with Inception's pool features these are the usual numbers, with CLIP's or DINOv2's CLIP-FID
+and FD-DINOv2. Statistics are gathered batch by batch and can be merged, so memory does not grow with the number of pictures.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from vernissage.errors import BadInput
+
+
+class Statistics(NamedTuple):
+    """What FID needs of a set of features."""
+
+    n: int
+    mean: ndarray
+    """Shape (feature,), float64."""
+    scatter: ndarray
+    """Sum of outer products of deviations from the mean, shape (feature, feature), float64."""
+
+    @property
+    def covariance(self) -> ndarray:
+        """With n - 1, as numpy.cov and all FID implementations have it.
+
+        Raises:
+            BadInput: There are fewer than two features.
+        """
+        if self.n < 2:
+            raise BadInput(f"A covariance needs at least 2 pictures, not {self.n}.", hint="Score more pictures.")
+        return self.scatter / (self.n - 1)
+
+
+def gather(features: ndarray) -> Statistics:
+    """Statistics of one batch of features, shape (picture, feature).
+
+    Raises:
+        BadInput: Not a matrix, empty, or a number is missing.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or not len(features) or not np.isfinite(features).all():
+        raise BadInput("Features must be a matrix (picture, feature) of finite numbers.", hint="Check the encoder's output.")
+    mean = features.mean(axis=0)
+    centred = features - mean
+    return Statistics(len(features), mean, centred.T @ centred)
+
+
+def merge(first: Statistics, second: Statistics) -> Statistics:
+    """Statistics of two sets together.
+
+    References:
+        Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for computing sample variances, eq. 2.1.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(10, 3))
+        >>> merged = merge(gather(features[:4]), gather(features[4:]))
+        >>> bool(np.allclose(merged.covariance, np.cov(features.T)))
+        True
+    """
+    n = first.n + second.n
+    apart = second.mean - first.mean
+    mean = first.mean + apart * (second.n / n)
+    return Statistics(n, mean, first.scatter + second.scatter + np.outer(apart, apart) * (first.n * second.n / n))
+
+
+def gather_all(batches: Iterable[ndarray]) -> Statistics:
+    """Statistics of many batches, one after the other.
+
+    Raises:
+        BadInput: There are no batches.
+    """
+    found: Statistics | None = None
+    for batch in batches:
+        found = gather(batch) if found is None else merge(found, gather(batch))
+    if found is None:
+        raise BadInput("There are no features.", hint="Score at least two pictures.")
+    return found
+
+
+def save_statistics(path: Path, statistics: Statistics) -> None:
+    """Write mean and covariance as .npz with `mu` and `sigma`, as pytorch-fid and clean-fid read them, and the count `n`."""
+    np.savez(path, mu=statistics.mean, sigma=statistics.covariance, n=statistics.n)
+
+
+def load_statistics(path: Path) -> Statistics:
+    """Read an .npz of this package, pytorch-fid or clean-fid; where it tells no count, n is 0 and FID works all the same.
+
+    Raises:
+        BadInput: It cannot be read or holds other arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
+            n = int(file["n"]) if "n" in file else 0
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path} holds no FID statistics: {error}.", hint="It must be an .npz with mu and sigma.") from error
+    if covariance.shape != (len(mean), len(mean)):
+        raise BadInput(f"{path} has mu of {mean.shape} and sigma of {covariance.shape}.", hint="Save the statistics again.")
+    return Statistics(n or 2, mean, covariance * ((n or 2) - 1))
+
+
+def frechet_distance(first: Statistics, second: Statistics) -> float:
+    """The squared Frechet distance of two normal distributions: FID, when the features are Inception's.
+
+    Returns:
+        At least 0; lower is better.
+
+    Raises:
+        BadInput: Features of different length, or a set of one picture.
+
+    References:
+        Heusel et al. (2017), GANs trained by a two time-scale update rule, section 4: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
+        Differs in how, not in what: the trace of the root needs only eigenvalues of a symmetric matrix, L' C2 L with C1 = L L',
+        so no matrix root is taken.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(50, 4))
+        >>> round(frechet_distance(gather(features), gather(features + 2)), 6)
+        16.0
+    """
+    if len(first.mean) != len(second.mean):
+        raise BadInput(f"Features of length {len(first.mean)} and {len(second.mean)} cannot be compared.", hint="Use one encoder.")
+    one, two = first.covariance, second.covariance
+    root = _root(one)
+    inner = root.T @ two @ root
+    values = np.linalg.eigvalsh((inner + inner.T) / 2)
+    trace_of_root = np.sqrt(np.clip(values, 0, None)).sum()
+    apart = first.mean - second.mean
+    return max(0.0, float(apart @ apart + np.trace(one) + np.trace(two) - 2 * trace_of_root))
+
+
+def _root(covariance: ndarray) -> ndarray:
+    """Any L with L L' = C: Cholesky's where C is of full rank, else by eigenvectors."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(np.clip(values, 0, None))
+
+
+class KernelDistance(NamedTuple):
+    """KID: the mean over subsets, and how much they differ."""
+
+    mean: float
+    std: float
+
+
+def kernel_distance(first: ndarray, second: ndarray, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> KernelDistance:
+    """KID: the unbiased squared maximum mean discrepancy under a cubic polynomial kernel, over random subsets.
+
+    Args:
+        first: Features, shape (picture, feature).
+        second: Likewise.
+        subsets: How many pairs of subsets are drawn.
+        subset_size: Pictures in each; at most the smaller set.
+        seed: Decides the subsets.
+
+    Returns:
+        Around 0 for equal distributions, may be negative; lower is better.
+
+    Raises:
+        BadInput: Different lengths, or fewer than two pictures.
+
+    References:
+        Binkowski et al. (2018), Demystifying MMD GANs, section 4: k(x, y) = (x y / d + 1)^3.
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    size = min(subset_size, len(first), len(second))
+    if first.shape[1:] != second.shape[1:] or size < 2:
+        raise BadInput("KID needs two sets of at least 2 pictures with features of one length.", hint="Use one encoder and more pictures.")
+    rng = np.random.default_rng(seed)
+    values = [
+        _mmd(first[rng.choice(len(first), size, replace=False)], second[rng.choice(len(second), size, replace=False)])
+        for _ in range(subsets)
+    ]
+    return KernelDistance(float(np.mean(values)), float(np.std(values)))
+
+
+def _mmd(x: ndarray, y: ndarray) -> float:
+    m, d = x.shape
+    xx, yy, xy = ((a @ b.T / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (m * (m - 1))
+    return float(within - 2 * xy.mean())
+
+
+class Manifold(NamedTuple):
+    """How true and how varied generated pictures are; all in [0, 1] but density, which may exceed 1; higher is better."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifold_scores(real: ndarray, generated: ndarray, *, neighbours: int = 5, block: int = 1024) -> Manifold:
+    """Precision, recall, density and coverage by distances to the k-th nearest neighbour.
+
+    Args:
+        real: Features of real pictures, shape (picture, feature).
+        generated: Of generated ones.
+        neighbours: k.
+        block: Pictures compared at once: memory is `block` times the larger set.
+
+    Raises:
+        BadInput: Different lengths, or not more pictures than neighbours.
+
+    References:
+        Kynkaanniemi et al. (2019), Improved precision and recall metric, eq. 1 and 2; Naeem et al. (2020), Reliable fidelity and
+        diversity metrics, eq. 4 and 6.
+    """
+    real, generated = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
+    if real.shape[1:] != generated.shape[1:] or min(len(real), len(generated)) <= neighbours:
+        raise BadInput(f"{neighbours} neighbours need more than so many pictures, with features of one length.", hint="Use more pictures.")
+    real_radius, generated_radius = _radii(real, neighbours, block), _radii(generated, neighbours, block)
+    inside_real = np.zeros(len(generated))  # how many real neighbourhoods hold a generated picture
+    near_generated = np.zeros(len(real), dtype=bool)
+    covered = np.zeros(len(real), dtype=bool)
+    for start in range(0, len(generated), block):
+        part = slice(start, start + block)
+        distances = _distances(real, generated[part])
+        inside_real[part] = (distances <= real_radius[:, None]).sum(axis=0)
+        near_generated |= (distances <= generated_radius[part]).any(axis=1)
+        covered |= (distances <= real_radius[:, None]).any(axis=1)
+    return Manifold(
+        precision=float((inside_real > 0).mean()),
+        recall=float(near_generated.mean()),
+        density=float(inside_real.mean() / neighbours),
+        coverage=float(covered.mean()),
+    )
+
+
+def _radii(features: ndarray, neighbours: int, block: int) -> ndarray:
+    """Distance of each picture to its k-th nearest other one."""
+    radii = np.empty(len(features))
+    for start in range(0, len(features), block):
+        distances = _distances(features[start : start + block], features)
+        radii[start : start + block] = np.partition(distances, neighbours, axis=1)[:, neighbours]  # the nearest is itself
+    return radii
+
+
+def _distances(first: ndarray, second: ndarray) -> ndarray:
+    squared = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
+    return np.sqrt(np.clip(squared, 0, None))
+
+
+def inception_score(probabilities: ndarray, *, splits: int = 10, seed: int | None = 0) -> tuple[float, float]:
+    """Inception Score: how sure a classifier is of each picture and how varied it finds all, as (mean, std) over splits.
+
+    Args:
+        probabilities: Of each class, shape (picture, class), rows summing to 1.
+        splits: Parts that are scored apart.
+        seed: Shuffles the pictures first; None keeps their order.
+
+    Returns:
+        At least 1; higher is better.
+
+    Raises:
+        BadInput: Fewer pictures than splits, or rows that are no probabilities.
+
+    References:
+        Salimans et al. (2016), Improved techniques for training GANs, section 4: exp(E KL(p(y|x) || p(y))).
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if probabilities.ndim != 2 or len(probabilities) < splits:
+        raise BadInput(f"{splits} splits need at least as many pictures.", hint="Score more pictures, or use fewer splits.")
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
+        raise BadInput("Rows must be probabilities that sum to 1.", hint="Apply a softmax first.")
+    if seed is not None:
+        probabilities = np.random.default_rng(seed).permutation(probabilities)
+    scores = []
+    for part in np.array_split(probabilities, splits):
+        marginal = part.mean(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            divergence = np.where(part > 0, part * (np.log(part) - np.log(marginal)), 0).sum(axis=1)
+        scores.append(np.exp(divergence.mean()))
+    return float(np.mean(scores)), float(np.std(scores))

@@ -1,0 +1,148 @@
+"""Distances between sets of features, against scipy and against plain definitions."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy.spatial.distance import cdist
+
+from vernissage.errors import BadInput
+from vernissage.metrics.distribution import (
+    Statistics,
+    frechet_distance,
+    gather,
+    gather_all,
+    inception_score,
+    kernel_distance,
+    load_statistics,
+    manifold_scores,
+    merge,
+    save_statistics,
+)
+from vernissage.metrics.unified import Norm, unified
+
+
+def features(n, d, seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) / np.sqrt(d) + shift
+
+
+def frechet_by_matrix_root(one, two):
+    """As pytorch-fid computes it."""
+    first, second = np.cov(one.T), np.cov(two.T)
+    root = scipy.linalg.sqrtm(first @ second).real
+    apart = one.mean(axis=0) - two.mean(axis=0)
+    return apart @ apart + np.trace(first) + np.trace(second) - 2 * np.trace(root)
+
+
+@pytest.mark.parametrize(("n", "d"), [(200, 8), (500, 64), (1000, 128)])
+def test_the_frechet_distance_is_that_of_a_matrix_root(n, d):
+    one, two = features(n, d, 1), features(n // 2, d, 2, shift=0.3)
+    assert frechet_distance(gather(one), gather(two)) == pytest.approx(frechet_by_matrix_root(one, two), rel=1e-9)
+
+
+def test_fewer_pictures_than_features_are_no_trouble():
+    one, two = features(20, 48, 1), features(30, 48, 2)
+    # A matrix root of a singular product is inaccurate, so the trace is taken from the nuclear norm of the data instead.
+    first, second = (one - one.mean(axis=0)) / np.sqrt(19), (two - two.mean(axis=0)) / np.sqrt(29)
+    apart = one.mean(axis=0) - two.mean(axis=0)
+    nuclear = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    expected = apart @ apart + (first**2).sum() + (second**2).sum() - 2 * nuclear
+    assert frechet_distance(gather(one), gather(two)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_sets_are_no_distance_apart():
+    one = features(300, 32, 3)
+    assert frechet_distance(gather(one), gather(one)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("sizes", [[500], [1, 499], [3, 7, 200, 290], [50] * 10])
+def test_statistics_gathered_in_any_batches_are_the_same(sizes):
+    whole = features(500, 16, 4) + 1000  # a far mean is where sums of squares lose digits
+    parts = np.split(whole, np.cumsum(sizes)[:-1])
+    found = gather_all(iter(parts))
+    assert found.n == 500
+    assert found.mean == pytest.approx(whole.mean(axis=0), rel=1e-12)
+    assert found.covariance == pytest.approx(np.cov(whole.T), rel=1e-8, abs=1e-10)
+    reverse = merge(gather_all(parts[1:]), gather(parts[0])) if len(parts) > 1 else found
+    assert reverse.covariance == pytest.approx(found.covariance, rel=1e-8, abs=1e-10)
+
+
+def test_statistics_are_kept_as_other_tools_keep_them(tmp_path):
+    one, two = features(100, 8, 5), features(120, 8, 6)
+    save_statistics(tmp_path / "ours.npz", gather(one))
+    np.savez(tmp_path / "theirs.npz", mu=two.mean(axis=0), sigma=np.cov(two.T))
+    ours, theirs = load_statistics(tmp_path / "ours.npz"), load_statistics(tmp_path / "theirs.npz")
+    assert ours.n == 100
+    assert frechet_distance(ours, theirs) == pytest.approx(frechet_by_matrix_root(one, two), rel=1e-9)
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    with pytest.raises(BadInput, match="no FID statistics"):
+        load_statistics(tmp_path / "broken.npz")
+    np.savez(tmp_path / "odd.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
+    with pytest.raises(BadInput, match="sigma of"):
+        load_statistics(tmp_path / "odd.npz")
+
+
+def test_kid_of_whole_sets_is_the_unbiased_estimate_by_definition():
+    one, two = features(40, 12, 7), features(40, 12, 8, shift=0.5)
+    xx, yy, xy = ((np.einsum("id,jd->ij", a, b) / 12 + 1) ** 3 for a, b in ((one, one), (two, two), (one, two)))
+    m = 40
+    expected = (xx.sum() - np.trace(xx)) / (m * (m - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1)) - 2 * xy.mean()
+    found = kernel_distance(one, two, subsets=3, subset_size=40)
+    assert found.mean == pytest.approx(expected)
+    assert found.std == pytest.approx(0, abs=1e-12)
+    near = kernel_distance(features(300, 12, 9), features(300, 12, 9), subsets=50, subset_size=100)
+    assert abs(near.mean) < 3 * near.std / np.sqrt(50) + 0.05
+
+
+def test_precision_recall_density_and_coverage_follow_their_definitions():
+    real, generated, k = features(60, 5, 10), features(50, 5, 11, shift=0.7), 3
+    real_radius = np.sort(cdist(real, real), axis=1)[:, k]
+    generated_radius = np.sort(cdist(generated, generated), axis=1)[:, k]
+    between = cdist(real, generated)
+    found = manifold_scores(real, generated, neighbours=k, block=7)
+    assert found.precision == pytest.approx((between <= real_radius[:, None]).any(axis=0).mean())
+    assert found.recall == pytest.approx((between <= generated_radius).any(axis=1).mean())
+    assert found.density == pytest.approx((between <= real_radius[:, None]).sum() / (k * 50))
+    assert found.coverage == pytest.approx((between.min(axis=1) <= real_radius).mean())
+
+
+def test_the_inception_score_of_sure_and_varied_is_the_number_of_classes():
+    sure = np.tile(np.eye(5), (20, 1))
+    assert inception_score(sure, splits=1)[0] == pytest.approx(5)
+    assert inception_score(np.full((30, 5), 0.2))[0] == pytest.approx(1)
+    with pytest.raises(BadInput, match="sum to 1"):
+        inception_score(np.ones((30, 5)))
+    with pytest.raises(BadInput, match="splits"):
+        inception_score(sure[:3])
+
+
+def test_sets_that_cannot_be_compared_are_refused():
+    with pytest.raises(BadInput, match="length 4 and 5"):
+        frechet_distance(gather(features(9, 4, 0)), gather(features(9, 5, 0)))
+    with pytest.raises(BadInput, match="at least 2"):
+        frechet_distance(gather(features(1, 4, 0)), gather(features(9, 4, 0)))
+    with pytest.raises(BadInput, match="finite"):
+        gather(np.array([[1.0, np.nan]]))
+    with pytest.raises(BadInput, match="no features"):
+        gather_all([])
+    with pytest.raises(BadInput, match="KID needs"):
+        kernel_distance(features(1, 4, 0), features(9, 4, 0))
+    with pytest.raises(BadInput, match="neighbours"):
+        manifold_scores(features(5, 4, 0), features(9, 4, 0))
+
+
+def test_unified_is_the_mean_of_normed_scores_and_a_lower_fid_counts_more():
+    scores = {"fid": 20.0, "clip": 70.0, "hpsv2": 25.0, "reward": 10.0}
+    assert unified(scores) == pytest.approx((0.8 + 0.7 + 0.25 + 0.55) / 4)
+    assert unified(scores | {"fid": 10.0}) > unified(scores)
+    assert Norm(0, 10).apply(99) == 1
+    with pytest.raises(BadInput, match="needs fid"):
+        unified({"fid": 1.0})
+    with pytest.raises(BadInput, match="two different"):
+        Norm(1, 1).apply(1)
+
+
+def test_a_distance_of_known_normal_distributions_is_exact():
+    one = Statistics(3, np.zeros(2), 2 * np.diag([1.0, 4.0]))
+    two = Statistics(3, np.array([3.0, 0.0]), 2 * np.diag([4.0, 9.0]))
+    assert frechet_distance(one, two) == pytest.approx(9 + (1 - 2) ** 2 + (2 - 3) ** 2)
