@@ -40,7 +40,19 @@ def t2i_section(row: dict[str, Any]) -> list[str]:
     lines += table(["model", "all facts, %", "n", *facts], body)
     lines += ["", f"Specialists in their own style, {row['settings']['own']} further held-out prompts each; the difference is paired.", ""]
     own = [[style, *(percent(estimate) for estimate in estimates)] for style, estimates in figures["own_style"].items()]
-    return lines + table(["style", "specialist, %", "general, %", "difference"], own)
+    lines += table(["style", "specialist, facts right, %", "general, %", "difference"], own)
+    if "own_distance" not in figures:
+        return lines
+    lines += [
+        "",
+        "How near the same pictures are to drawn ones of that style: Frechet distance of DINOv2 features, times 1,000; lower is nearer.",
+        "",
+    ]
+    near = [
+        [style, f"{a:.1f}", f"{b:.1f}", f"{c:.1f} [{low:.1f}, {high:.1f}]"]
+        for style, (a, b, c, low, high) in figures["own_distance"].items()
+    ]
+    return lines + table(["style", "specialist", "general", "difference"], near)
 
 
 def plans_section(row: dict[str, Any]) -> list[str]:

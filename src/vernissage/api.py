@@ -187,7 +187,8 @@ class Studio:
         settings = self.check_repainting(settings or Settings())
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
         images = [_to_image(reference) for reference in references]
-        ports = Ports(self.mllm, _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i, self.encoders)
+        t2i = _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i
+        ports = Ports(self.mllm, t2i, self.encoders, self.critic if settings.rater == "judge" else None)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
 
     def check_repainting(self, settings: Settings) -> Settings:

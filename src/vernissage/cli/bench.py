@@ -31,6 +31,7 @@ def command() -> None:
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What the MLLM rates, of consistency, perception, match; or none."
 )
+@click.option("--rater", type=click.Choice(["mllm", "judge"]), default="mllm", show_default=True, help="Who rates.")
 @click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')
 @click.option("--retry", is_flag=True, help="Do again what ended unscored, for example because a server was down.")
 @click.option("--people", type=click.Path(path_type=Path), help="CSV of human ratings to compare with; see docs/repaint.md.")
@@ -45,6 +46,7 @@ def repaint(
     limit: int | None,
     words: str,
     rate: str,
+    rater: str,
     weights: str | None,
     retry: bool,
     people: Path | None,
@@ -70,7 +72,7 @@ def repaint(
     references = find_references(data, limit=limit)
     chosen = _choose(names_of(models), list(studio.all_models))
     opinions = read_ratings(people) if people else {}
-    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **weights_of(weights), **numbers})
+    settings = Settings.model_validate({"words": words, "rate": names_of(rate), "rater": rater, **weights_of(weights), **numbers})
     run = open_run(out, studio, chosen, references, settings)
     with progress_bar("repainting") as progress:
         run_benchmark(run, studio, references, settings, retry=retry, progress=progress)

@@ -30,10 +30,19 @@ from vernissage.errors import BadInput, VernissageError
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("repainted"), show_default=True, help="Folder for what comes of it."
 )
+@click.option("--rater", type=click.Choice(["mllm", "judge"]), default="mllm", show_default=True, help="Who rates.")
 @click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 def command(
-    images: tuple[Path, ...], model: str, words: str, rate: str, weights: str | None, out: Path, config: Path | None, **numbers: int
+    images: tuple[Path, ...],
+    model: str,
+    words: str,
+    rate: str,
+    rater: str,
+    weights: str | None,
+    out: Path,
+    config: Path | None,
+    **numbers: int,
 ) -> None:
     """Let --model paint IMAGES again.
 
@@ -57,7 +66,7 @@ def command(
     references = {path: Picture.open(path) for path in images}
     folders = place_results(images, out)
     studio = open_studio(config)
-    settings = Settings.model_validate({"words": words, "rate": names_of(rate), **weights_of(weights), **numbers})
+    settings = Settings.model_validate({"words": words, "rate": names_of(rate), "rater": rater, **weights_of(weights), **numbers})
 
     def watch(news: object) -> None:
         show_tree(news) if isinstance(news, UnderstandingTree) else show_round(news)  # pyright: ignore

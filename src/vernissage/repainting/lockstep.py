@@ -15,10 +15,11 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from vernissage.errors import VernissageError
-from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Reply
+from vernissage.errors import DriverError, VernissageError
+from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Judge, Reply
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
+from vernissage.records.verdict import Verdict
 
 Result = TypeVar("Result")
 
@@ -35,13 +36,19 @@ class Encodings(NamedTuple):
     images: Sequence[Image.Image]
 
 
+class Judgements(NamedTuple):
+    """Pictures to judge, each with what it should show; answered with a verdict or an error each."""
+
+    pairs: Sequence[tuple[Image.Image, str]]
+
+
 class Paintings(NamedTuple):
     """Plans to paint; answered with a picture or an error each."""
 
     plans: Sequence[Plan]
 
 
-Request = Questions | Encodings | Paintings
+Request = Questions | Judgements | Encodings | Paintings
 Work = Generator[Request, Any, Result]
 
 
@@ -51,6 +58,7 @@ class Ports(NamedTuple):
     mllm: MLLM
     t2i: T2I
     encoders: dict[str, ImageEncoder]
+    judge: Judge | None = None
 
 
 def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | VernissageError]:
@@ -75,7 +83,9 @@ def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | V
     for index in range(len(works)):
         send(index, None)
     while waiting:
-        kind = next(kind for kind in (Questions, Encodings, Paintings) if any(isinstance(request, kind) for request in waiting.values()))
+        kind = next(
+            kind for kind in (Questions, Judgements, Encodings, Paintings) if any(isinstance(request, kind) for request in waiting.values())
+        )
         together = {index: waiting.pop(index) for index in sorted(waiting) if isinstance(waiting[index], kind)}
         answers = _serve(list(together.values()), ports)
         for index, answer in zip(together, answers, strict=True):
@@ -86,7 +96,7 @@ def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | V
 def _serve(requests: Sequence[Any], ports: Ports) -> list[Any]:
     """Answers to requests of one kind, asked for all at once and dealt out again.
 
-    Where a port fails as a whole, every question or plan gets its error; an encoding, which has no place for one, is
+    Where a port fails as a whole, every question, judgement or plan gets its error; an encoding, which has no place for one, is
     answered by the error itself, which is raised in the work.
     """
     kind = type(requests[0])
@@ -98,9 +108,17 @@ def _serve(requests: Sequence[Any], ports: Ports) -> list[Any]:
         if kind is Encodings:
             rows = {name: _deal(encoder.encode(wanted), sizes) for name, encoder in ports.encoders.items()}
             return [{name: parts[index] for name, parts in rows.items()} for index in range(len(requests))]
+        if kind is Judgements:
+            return _deal(_verdicts(wanted, ports.judge), sizes)
         return _deal(ports.mllm.answer(wanted) if kind is Questions else ports.t2i.paint(wanted), sizes)
     except VernissageError as error:
         return [error] * len(requests) if kind is Encodings else _deal([error] * len(wanted), sizes)
+
+
+def _verdicts(pairs: Sequence[tuple[Image.Image, str]], judge: Judge | None) -> list[Verdict]:
+    if judge is None:
+        raise DriverError("there is no judge here")
+    return judge.judge([image for image, _ in pairs], [text for _, text in pairs], [()] * len(pairs))
 
 
 def _deal(things: Any, sizes: Sequence[int]) -> list[Any]:

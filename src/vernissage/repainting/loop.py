@@ -5,7 +5,7 @@ between references but the models.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,9 +18,9 @@ from vernissage.records.regeneration import ASPECTS, Aspect, Candidate, Cost, Re
 from vernissage.records.tree import UnderstandingTree
 from vernissage.records.verdict import Unscored
 from vernissage.repainting.describe import Words, describe
-from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Replies, Work, run_together
+from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Work, run_together
 from vernissage.repainting.revise import give_feedback, revise, rewrite
-from vernissage.repainting.select import RATINGS, Attempt, is_better, rating_question, read_rating, score_attempts, select, weigh
+from vernissage.repainting.select import RATINGS, Attempt, is_better, rate_attempts, score_attempts, select, weigh
 
 QUEUE: tuple[Aspect, ...] = tuple(ASPECTS)
 
@@ -40,6 +40,8 @@ class Settings(BaseModel):
     """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match."""
     rate: tuple[str, ...] = ("consistency", "perception")
     """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture anyhow."""
+    rater: Literal["mllm", "judge"] = "mllm"
+    """Who rates: the MLLM that also describes, or the studio's judge; see `select.rate_attempts`."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many rounds without a better picture; 0 never stops early."""
     seed: int = 0
@@ -99,6 +101,7 @@ def repaint_one(
     """
     prompt, tree, troubles = yield from describe(reference, settings.words, brief=brief, clip=clip)
     failures, rounds, pictures = list(troubles), [], {}
+    judged_by = prompt if settings.rater == "judge" else ""
     tell = watch or (lambda _news: None)
     if tree is not None:
         tell(tree)
@@ -114,7 +117,7 @@ def repaint_one(
                 reference, pictures[best.picture], best.prompt, aspect, tree, settings, seed, brief
             )
         failures += troubles
-        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seed, settings, brief)
+        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seed, settings, brief, judged_by)
         failures += troubles
         pictures |= painted
         chosen = _best_of(candidates)
@@ -128,7 +131,7 @@ def repaint_one(
             break
     if best is None:
         raise DriverError(f"{plan.model} painted nothing: {failures[-1] if failures else 'no reason was given'}")
-    rounds = yield from _rate_winners(reference, rounds, pictures, settings, brief)
+    rounds = yield from _rate_winners(reference, rounds, pictures, settings, brief, judged_by)
     regeneration = Regeneration(
         reference=Picture.of(reference).hash,
         model=plan.model,
@@ -156,7 +159,7 @@ def _next_prompts(
 
 
 def _paint_round(
-    reference: Image.Image, plan: Plan, prompts: Sequence[str], seed: int, settings: Settings, brief: bool
+    reference: Image.Image, plan: Plan, prompts: Sequence[str], seed: int, settings: Settings, brief: bool, judged_by: str
 ) -> Work[tuple[list[Candidate], dict[str, Picture], list[str]]]:
     plans = [
         plan.model_copy(update={"prompt": prompt, "arguments": plan.arguments.model_copy(update={"seed": seed + index})})
@@ -167,7 +170,7 @@ def _paint_round(
     rated = [name for name in RATINGS if settings.weights.get(name, 0) > 0]
     encoders = [name for name in settings.weights if name not in (*RATINGS, "ssim")]
     attempts = [Attempt(picture.image, prompts[index]) for index, picture in done.items()]
-    scores = yield from score_attempts(reference, attempts, ratings=rated, encoders=encoders, brief=brief)
+    scores = yield from score_attempts(reference, attempts, ratings=rated, encoders=encoders, brief=brief, judged_by=judged_by)
     selection = dict(zip(done, zip(scores, weigh(scores, settings.weights), strict=True), strict=True))
     candidates, failures = [], []
     for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
@@ -187,7 +190,7 @@ def _best_of(candidates: Sequence[Candidate]) -> int | None:
 
 
 def _rate_winners(
-    reference: Image.Image, rounds: Sequence[Round], pictures: dict[str, Picture], settings: Settings, brief: bool
+    reference: Image.Image, rounds: Sequence[Round], pictures: dict[str, Picture], settings: Settings, brief: bool, judged_by: str
 ) -> Work[list[Round]]:
     """The rounds with the MLLM's ratings of each one's best picture, those that it does not have yet."""
     missing = [name for name in settings.rate if settings.weights.get(name, 0) <= 0]
@@ -196,12 +199,11 @@ def _rate_winners(
         return list(rounds)
     best = [rounds[index].candidates[rounds[index].best or 0] for index in winners]
     attempts = [Attempt(pictures[each.picture].image, each.prompt) for each in best]
-    replies: Replies = yield Questions([rating_question(name, reference, attempt, brief=brief) for attempt in attempts for name in missing])
-    ratings = iter(read_rating(reply) for reply in replies)
+    ratings = yield from rate_attempts(reference, attempts, missing, brief=brief, judged_by=judged_by)
     rated = list(rounds)
-    for index in winners:
+    for index, own in zip(winners, ratings, strict=True):
         best_index, candidates = rounds[index].best or 0, list(rounds[index].candidates)
-        scores = candidates[best_index].scores | {name: next(ratings) for name in missing}
+        scores = candidates[best_index].scores | own
         candidates[best_index] = candidates[best_index].model_copy(update={"scores": scores})
         rated[index] = rounds[index].model_copy(update={"candidates": tuple(candidates)})
     return rated

@@ -15,8 +15,8 @@ from PIL import Image
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.similarity import ssim
 from vernissage.ports import Ask, Reply
-from vernissage.records.verdict import Score, Unscored
-from vernissage.repainting.lockstep import Encodings, Features, Questions, Replies, Work
+from vernissage.records.verdict import Score, Unscored, Verdict
+from vernissage.repainting.lockstep import Encodings, Features, Judgements, Questions, Replies, Work
 from vernissage.repainting.replies import Rating
 from vernissage.repainting.understand import question
 
@@ -36,16 +36,23 @@ class Attempt(NamedTuple):
 
 
 def score_attempts(
-    reference: Image.Image, attempts: Sequence[Attempt], *, ratings: Sequence[str], encoders: Sequence[str], brief: bool
+    reference: Image.Image,
+    attempts: Sequence[Attempt],
+    *,
+    ratings: Sequence[str],
+    encoders: Sequence[str],
+    brief: bool,
+    judged_by: str = "",
 ) -> Work[list[Scores]]:
     """Scores of each picture against the reference.
 
     Args:
         reference: What was to be painted again.
         attempts: The pictures with their prompts.
-        ratings: Which ratings the MLLM is asked for: any of `RATINGS`.
+        ratings: Which ratings are asked for: any of `RATINGS`.
         encoders: Names of the scores by encoders, Unscored where encoding fails.
         brief: Whether the MLLM wants the short form of prompts.
+        judged_by: See `rate_attempts`.
     """
     if not attempts:
         return []
@@ -61,12 +68,42 @@ def score_attempts(
             values.update({name: _cosine(rows[0], rows[index]) for name, rows in features.items()})
     for values, picture in zip(scores, pictures, strict=True):
         values["ssim"] = pixel_likeness(reference, picture)
-    asks = [rating_question(name, reference, attempt, brief=brief) for attempt in attempts for name in ratings]
-    replies: Replies = yield Questions(asks)
-    for index, values in enumerate(scores):
-        own = replies[index * len(ratings) : (index + 1) * len(ratings)]
-        values.update({name: read_rating(reply) for name, reply in zip(ratings, own, strict=True)})
-    return scores
+    rated = yield from rate_attempts(reference, attempts, ratings, brief=brief, judged_by=judged_by)
+    return [values | own for values, own in zip(scores, rated, strict=True)]
+
+
+def rate_attempts(
+    reference: Image.Image, attempts: Sequence[Attempt], ratings: Sequence[str], *, brief: bool, judged_by: str = ""
+) -> Work[list[Scores]]:
+    """Ratings of each picture, by the MLLM or by a judge.
+
+    Args:
+        reference: What was to be painted again.
+        attempts: The pictures with their prompts.
+        ratings: Any of `RATINGS`.
+        brief: Whether the MLLM wants the short form of prompts.
+        judged_by: The reference in words, if a judge shall rate: perception is then the judge's, consistency its
+            correspondence of picture and these words, match that of picture and own prompt, all over 100. Empty: the MLLM rates.
+    """
+    if not ratings:
+        return [{} for _ in attempts]
+    wanted = [(attempt, name) for attempt in attempts for name in ratings]
+    if judged_by:
+        pairs = [(attempt.picture, attempt.prompt if name == "match" else judged_by) for attempt, name in wanted]
+        verdicts: list[Verdict | VernissageError] = yield Judgements(pairs)
+        found = [read_verdict(verdict, name) for verdict, (_, name) in zip(verdicts, wanted, strict=True)]
+    else:
+        replies: Replies = yield Questions([rating_question(name, reference, attempt, brief=brief) for attempt, name in wanted])
+        found = [read_rating(reply) for reply in replies]
+    return [dict(zip(ratings, found[index : index + len(ratings)], strict=True)) for index in range(0, len(found), len(ratings))]
+
+
+def read_verdict(verdict: Verdict | VernissageError, name: str) -> Score | Unscored:
+    """A judge's perception or correspondence as a number in [0, 1], or why there is none."""
+    if isinstance(verdict, VernissageError):
+        return Unscored(reason=str(verdict))
+    found = verdict.perception if name == "perception" else verdict.correspondence
+    return found if isinstance(found, Unscored) else Score(value=found.value / 100, reason=verdict.judge)
 
 
 def rating_question(name: str, reference: Image.Image, attempt: Attempt, *, brief: bool) -> Ask:
