@@ -12,7 +12,7 @@ PAGE = Path(__file__).parent / "reference" / "commands.md"
 def render() -> str:
     parts = ["# Commands", "", "Generated from `--help` by `make docs`; never edited."]
     for name, command in _walk("vernissage", cli):
-        context = click.Context(command, info_name=name, terminal_width=110, max_content_width=110)
+        context = click.Context(command, info_name=name, terminal_width=110, max_content_width=110, help_option_names=["-h", "--help"])
         parts += ["", f"## {name}", "", "```", command.get_help(context).rstrip(), "```"]
     return "\n".join(parts) + "\n"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
+from vernissage.records.plan import whole_characters
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 _KIND = re.compile(r"(?P<kind>[A-Za-z][A-Za-z -]*)_(?P<number>\d+)")
@@ -47,7 +48,8 @@ def find_references(folder: Path, *, limit: int | None = None) -> list[Reference
     found = []
     for path in sorted(paths, key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.as_posix())]):
         match = _KIND.fullmatch(path.stem)
-        found.append(Reference(path.relative_to(folder).with_suffix("").as_posix(), match["kind"] if match else "", path))
+        name = whole_characters(path.relative_to(folder).with_suffix("").as_posix())
+        found.append(Reference(name, match["kind"] if match else "", path))
     doubled = {reference.name for reference in found if sum(other.name == reference.name for other in found) > 1}
     if doubled:
         raise BadInput(f"Two pictures are called {min(doubled)}.", hint="Rename one: results are kept by name without suffix.")

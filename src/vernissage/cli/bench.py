@@ -64,10 +64,12 @@ def repaint(
     from vernissage.bench.references import find_references
     from vernissage.bench.repaint import open_run, read_items, run_benchmark
     from vernissage.bench.report import render_report
-    from vernissage.cli.show import names_of, progress_bar, weights_of
+    from vernissage.cli.show import check_folder, names_of, progress_bar, weights_of
     from vernissage.cli.studio import open_studio
     from vernissage.repainting.loop import Settings
 
+    if export:
+        check_folder(export)
     studio = open_studio(config)
     references = find_references(data, limit=limit)
     chosen = _choose(names_of(models), list(studio.all_models))

@@ -2,13 +2,17 @@
 
 import csv
 import glob
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vernissage.cli import harmless
+from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput
+from vernissage.records.plan import whole_characters
 
 if TYPE_CHECKING:
     from vernissage.records.verdict import Score, Unscored, Verdict
@@ -41,13 +45,17 @@ def command(
     from vernissage.records.picture import Picture
 
     paths = find_pictures(pictures)
-    said = [prompt] * len(paths) if prompt is not None else read_prompts(prompts, paths) if prompts else []
+    said = [prompt] * len(paths) if prompt and prompt.strip() else read_prompts(prompts, paths) if prompts else []
+    if out:
+        check_folder(out.parent)
     opened: dict[int, Picture] = {}
+    unreadable: dict[Path, str] = {}
     for index, path in enumerate(paths):
         try:
             opened[index] = Picture.open(path)
         except UserError as error:
-            click.echo(f"{path}: unscored: {harmless(str(error))}", err=True)
+            unreadable[path] = str(error)
+            click.echo(f"{_name(path)}: unscored: {harmless(str(error))}", err=True)
     if not opened:
         raise BadInput("None of the pictures can be read.", hint="See above for the reasons.")
     with progress_bar("judging") as progress:
@@ -55,13 +63,15 @@ def command(
             list(opened.values()), prompts=[said[index] for index in opened] if said else (), questions=questions, progress=progress
         )
     for index, verdict in zip(opened, verdicts, strict=True):
-        click.echo(f"{paths[index]}: perception {_shown(verdict.perception)}, correspondence {_shown(verdict.correspondence)}")
+        click.echo(f"{_name(paths[index])}: perception {_shown(verdict.perception)}, correspondence {_shown(verdict.correspondence)}")
         for answer in verdict.answers:
             click.echo(f"  {harmless(answer.question)}  yes {_shown(answer.yes, digits=3)}")
     click.echo(f"{len(opened)}/{len(paths)} judged by {verdicts[0].judge}", err=True)
     if out:
-        write_verdicts(out, [paths[index] for index in opened], verdicts)
+        write_verdicts(out, [paths[index] for index in opened], verdicts, unreadable)
         click.echo(str(out))
+    if unreadable:
+        sys.exit(1)
 
 
 def find_pictures(given: tuple[str, ...]) -> list[Path]:
@@ -95,27 +105,41 @@ def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be a text file in UTF-8.") from error
     if path.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(text.splitlines()))
-        if not rows or {"image", "prompt"} - set(rows[0]):
-            raise BadInput(f"The prompts {path} need the columns image, prompt.", hint="Add a first line that names them.")
-        by_name = {Path(row["image"]).name: row["prompt"] for row in rows}
-        if not any(picture.name in by_name for picture in pictures):
-            raise BadInput(f"{path} names none of the pictures.", hint="Its column image must hold their file names.")
-        return [by_name.get(picture.name) for picture in pictures]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return _prompts_by_name(path, text, pictures)
+    lines = [line.strip() for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
     if len(lines) != len(pictures):
         raise BadInput(f"{path} has {len(lines)} prompts for {len(pictures)} pictures.", hint="Give one line a picture, or a CSV by name.")
     return list(lines)
 
 
-def write_verdicts(path: Path, pictures: list[Path], verdicts: "list[Verdict]") -> None:
-    """Verdicts as CSV: empty where unscored, with the reason in a column of its own.
+def _prompts_by_name(path: Path, text: str, pictures: list[Path]) -> list[str | None]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise BadInput(f"The prompts {path} cannot be read: {error}.", hint="It must be a CSV file.") from error
+    if not rows or {"image", "prompt"} - set(rows[0]):
+        raise BadInput(f"The prompts {path} need the columns image, prompt.", hint="Add a first line that names them.")
+    by_name: dict[str, set[str]] = {}
+    for row in rows:
+        if row["image"] and (row["prompt"] or "").strip():
+            by_name.setdefault(Path(row["image"]).name, set()).add(row["prompt"].strip())
+    for picture in pictures:
+        if len(by_name.get(picture.name, ())) > 1:
+            raise BadInput(f"{path} has several prompts for pictures called {picture.name}.", hint="Give the pictures names of their own.")
+    if not any(picture.name in by_name for picture in pictures):
+        raise BadInput(f"{path} names none of the pictures.", hint="Its column image must hold their file names.")
+    return [next(iter(by_name[picture.name])) if picture.name in by_name else None for picture in pictures]
+
+
+def write_verdicts(path: Path, pictures: list[Path], verdicts: "list[Verdict]", unreadable: dict[Path, str]) -> None:
+    """Verdicts as CSV: empty where unscored, with the reason in a column of its own; then the pictures that cannot be read.
 
     Raises:
         BadInput: The file cannot be written.
     """
     questions = [answer.question for answer in verdicts[0].answers]
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(
@@ -125,10 +149,23 @@ def write_verdicts(path: Path, pictures: list[Path], verdicts: "list[Verdict]") 
                 scores = [verdict.perception, verdict.correspondence, *(answer.yes for answer in verdict.answers)]
                 values = [getattr(score, "value", "") for score in scores]
                 reasons = "; ".join(dict.fromkeys(score.reason for score in scores if not hasattr(score, "value")))
-                row = [str(picture), values[0], verdict.perception_level or "", values[1], verdict.correspondence_level or "", *values[2:]]
+                row = [
+                    _name(picture),
+                    values[0],
+                    verdict.perception_level or "",
+                    values[1],
+                    verdict.correspondence_level or "",
+                    *values[2:],
+                ]
                 writer.writerow([*row, reasons, verdict.judge])
+            for picture, reason in unreadable.items():
+                writer.writerow([_name(picture), *[""] * (4 + len(questions)), reason, ""])
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+
+
+def _name(path: Path) -> str:
+    return whole_characters(str(path))
 
 
 def _shown(score: "Score | Unscored", *, digits: int = 1) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vernissage.cli import harmless
+from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, VernissageError
 
 
@@ -90,10 +91,9 @@ def place_results(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     """A folder for each reference; references of one name get a number.
 
     Raises:
-        BadInput: `out` is a file.
+        BadInput: `out` cannot be a folder.
     """
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out} is a file, not a folder.", hint="Choose another folder with --out.")
+    check_folder(out)
     folders: dict[Path, Path] = {}
     for path in images:
         name, number = path.stem, 2

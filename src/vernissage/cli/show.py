@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from PIL import Image
 
@@ -49,13 +50,28 @@ def weights_of(listed: str | None) -> dict[str, dict[str, float]]:
         >>> weights_of("clip=1, match=0.5"), weights_of(None)
         ({'weights': {'clip': 1.0, 'match': 0.5}}, {})
     """
+    from vernissage.repainting.loop import Settings
+
     if listed is None:
         return {}
     try:
         pairs = [part.split("=") for part in listed.split(",")]
-        return {"weights": {name.strip(): float(weight) for name, weight in pairs}}
+        return {"weights": Settings(weights={name.strip(): float(weight) for name, weight in pairs}).weights}
     except ValueError as error:
-        raise BadInput(f"The weights {listed!r} cannot be read.", hint='Write them like "clip=1,dinov2=1".') from error
+        raise BadInput(f"The weights {listed!r} cannot be read.", hint='Write them like "clip=1,dinov2=1", none below 0.') from error
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a place that can be no folder before any work is done for it.
+
+    Raises:
+        BadInput: It, or what it should lie in, is a file.
+    """
+    for part in (out, *out.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise BadInput(f"{part} is a file, not a folder.", hint="Choose another folder.")
+            return
 
 
 def contact_sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 6) -> Image.Image:

@@ -30,48 +30,59 @@ class ZeroShotJudge:
     def __init__(self, mllm: MLLM) -> None:
         self.name = f"{mllm.name}, zero-shot"
         self._mllm = mllm
+        self._tells: bool | None = None  # whether the MLLM tells probabilities: found out once, so that all verdicts compare
 
     def judge(self, images: Sequence[Image.Image], prompts: Sequence[str | None], questions: Sequence[Sequence[str]]) -> list[Verdict]:
         """Perception, correspondence and answers for each picture; see `ports.Judge`."""
-        return _judge(images, prompts, questions, self._mllm)
+        asked = [("judging/perception", index, {}) for index in range(len(images))]
+        asked += [("judging/correspondence", index, {"prompt": text}) for index, text in enumerate(prompts) if text and text.strip()]
+        scored = self._levels([_ask(prompt_id, images[index], self._mllm, **inputs) for prompt_id, index, inputs in asked])
+        found = {(prompt_id, index): score for (prompt_id, index, _), score in zip(asked, scored, strict=True)}
+        about = [(index, text) for index, several in enumerate(questions) for text in several]
+        said = self._answers([_ask("judging/answer", images[index], self._mllm, question=text) for index, text in about])
+        answers = dict(zip(about, said, strict=True))
+        way = _BY_PROBABILITY if self._tells else _BY_WORD
+        verdicts = []
+        for index in range(len(images)):
+            perception, correspondence = found["judging/perception", index], found.get(("judging/correspondence", index), (NO_PROMPT, None))
+            verdicts.append(
+                Verdict(
+                    perception=perception[0],
+                    perception_level=perception[1],
+                    correspondence=correspondence[0],
+                    correspondence_level=correspondence[1],
+                    answers=tuple(Answer(question=text, yes=answers[index, text]) for text in questions[index]),
+                    judge=f"{self.name}, {way}",
+                )
+            )
+        return verdicts
 
+    def _chosen(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError] | None:
+        """The probability of each option, or None where the MLLM tells none."""
+        if not asks or self._tells is False:
+            return None
+        chosen = self._mllm.choose(asks, options)
+        if self._tells is None:
+            self._tells = any(isinstance(each, ndarray) for each in chosen)
+        return chosen if self._tells else None
 
-def _judge(images: Sequence[Image.Image], prompts: Sequence[str | None], questions: Sequence[Sequence[str]], mllm: MLLM) -> list[Verdict]:
-    asked = [("judging/perception", index, {}) for index in range(len(images))]
-    asked += [("judging/correspondence", index, {"prompt": text}) for index, text in enumerate(prompts) if text is not None]
-    asks = [_ask(prompt_id, images[index], mllm, **inputs) for prompt_id, index, inputs in asked]
-    scored, way = _levels(asks, mllm)
-    found = {(prompt_id, index): score for (prompt_id, index, _), score in zip(asked, scored, strict=True)}
-    about = [(index, text) for index, several in enumerate(questions) for text in several]
-    answers = dict(
-        zip(about, _answers([_ask("judging/answer", images[index], mllm, question=text) for index, text in about], mllm), strict=True)
-    )
-    return [
-        Verdict(
-            perception=(perception := found["judging/perception", index])[0],
-            perception_level=perception[1],
-            correspondence=(correspondence := found.get(("judging/correspondence", index), (NO_PROMPT, None)))[0],
-            correspondence_level=correspondence[1],
-            answers=tuple(Answer(question=text, yes=answers[index, text]) for text in questions[index]),
-            judge=f"{mllm.name}, zero-shot, {way}",
-        )
-        for index in range(len(images))
-    ]
+    def _levels(self, asks: Sequence[Ask]) -> list[tuple[Score | Unscored, Level | None]]:
+        chosen = self._chosen(asks, LEVELS)
+        if not asks:
+            return []
+        return [_by_word(reply) for reply in self._mllm.answer(asks)] if chosen is None else [_by_probability(each) for each in chosen]
+
+    def _answers(self, asks: Sequence[Ask]) -> list[Score | Unscored]:
+        """The probability of yes for each question; 1 or 0 where the MLLM only answers."""
+        chosen = self._chosen(asks, ("yes", "no"))
+        if chosen is None:
+            return [_yes(reply) for reply in self._mllm.answer(asks)] if asks else []
+        return [Score(value=float(np.clip(each[0], 0, 1))) if isinstance(each, ndarray) else Unscored(reason=str(each)) for each in chosen]
 
 
 def _ask(prompt_id: str, image: Image.Image, mllm: MLLM, **inputs: object) -> Ask:
     text = load_prompt(prompt_id).render(brief=mllm.brief, **inputs)
     return Ask(messages=(Message(text=text, images=(image,)),), max_tokens=16)
-
-
-def _levels(asks: Sequence[Ask], mllm: MLLM) -> tuple[list[tuple[Score | Unscored, Level | None]], str]:
-    """A score and its level for each question; all of them by probabilities, or all by words, so that they compare."""
-    if not asks:
-        return [], _BY_PROBABILITY
-    chosen = mllm.choose(asks, LEVELS)
-    if any(isinstance(each, ndarray) for each in chosen):
-        return [_by_probability(each) for each in chosen], _BY_PROBABILITY
-    return [_by_word(reply) for reply in mllm.answer(asks)], _BY_WORD
 
 
 def _by_probability(probabilities: ndarray | VernissageError) -> tuple[Score | Unscored, Level | None]:
@@ -89,16 +100,6 @@ def _by_word(reply: Reply | VernissageError) -> tuple[Score | Unscored, Level | 
     if len(named) != 1:
         return Unscored(reason=f"the answer names no one level: {reply.text[:80]!r}"), None
     return Score(value=score_of(named[0], 0, 100)), named[0]
-
-
-def _answers(asks: Sequence[Ask], mllm: MLLM) -> list[Score | Unscored]:
-    """The probability of yes for each question; 1 or 0 where the MLLM only answers."""
-    if not asks:
-        return []
-    chosen = mllm.choose(asks, ("yes", "no"))
-    if any(isinstance(each, ndarray) for each in chosen):
-        return [Score(value=float(np.clip(each[0], 0, 1))) if isinstance(each, ndarray) else Unscored(reason=str(each)) for each in chosen]
-    return [_yes(reply) for reply in mllm.answer(asks)]
 
 
 def _yes(reply: Reply | VernissageError) -> Score | Unscored:

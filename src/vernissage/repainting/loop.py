@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vernissage.errors import DriverError, VernissageError
 from vernissage.ports import Reply, TextImageEncoder
@@ -37,7 +37,7 @@ class Settings(BaseModel):
     words: Words = "tree"
     """How the reference is put into words: by its tree, directly, or interrogated by CLIP."""
     weights: dict[str, float] = Field(default_factory=lambda: {"clip": 1.0, "dinov2": 1.0})
-    """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match."""
+    """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match; at least 0, one above."""
     rate: tuple[str, ...] = ("consistency", "perception")
     """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture anyhow."""
     rater: Literal["mllm", "judge"] = "mllm"
@@ -46,6 +46,13 @@ class Settings(BaseModel):
     """Stop after so many rounds without a better picture; 0 never stops early."""
     seed: int = 0
     """Decides the starting noise of every picture and the words drawn."""
+
+    @field_validator("weights")
+    @classmethod
+    def _usable(cls, weights: dict[str, float]) -> dict[str, float]:
+        if not all(0 <= weight <= 1e6 for weight in weights.values()) or not sum(weights.values()) > 0:
+            raise ValueError("weights must be numbers from 0 to 1,000,000, one of them above 0")
+        return weights
 
 
 class Repainted(NamedTuple):
@@ -215,11 +222,15 @@ def _counted(work: Work[Repainted]) -> Generator[Any, Any, Repainted]:
     answer: Any = None
     while True:
         try:
-            request = work.send(answer)
+            request = work.throw(answer) if isinstance(answer, VernissageError) else work.send(answer)
         except StopIteration as end:
             cost = Cost(questions=questions, answer_seconds=round(seconds, 3), pictures=pictures)
             return Repainted(end.value.regeneration.model_copy(update={"cost": cost}), end.value.pictures)
-        answer = yield request
+        try:
+            answer = yield request
+        except VernissageError as error:  # of an encoder; the work itself decides what it means
+            answer = error
+            continue
         if isinstance(request, Questions):
             questions += len(request.asks)
             seconds += sum(reply.seconds for reply in answer if isinstance(reply, Reply))

@@ -166,7 +166,7 @@ def weigh(scores: Sequence[Scores], weights: Mapping[str, float]) -> list[Score 
 
 
 def is_better(new: Scores, old: Scores, weights: Mapping[str, float]) -> bool:
-    """Whether new scores weigh more than old ones, by those that both have; not, where they cannot be compared.
+    """Whether new scores weigh more than old ones, by those that both have; any score weighs more than none at all.
 
     Example:
         >>> better, worse = {"clip": Score(value=0.99), "match": Score(value=0.5)}, {"clip": Score(value=0.93)}
@@ -174,7 +174,9 @@ def is_better(new: Scores, old: Scores, weights: Mapping[str, float]) -> bool:
         True
     """
     mine, theirs = weigh([new, old], weights)
-    return isinstance(mine, Score) and isinstance(theirs, Score) and mine.value > theirs.value
+    if isinstance(mine, Score) and isinstance(theirs, Score):
+        return mine.value > theirs.value
+    return isinstance(weigh([new], weights)[0], Score) and isinstance(weigh([old], weights)[0], Unscored)
 
 
 def select(selection: Sequence[Score | Unscored]) -> int | None:

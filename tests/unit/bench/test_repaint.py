@@ -37,9 +37,9 @@ from vernissage.bench.repaint import (
     score_names,
 )
 from vernissage.bench.report import mark_changes, plot_kinds, render_report
-from vernissage.bench.run import Run
+from vernissage.bench.run import Run, read_header, read_lines
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
-from vernissage.errors import BadInput, DriverError, UnknownName
+from vernissage.errors import BadInput, BadPlan, DriverError, UnknownName
 from vernissage.ports import Ask
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments
@@ -106,10 +106,10 @@ def references(folder: Path, levels: dict[str, int] = LEVELS):
     return find_references(folder)
 
 
-def benchmark(folder: Path, found, *, t2i=None, script=talk, settings=SETTINGS, progress=None) -> Run:
+def benchmark(folder: Path, found, *, t2i=None, script=talk, settings=SETTINGS, progress=None, retry=False) -> Run:
     made = studio(script, t2i)
     run = open_run(folder, made, MODELS, found, settings)
-    run_benchmark(run, made, found, settings, progress=progress)
+    run_benchmark(run, made, found, settings, retry=retry, progress=progress)
     return run
 
 
@@ -129,6 +129,11 @@ def whole(tmp_path_factory) -> Run:
         return benchmark(folder / "run", references(folder / "data"))
 
 
+def items_of(folder: Path) -> list[Item]:
+    """What a run on disk holds."""
+    return read_items(read_header(folder), read_lines(folder))
+
+
 def lines(run: Run) -> list[bytes]:
     return (run.folder / "items.jsonl").read_bytes().splitlines()
 
@@ -139,8 +144,9 @@ def spoken_of(items: list[Item]) -> set[str]:
     return {each.reference for each in done} | {c.picture for each in done for round in each.rounds for c in round.candidates}
 
 
-def stored(run: Run) -> set[str]:
-    return {path.stem for path in (run.folder / "pictures").iterdir()}
+def stored(run: Run | Path) -> set[str]:
+    folder = run.folder if isinstance(run, Run) else run
+    return {path.stem for path in (folder / "pictures").iterdir()}
 
 
 # ------------------------------------------------------------------------------------------------------- references
@@ -225,14 +231,14 @@ def test_a_reference_that_cannot_be_read_is_unscored_and_counted(tmp_path, found
 def test_a_group_in_which_nothing_can_be_read_is_unscored(tmp_path, found):
     for each in found:
         each.path.write_bytes(b"no picture")
-    items = read_items(benchmark(tmp_path / "run", found))
+    items = items_of(benchmark(tmp_path / "run", found).folder)
     assert len(items) == 14
     assert score_names(items) == []
     assert leaderboard(items, "last") == {"ink": {}, "oil": {}}
 
 
 def test_an_mllm_without_a_script_leaves_every_reference_unscored_with_the_reason(tmp_path, found):
-    items = read_items(benchmark(tmp_path / "run", found, script=()))
+    items = items_of(benchmark(tmp_path / "run", found, script=()).folder)
     assert {item.unscored for item in items} == {"ReplyError: The script of this fake has run out."}
     assert all(item.regeneration is None for item in items)
 
@@ -269,6 +275,34 @@ def test_an_unknown_model_or_another_run_is_refused_before_anything_is_done(tmp_
             open_run(tmp_path / "run", studio(), models, chosen, settings)
 
 
+def test_settings_that_the_studio_cannot_follow_are_refused_before_the_folder_is_made(tmp_path, found):
+    for settings, error in (
+        (Settings(weights={"beauty": 1}), UnknownName),
+        (Settings(rate=("clip",)), UnknownName),
+        (Settings(words="interrogate"), BadPlan),
+    ):
+        made = studio()
+        made.__dict__["clip"] = None if error is BadPlan else made.clip
+        with pytest.raises(error):
+            open_run(tmp_path / "run", made, MODELS, found, settings)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_reference_that_was_exchanged_is_noticed(tmp_path, found):
+    stated = open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS).header.settings["references"]
+    assert list(stated) == [each.name for each in found]
+    assert len(set(stated.values())) == len(found)
+    path, before = found[2].path, found[2].path.read_bytes()
+    Picture.of(Image.new("RGB", (16, 16), "green")).save(path)
+    with pytest.raises(BadInput, match="differs in: settings references"):
+        open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS)
+    path.unlink()
+    with pytest.raises(BadInput, match="differs in: settings references"):
+        open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS)
+    path.write_bytes(before)  # the same file again, later
+    assert open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS).items == {}
+
+
 # -------------------------------------------------------------------------------------------- cut off, gone on with
 
 
@@ -285,9 +319,8 @@ def check_same(run: Run, whole: Run) -> None:
 def test_a_run_that_was_interrupted_while_painting_goes_on_to_the_same_table(tmp_path, found, whole, last):
     with pytest.raises(KeyboardInterrupt):
         benchmark(tmp_path / "run", found, t2i=Slow(last=last))
-    cut = Run.existing(tmp_path / "run")
-    assert len(cut.items) < 14
-    assert spoken_of(read_items(cut.header, cut.items)) <= stored(cut)
+    assert len(read_lines(tmp_path / "run")) < 14
+    assert spoken_of(items_of(tmp_path / "run")) <= stored(tmp_path / "run")
     check_same(benchmark(tmp_path / "run", found), whole)
 
 
@@ -306,31 +339,76 @@ def test_a_run_that_was_interrupted_while_saving_leaves_no_orphans_when_it_has_g
         patch.setattr(Picture, "save", save_some)
         with pytest.raises(KeyboardInterrupt):
             benchmark(tmp_path / "run", found)
-    cut = Run.existing(tmp_path / "run")
-    assert spoken_of(read_items(cut.header, cut.items)) < stored(cut)
+    assert spoken_of(items_of(tmp_path / "run")) < stored(tmp_path / "run")
     check_same(benchmark(tmp_path / "run", found), whole)
 
 
 def test_a_finished_run_is_not_done_again(tmp_path, found, whole):
-    run = Run.existing(shutil.copytree(whole.folder, tmp_path / "run"))
-    before = lines(run)
+    shutil.copytree(whole.folder, tmp_path / "run")
     t2i = Slow()
     again = benchmark(tmp_path / "run", found, t2i=t2i)
     assert t2i.fake.painted == []
-    assert lines(again) == before
-    assert again.items == run.items
+    assert lines(again) == lines(whole)
+    assert again.items == whole.items
 
 
 def test_only_the_groups_that_are_not_whole_are_done_again(tmp_path, found, whole):
-    run = Run.existing(shutil.copytree(whole.folder, tmp_path / "run"))
-    path = run.folder / "items.jsonl"
-    kept = [line for line in lines(run) if json.loads(line)["key"] != f"oil {found[6].name}"]
+    path = shutil.copytree(whole.folder, tmp_path / "run") / "items.jsonl"
+    kept = [line for line in lines(whole) if json.loads(line)["key"] != f"oil {found[6].name}"]
     path.write_bytes(b"\n".join(kept) + b"\n")
     t2i = Slow()
     again = benchmark(tmp_path / "run", found, t2i=t2i)
     assert {plan.model for plan in t2i.fake.painted} == {"oil"}
     assert len(t2i.fake.painted) == 4  # the third group is one reference
     check_same(again, whole)
+
+
+def unscored(run: Run) -> list[str]:
+    return [key for key, item in read_lines(run.folder).items() if "unscored" in item]
+
+
+def test_what_ended_unscored_is_done_again_only_when_that_is_wanted(tmp_path, found, whole):
+    run = benchmark(tmp_path / "run", found, script=())
+    assert len(unscored(run)) == 14
+    left = benchmark(tmp_path / "run", found)
+    assert lines(left) == lines(run)  # nothing was done
+    again = benchmark(tmp_path / "run", found, retry=True)
+    assert unscored(again) == []
+    assert again.items == read_lines(again.folder) == whole.items
+    assert items_of(again.folder) == items_of(whole.folder)
+    assert stored(again) == stored(whole)
+    t2i = Slow()
+    benchmark(tmp_path / "run", found, t2i=t2i, retry=True)
+    assert t2i.fake.painted == []
+
+
+def test_doing_again_leaves_what_was_scored_as_it_was(tmp_path, found, whole):
+    class Half(Slow):
+        def paint(self, plans, *, progress=None):
+            return [DriverError("no oil")] * len(plans) if plans[0].model == "oil" else super().paint(plans)
+
+    run = benchmark(tmp_path / "run", found, t2i=Half())
+    before = lines(run)
+    assert (len(before), len(unscored(run))) == (14, 7)
+    t2i = Slow()
+    again = benchmark(tmp_path / "run", found, t2i=t2i, retry=True)
+    assert {plan.model for plan in t2i.fake.painted} == {"oil"}
+    assert lines(again)[:14] == before  # lines are only appended
+    assert len(lines(again)) == 21
+    assert again.items == whole.items
+
+
+def test_what_is_unscored_again_stays_one_item_with_the_later_reason(tmp_path, found):
+    benchmark(tmp_path / "run", found[:1], script=())
+
+    def busy(ask: Ask) -> str:
+        raise DriverError("The server is busy.")
+
+    told = []
+    run = benchmark(tmp_path / "run", found[:1], script=busy, retry=True, progress=lambda *counts: told.append(counts))
+    assert [item["unscored"] for item in read_lines(run.folder).values()] == ["DriverError: The server is busy."] * 2
+    assert told[-1] == (2, 2)
+    assert [item.unscored for item in items_of(run.folder)] == ["DriverError: The server is busy."] * 2
 
 
 def die_often(folder: Path, data: Path, moments: list[float]) -> None:
@@ -369,10 +447,10 @@ def test_a_run_that_was_killed_at_any_moment_goes_on_to_the_same_table(tmp_path,
     assert done.stdout.split()[0] == "killed"
     before: set[str] = set()
     for number in range(len(moments)):
-        cut = Run.existing(tmp_path / f"run-{number}")
-        assert before <= set(cut.items), moments  # what was finished stays finished
-        assert spoken_of(read_items(cut.header, cut.items)) <= stored(cut), moments
-        before = set(cut.items)
+        cut = tmp_path / f"run-{number}"
+        assert before <= set(read_lines(cut)), moments  # what was finished stays finished
+        assert spoken_of(items_of(cut)) <= stored(cut), moments
+        before = set(read_lines(cut))
     check_same(benchmark(tmp_path / "run", found), whole)
 
 
@@ -383,17 +461,21 @@ def made_up(model: str, reference: str, *rounds: dict[str, float | None] | None,
     """An item whose rounds have one candidate each with those scores, chosen by clip; None is a round without a picture."""
     if not rounds:
         return Item(model, reference, kind, None, "DriverError: down")
-    made = []
+    made, highest = [], None
     for number, values in enumerate(rounds, start=1):
         scores = {name: Unscored(reason="no") if value is None else Score(value=value) for name, value in (values or {}).items()}
         chosen_by = scores.get("clip", Unscored(reason="no"))
         picture = "" if values is None else f"{model}-{reference}-{number}"
+        value = chosen_by.value if isinstance(chosen_by, Score) else None
+        leads = values is not None and (highest is None or (value is not None and value > highest))
+        highest = value if leads else highest
         made.append(
             Round(
                 number=number,
                 aspect="style",
                 candidates=(Candidate(prompt="x", seed=0, picture=picture, scores=scores, selection=chosen_by),),
                 best=None if values is None else 0,
+                leads=leads,
             )
         )
     done = Regeneration(reference="r", model=model, arguments=Arguments(), tree=None, prompt="x", rounds=tuple(made))
@@ -491,6 +573,8 @@ def test_the_export_has_the_authors_layout(tmp_path, found):
                 assert told["candidates"][index]["scores"]["clip"] == candidate.scores["clip"].value
         assert Picture.open(place / "final" / "final.png").hash == item.regeneration.last.picture
     whole = json.loads((target / "benchmark_final.json").read_text(encoding="utf-8"))
+    counts = {"clip": 6, "dinov2": 6, "consistency": 5, "perception": 6, "ssim": 6}  # one is no picture, one would not be rated
+    assert whole["scored"] == {"ink": counts, "oil": counts}
     assert whole["means"]["ink"]["clip"] == leaderboard(items, "last")["ink"]["clip"].estimate.value
     rows = {(row["model"], row["image"]): row for row in whole["results"]}
     assert len(rows) == 14
@@ -499,6 +583,24 @@ def test_the_export_has_the_authors_layout(tmp_path, found):
     assert rows["oil", "scene_3"]["consistency"] is None  # the MLLM would not rate it
     assert rows["oil", "scene_3"]["type"] == "scene"
     assert rows["oil", "scene_2"]["consistency"] == 1.0
+
+
+def test_an_export_without_a_single_score_has_no_means(tmp_path, found):
+    class Half:
+        fake = FakeT2I()
+
+        def paint(self, plans, *, progress=None):
+            return [DriverError("no oil")] * len(plans) if plans[0].model == "oil" else self.fake.paint(plans)
+
+    run = benchmark(tmp_path / "run", found, t2i=Half())
+    target = export_results(run, items_of(run.folder), tmp_path)
+    told = json.loads((target / "benchmark_final.json").read_text(encoding="utf-8"))
+    assert set(told["means"]["oil"].values()) == {None}
+    assert set(told["scored"]["oil"].values()) == {0}
+    assert told["scored"]["ink"]["clip"] == 7
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="--export"):
+        export_results(run, items_of(run.folder), tmp_path / "file")
 
 
 # ------------------------------------------------------------------------------------------------------------ report
@@ -595,6 +697,16 @@ def test_a_rating_that_is_none_is_named_with_its_line(tmp_path, value):
         read_ratings(path)
 
 
+def test_lines_are_counted_as_an_editor_does(tmp_path):
+    """Blank lines and quoted line ends count, although they are no rows of their own."""
+    text = f'{HEAD}\n\na,r,"Ann\nMaria\n",1,5\n\na,s,Ann,3,9\n'
+    assert text.splitlines()[7] == "a,s,Ann,3,9"
+    for ends in ("\n", "\r\n"):
+        (tmp_path / "people.csv").write_bytes(text.replace("\n", ends).encode())
+        with pytest.raises(BadInput, match=r"people\.csv, line 8: perception is '9'"):
+            read_ratings(tmp_path / "people.csv")
+
+
 def test_a_line_that_is_too_short_is_named(tmp_path):
     with pytest.raises(BadInput, match="line 2: consistency is None"):
         read_ratings(write(tmp_path / "people.csv", f"{HEAD}a,r,Ann\n"))
@@ -646,7 +758,7 @@ def test_a_painter_that_fails_for_one_model_leaves_the_other_scored(tmp_path, fo
         def paint(self, plans, *, progress=None):
             return [DriverError("no oil")] * len(plans) if plans[0].model == "oil" else self.fake.paint(plans)
 
-    items = read_items(benchmark(tmp_path / "run", found, t2i=Half()))
+    items = items_of(benchmark(tmp_path / "run", found, t2i=Half()).folder)
     table = leaderboard(items, "last")
     assert (table["ink"]["clip"].estimate.n, table["oil"]["clip"]) == (7, (None, 7))
     assert all("no oil" in item.unscored for item in items if item.model == "oil")

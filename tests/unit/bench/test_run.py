@@ -1,11 +1,12 @@
 """A run on disk: what is kept, what is taken away, and what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from vernissage.bench.run import Header, Run
+from vernissage.bench.run import Header, Run, read_header, read_lines
 from vernissage.errors import BadInput, IntegrityError
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.picture import Picture
@@ -47,8 +48,8 @@ def test_a_run_goes_on_with_what_it_holds(run):
     assert list(again.items) == ["one", "two"]
     again.add({"key": "three"})
     assert [item["key"] for item in lines(again)] == ["one", "two", "three"]
-    assert Run.existing(run.folder).items == again.items
-    assert Run.existing(run.folder).header == header()
+    assert read_lines(run.folder) == again.items
+    assert read_header(run.folder) == header()
 
 
 def test_an_item_that_is_there_already_is_left_as_it_is(run):
@@ -86,12 +87,27 @@ def test_a_file_that_holds_only_a_piece_of_a_line_is_an_empty_one(run):
     assert path.read_bytes() == b""
 
 
-@pytest.mark.parametrize("damage", [b"\n", b"{\n", b'{"key": "on\n', b"\xff\xfe\n", b"\x00\x00\x00\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(b"\n", b"{\n", b'{"key": "on\n', b"\xff\xfe\n", b"\x00\x00\x00\n"),
+        *(
+            b"[1]\n",
+            b"5\n",
+            b"null\n",
+            b'"key"\n',
+            b"{}\n",
+            b'{"keys": "a"}\n',
+            b'{"key": ["a"]}\n',
+            b'{"key": {}}\n',
+        ),  # JSON, but no items
+    ],
+)
 def test_a_line_in_the_middle_that_is_damaged_is_named(run, damage):
     path = run.folder / "items.jsonl"
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + damage + second)
-    for open_again in (lambda: Run(run.folder, header()), lambda: Run.existing(run.folder)):
+    for open_again in (lambda: Run(run.folder, header()), lambda: read_lines(run.folder)):
         with pytest.raises(IntegrityError, match=r"items\.jsonl, line 2 is damaged"):
             open_again()
     assert path.read_bytes() == first + damage + second
@@ -135,14 +151,100 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["todo.txt"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", b"[1]"])
+def test_a_file_in_the_place_of_the_folder_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "run").write_text("milk", encoding="utf-8")
+    for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
+        with pytest.raises(BadInput, match="run") as caught:
+            Run(folder, header())
+        assert "--out" in caught.value.hint
+        with pytest.raises(BadInput, match="holds no run"):
+            read_header(folder)
+    assert (tmp_path / "run").read_text(encoding="utf-8") == "milk"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[1]", b"\xff\xfe", b'{"suite": 5}'])
+def test_a_run_whose_header_is_damaged_is_refused_and_left_alone(run, content):
+    (run.folder / "header.json").write_bytes(content)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(BadInput, match="damaged"):
+        Run(run.folder, header())
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("left", [b"", b'{"suite": "te', None])
+def test_a_run_that_was_cut_off_before_its_header_was_whole_can_be_begun_anew(tmp_path, left):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    if left is not None:
+        (folder / ".header.json.part").write_bytes(left)
+    run = Run(folder, header())
+    assert read_header(folder) == header()
+    assert sorted(path.name for path in folder.iterdir()) == ["header.json", "pictures"]
+    run.add({"key": "one"}, [picture(1)])
+    assert list(Run(folder, header()).items) == ["one"]
+
+
+def test_the_header_is_there_before_anything_else(tmp_path, monkeypatch):
+    made = Path.mkdir
+
+    def cut_off(self, *arguments, **options):
+        if self.name == "pictures":
+            raise KeyboardInterrupt
+        made(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            Run(tmp_path / "run", header())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["header.json"]
+    Run(tmp_path / "run", header()).add({"key": "one"}, [picture(1)])
+    assert list(read_lines(tmp_path / "run")) == ["one"]
+
+
+def test_reading_a_run_writes_nothing(run):
+    path = run.folder / "items.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])  # a run that is just writing
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert list(read_lines(run.folder)) == ["one"]
+    assert read_header(run.folder) == header()
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_without_any_line_holds_nothing(tmp_path):
+    run = Run(tmp_path / "run", header())
+    assert read_lines(run.folder) == {}
+    (run.folder / "items.jsonl").touch()
+    assert read_lines(run.folder) == Run(run.folder, header()).items == {}
+
+
+def test_an_item_with_half_a_character_is_kept_and_read_back(run):
+    item = {"key": "odd \ud800", "words": "\udfff caf\u00e9 \U0001f600"}
+    run.add(item)
+    assert read_lines(run.folder)["odd \ud800"] == Run(run.folder, header()).items["odd \ud800"] == item
+
+
+def test_an_unscored_item_is_replaced_when_it_was_done_again(run):
+    run.add({"key": "three", "unscored": "down"})
+    run.add({"key": "three", "unscored": "still down"})
+    run.add({"key": "three", "words": "at last"}, [picture(3)])
+    run.add({"key": "three", "words": "once more"}, [picture(4)])
+    assert run.items["three"] == {"key": "three", "words": "at last"}
+    assert read_lines(run.folder) == Run(run.folder, header()).items == run.items
+    assert run.picture_path(picture(3).hash).exists()
+    assert not run.picture_path(picture(4).hash).exists()
+    run.add({"key": "one", "unscored": "down"})  # what is scored does not get lost
+    assert "unscored" not in read_lines(run.folder)["one"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", b"[1]", b'{"suite": "test"}'])
 def test_reading_a_folder_that_holds_no_run_says_so(tmp_path, content):
     folder = tmp_path / "run"
     if content is not None:
         folder.mkdir()
         (folder / "header.json").write_bytes(content)
     with pytest.raises(BadInput, match="holds no run"):
-        Run.existing(folder)
+        read_header(folder)
 
 
 def test_a_line_is_written_only_after_its_pictures(run, monkeypatch):

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from vernissage.cli import main
+from vernissage.cli.repaint import place_results
 from vernissage.drivers.fake import FakeMLLM
+from vernissage.errors import ReplyError
 from vernissage.ports import Ask
 from vernissage.records.picture import Picture
 from vernissage.records.regeneration import Regeneration
@@ -153,6 +155,93 @@ def test_pictures_that_cannot_be_put_into_words_are_named_with_the_reason(run, t
     assert not (tmp_path / "repainted").exists()
 
 
+def test_pictures_of_one_name_get_numbered_folders(run, talking, tmp_path):
+    pictures = [reference(tmp_path / name, colour) for name, colour in (("a/cat.png", "red"), ("b/cat.png", "blue"), ("cat.png", "green"))]
+    found = run("repaint", *pictures, "--model", "tiny/ink", "--rounds", "1", "--candidates", "1")
+    assert found.code == 0, found.err
+    for path, name in zip(pictures, ("cat", "cat-2", "cat-3"), strict=True):
+        done = json.loads((tmp_path / "repainted" / name / "regeneration.json").read_text(encoding="utf-8"))
+        assert done["reference"] == Picture.open(path).hash
+        assert str(Path("repainted") / name / "best.png") in found.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (("a.png", "b.png"), ("a", "b")),
+        (("a.png", "a.jpg", "x/a.png"), ("a", "a-2", "a-3")),
+        (("a.png", "x/a.png", "a-2.png"), ("a", "a-2", "a-2-2")),
+        (("a-2.png", "a.png", "x/a.png"), ("a-2", "a", "a-3")),
+    ],
+)
+def test_no_two_pictures_share_a_folder(tmp_path, given, names):
+    places = place_results([Path(name) for name in given], tmp_path)
+    assert places == {Path(name): tmp_path / folder for name, folder in zip(given, names, strict=True)}
+
+
+def test_a_picture_given_twice_is_repainted_once(run, talking, tmp_path):
+    path = reference(tmp_path / "cat.png")
+    found = run("repaint", path, path, "--model", "tiny/ink", "--rounds", "1", "--candidates", "1")
+    assert found.code == 0, found.err
+    assert [each.name for each in (tmp_path / "repainted").iterdir()] == ["cat"]
+    assert len(found.out.splitlines()) == 5
+
+
+def test_the_folder_is_looked_at_before_anything_is_painted(fails, monkeypatch, tmp_path):
+    monkeypatch.setattr("vernissage.drivers.fake.FakeMLLM.answer", None)  # asking would be a traceback
+    reference(tmp_path / "cat.png")
+    (tmp_path / "taken").write_text("milk", encoding="utf-8")
+    assert "taken is a file, not a folder" in fails("repaint", "cat.png", "--model", "tiny/ink", "--out", "taken")
+    assert (tmp_path / "taken").read_text(encoding="utf-8") == "milk"
+
+
+def test_one_picture_that_fails_is_named_once_and_the_others_are_kept(run, monkeypatch, tmp_path):
+    def script(ask: Ask) -> str:
+        if ask.messages[0].images and ask.messages[0].images[0].getpixel((0, 0)) == (0, 0, 255):
+            raise ReplyError("The model cannot see\x1b[2J blue.", reply="")
+        return talk(ask)
+
+    made = FakeMLLM.__init__
+    monkeypatch.setattr(FakeMLLM, "__init__", lambda self, _script=(), *, brief=False: made(self, script, brief=brief))
+    pictures = [reference(tmp_path / f"{colour}.png", colour) for colour in ("red", "blue", "green")]
+    found = run("repaint", *pictures, "--model", "tiny/ink", "--rounds", "1", "--candidates", "1")
+    assert found.code == 1
+    assert found.err.count("not repainted") == found.err.count(str(pictures[1])) == 1
+    assert f"{pictures[1]}: not repainted: The model cannot see[2J blue." in found.err
+    assert sorted(path.name for path in (tmp_path / "repainted").iterdir()) == ["green", "red"]
+    assert len(found.out.splitlines()) == 2 * 5
+
+
+def test_weights_decide_which_picture_is_chosen(run, talking, tmp_path):
+    found = run(
+        *("repaint", reference(tmp_path / "cat.png"), "--model", "tiny/ink", "--words", "direct"),
+        *("--rounds", "1", "--candidates", "2", "--rate", "none", "--weights", "clip=1, match=0.5"),
+    )
+    assert found.code == 0, found.err
+    done = Regeneration.model_validate_json((tmp_path / "repainted" / "cat" / "regeneration.json").read_text(encoding="utf-8"))
+    for candidate in done.rounds[0].candidates:
+        assert set(candidate.scores) == {"clip", "dinov2", "ssim", "match"}
+        assert candidate.selection.value == pytest.approx((candidate.scores["clip"].value + 0.5 * candidate.scores["match"].value) / 1.5)
+
+
+@pytest.mark.parametrize("without", ["clip", "dinov2", "both"])
+def test_a_studio_without_an_encoder_chooses_by_what_it_has(run, talking, tmp_path, without):
+    path = tmp_path / "vernissage.toml"
+    text = path.read_text(encoding="utf-8")
+    for name in ("clip", "dinov2"):
+        if without in {name, "both"}:
+            text = text.replace(f'{name} = {{ driver = "fake" }}', f"{name} = false")
+    path.write_text(text, encoding="utf-8")
+    found = run("repaint", reference(tmp_path / "cat.png"), "--model", "tiny/ink", "--rounds", "1", "--candidates", "2")
+    assert found.code == 0, found.err
+    done = Regeneration.model_validate_json((tmp_path / "repainted" / "cat" / "regeneration.json").read_text(encoding="utf-8"))
+    weighed = {"clip": "dinov2", "dinov2": "clip", "both": "consistency"}[without]
+    for candidate in done.rounds[0].candidates:
+        assert candidate.selection.value == pytest.approx(candidate.scores[weighed].value)
+    interrogated = run("repaint", "cat.png", "--model", "tiny/ink", "--words", "interrogate", "--rounds", "1", "--out", "other")
+    assert interrogated.code == (0 if without == "dinov2" else 2), interrogated.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
@@ -163,7 +252,13 @@ def test_pictures_that_cannot_be_put_into_words_are_named_with_the_reason(run, t
         (("cat.png",), "--model"),
         (("cat.png", "--model", "tiny/inc"), "Did you mean 'tiny/ink'"),
         (("cat.png", "--model", "tiny/ink", "--rate", "beauty"), "consistency"),
-        (("cat.png", "--model", "tiny/ink", "--rate", "clip"), "no score 'clip'"),
+        (("cat.png", "--model", "tiny/ink", "--rate", "clip"), "no rating 'clip'"),
+        (("cat.png", "--model", "tiny/ink", "--weights", "beauty=1"), "no score 'beauty'"),
+        (("cat.png", "--model", "tiny/ink", "--weights", "clip"), "clip=1,dinov2=1"),
+        (("cat.png", "--model", "tiny/ink", "--weights", "clip=high"), "clip=1,dinov2=1"),
+        (("cat.png", "--model", "tiny/ink", "--weights", "clip=1;match=2"), "clip=1,dinov2=1"),
+        (("cat.png", "--model", "tiny/ink", "--weights", ""), "clip=1,dinov2=1"),
+        (("cat.png", "--model", "tiny/ink", "--out", "vernissage.toml"), "is a file"),
         (("cat.png", "--model", "tiny/ink", "--rounds", "0"), "--rounds"),
         (("cat.png", "--model", "tiny/ink", "--candidates", "33"), "--candidates"),
         (("cat.png", "--model", "tiny/ink", "--patience", "-1"), "--patience"),
@@ -213,7 +308,7 @@ def test_a_star_stands_for_all_models_that_begin_so_and_a_limit_keeps_the_first_
     found = run("bench", "repaint", "--models", "tiny/*, tiny/ink", "--data", data, "--limit", "2", "--rounds", "1", "--rate", "none")
     assert found.code == 0, found.err
     settings = json.loads((tmp_path / "runs" / "repaint" / "header.json").read_text(encoding="utf-8"))["settings"]
-    assert (settings["models"], settings["references"]) == (["tiny/ink"], ["portrait_1", "portrait_2"])
+    assert (settings["models"], list(settings["references"])) == (["tiny/ink"], ["portrait_1", "portrait_2"])
 
 
 def test_references_that_could_not_be_scored_are_counted_and_named_with_the_reason(run, data, tmp_path):
@@ -223,6 +318,43 @@ def test_references_that_could_not_be_scored_are_counted_and_named_with_the_reas
         assert f"unscored: tiny/ink portrait_{number}: ReplyError: The script of this fake has run out." in found.err
     assert "dinov2" not in found.out  # no column of numbers
     assert "0 of 3 references repainted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_ended_unscored_is_done_again_with_retry(run, data, tmp_path, request):
+    assert run(*bench(data)).err.count("unscored: ") == 3
+    request.getfixturevalue("talking")
+    assert run(*bench(data)).err.count("unscored: ") == 3  # not without the option
+    again = run(*bench(data, "--retry"))
+    assert (again.code, "unscored" in again.err) == (0, False)
+    assert again.out.count("3/3") == 2 * 5
+    assert run(*bench(data)).out == again.out
+    assert "3 of 3 references repainted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_exchanged_reference_is_refused_when_a_benchmark_goes_on(run, fails, talking, data):
+    run(*bench(data))
+    reference(data / "portrait_2.png", "yellow")
+    assert "settings references" in fails(*bench(data))
+
+
+def test_weights_are_part_of_a_benchmark(run, fails, talking, data, tmp_path):
+    found = run(*bench(data, "--weights", "match=1", "--rate", "none"))
+    assert found.code == 0, found.err
+    stated = json.loads((tmp_path / "run" / "header.json").read_text(encoding="utf-8"))["settings"]["repaint"]
+    assert stated["weights"] == {"match": 1.0}
+    assert "match" in found.out
+    assert "perception" not in found.out
+    assert "settings repaint" in fails(*bench(data, "--weights", "match=2", "--rate", "none"))
+
+
+def test_a_run_whose_lines_are_damaged_is_a_failure_that_names_the_line(run, talking, data, tmp_path):
+    run(*bench(data))
+    path = tmp_path / "run" / "items.jsonl"
+    path.write_bytes(b"[1]\n" + path.read_bytes())
+    for command in (bench(data), ("bench", "compare", "run", "run")):
+        found = run(*command)
+        assert found.code == 1
+        assert "items.jsonl, line 1 is damaged" in found.err
 
 
 def test_one_reference_that_cannot_be_read_does_not_stop_the_others(run, talking, data):
@@ -246,9 +378,18 @@ def test_one_reference_that_cannot_be_read_does_not_stop_the_others(run, talking
         ({"--people": "vernissage.toml"}, "perception"),
         ({"--config": "none.toml"}, "none.toml"),
         ({"--out": "data"}, "--out"),
+        ({"--out": "vernissage.toml"}, "is a file"),
+        ({"--out": "vernissage.toml/run"}, "--out"),
+        ({"--rate": "clip"}, "no rating 'clip'"),
+        ({"--weights": "beauty=1"}, "no score 'beauty'"),
+        ({"--weights": "clip"}, "clip=1,dinov2=1"),
+        ({"--config": "blind.toml", "--words": "interrogate"}, "needs CLIP"),
+        ({"--config": "blind.toml", "--weights": "clip=1"}, "no score 'clip'"),
     ],
 )
-def test_what_cannot_be_benchmarked_is_refused_with_the_fix(fails, data, changes, fix):
+def test_what_cannot_be_benchmarked_is_refused_with_the_fix(fails, data, tmp_path, changes, fix):
+    blind = (tmp_path / "vernissage.toml").read_text(encoding="utf-8").replace('clip = { driver = "fake" }', "clip = false")
+    (tmp_path / "blind.toml").write_text(blind, encoding="utf-8")
     options = {"--models": "tiny/ink", "--data": "data"} | changes
     assert fix in fails("bench", "repaint", *(part for pair in options.items() for part in pair))
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from vernissage.errors import BadInput
 from vernissage.metrics.correlation import krcc, plcc, srcc
-from vernissage.metrics.interval import sign_flip_test
+from vernissage.metrics.interval import mean_interval, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
 ratings = st.integers(1, 5).map(float)
@@ -65,6 +65,16 @@ def test_a_correlation_that_is_undefined_is_refused_with_the_reason(measure, fir
         measure(np.array(first), np.array(second))
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e300, 1.0])
+@pytest.mark.parametrize("other", [1e-200, 1e200])
+def test_numbers_of_any_size_neither_over_nor_underflow(scale, other):
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=50)
+    second = first + rng.normal(size=50)
+    assert plcc(first * scale, second * other) == pytest.approx(plcc(first, second), abs=1e-12)
+    assert plcc(first * scale, -first * other) == pytest.approx(-1)
+
+
 # -------------------------------------------------------------------------------------------------------- sign flips
 
 
@@ -105,7 +115,13 @@ def test_the_sign_flip_test_is_the_same_again_and_follows_its_seed():
     assert len({sign_flip_test(values, seed=seed) for seed in range(5)}) > 1
 
 
-@pytest.mark.parametrize("differences", [[], [[0.1, 0.2]]])
+@pytest.mark.parametrize("differences", [[], [[0.1, 0.2]], [0.1, float("nan")], [float("inf"), 0.1], [float("-inf")]])
 def test_the_sign_flip_test_needs_a_row_of_differences(differences):
     with pytest.raises(BadInput, match="differences"):
         sign_flip_test(np.array(differences))
+
+
+@pytest.mark.parametrize("values", [[], [[0.1, 0.2]], [0.1, float("nan")], [float("inf"), 0.1]])
+def test_a_mean_of_missing_numbers_is_refused(values):
+    with pytest.raises(BadInput, match="finite"):
+        mean_interval(np.array(values))

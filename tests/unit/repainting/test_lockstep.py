@@ -157,25 +157,77 @@ def test_one_question_that_fails_is_an_answer_like_others():
 
 
 @pytest.mark.parametrize("error", [DriverError("down"), OutOfMemory("too big")])
-def test_a_port_that_fails_ends_only_those_who_asked_it(error):
+def test_a_port_that_fails_as_a_whole_answers_every_question_and_plan_with_its_error(error):
+    def want(name: str, questions: int, plans: int):
+        replies = yield Questions([ask(f"{name}{number}") for number in range(questions)])
+        pictures = yield Paintings([plan(f"{name}{number}") for number in range(plans)])
+        return replies, pictures
+
     spy = Spy()
-    spy.broken["paint"] = error
-    results = run_together([paint("a"), inquire("b", 1, 1), paint("c", questions=1)], spy.ports)
-    assert results == [error, [["re: b0.0"], ["re: b1.0"]], error]
-    assert spy.calls.count(("paint", 2)) == 1
+    spy.broken = {"answer": error, "paint": error}
+    found = run_together([want("a", 2, 1), want("b", 0, 3), want("c", 1, 0)], spy.ports)
+    assert found == [([error] * 2, [error]), ([], [error] * 3), ([error], [])]
+    assert spy.calls == [("answer", 3), ("paint", 4)]
 
 
-def test_those_who_ask_a_broken_port_later_fail_then():
+def test_a_port_that_fails_once_does_not_fail_those_who_ask_it_later():
+    def ask_again():
+        first = yield Questions([ask("first")])
+        spy.broken.clear()
+        second = yield Questions([ask("second")])
+        return [*first, *second]
+
     spy = Spy()
-    spy.broken["answer"] = DriverError("down")
+    spy.broken["answer"] = error = DriverError("down")
+    (found,) = run_together([ask_again()], spy.ports)
+    assert found[0] is error
+    assert found[1].text == "re: second"
 
-    def paint_then_ask():
-        yield Paintings([plan("x")])
-        yield Questions([ask("x")])
 
-    results = run_together([inquire("a", 1), paint("b"), paint_then_ask()], spy.ports)
-    assert [isinstance(result, DriverError) for result in results] == [True, False, True]
-    assert spy.calls == [("answer", 1), ("paint", 2), ("answer", 1)]
+def test_an_encoder_that_fails_is_raised_where_the_features_were_wanted():
+    def end():
+        yield Encodings([Image.new("RGB", (4, 4))])
+        raise AssertionError("It went on without features.")
+
+    def go_on():
+        try:
+            yield Encodings([Image.new("RGB", (4, 4))] * 2)
+        except DriverError as caught:
+            (reply,) = yield Questions([ask("after")])
+            return caught, reply.text
+
+    spy = Spy()
+    spy.broken["encode"] = error = DriverError("no memory")
+    found = run_together([end(), go_on(), inquire("b", 1, 1), paint("c")], spy.ports)
+    assert found == [error, (error, "re: after"), [["re: b0.0"], ["re: b1.0"]], ["c.0"]]
+    assert spy.calls == [("answer", 1), ("answer", 1), ("encode", 3), ("answer", 1), ("paint", 1)]
+
+
+def test_a_work_may_raise_another_error_where_its_encoder_failed():
+    def translate():
+        try:
+            yield Encodings([Image.new("RGB", (4, 4))])
+        except DriverError as error:
+            raise BadPlan("no encoder") from error
+
+    spy = Spy()
+    spy.broken["encode"] = DriverError("no memory")
+    (found,) = run_together([translate()], spy.ports)
+    assert isinstance(found, BadPlan)
+
+
+def test_encodings_of_nothing_make_no_call():
+    def look(count: int):
+        seen = yield Encodings([Image.new("RGB", (4, 4))] * count)
+        return [len(rows) for rows in seen.values()]
+
+    spy = Spy()
+    spy.broken["encode"] = DriverError("must not be asked")
+    assert run_together([look(0), look(0)], spy.ports) == [[0], [0]]
+    assert spy.calls == []
+    spy.broken.clear()
+    assert run_together([look(0), look(2)], spy.ports) == [[0], [2]]
+    assert spy.calls == [("encode", 2)]
 
 
 def test_a_mistake_in_the_program_is_not_swallowed():

@@ -14,22 +14,25 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
+from vernissage import api
+from vernissage.api import Studio
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
-from vernissage.errors import BadPlan, DriverError, OutOfMemory, ReplyError, VernissageError
+from vernissage.errors import BadInput, BadPlan, DriverError, OutOfMemory, ReplyError, UnknownName, VernissageError
 from vernissage.metrics.similarity import ssim
 from vernissage.ports import Ask, Reply
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
 from vernissage.records.regeneration import ASPECTS, Candidate, Regeneration, Round
 from vernissage.records.tree import SceneObject, UnderstandingTree
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, Verdict
 from vernissage.repainting.describe import closest_phrases, describe, phrase_banks
 from vernissage.repainting.lockstep import Ports, run_together
 from vernissage.repainting.loop import Settings, repaint_all
 from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures, Rating
 from vernissage.repainting.revise import TEMPERATURE, give_feedback, revise, rewrite
-from vernissage.repainting.select import RATINGS, Attempt, read_rating, score_attempts, select, weigh
+from vernissage.repainting.select import RATINGS, Attempt, is_better, read_rating, score_attempts, select, weigh
 from vernissage.repainting.understand import MAX_CHARACTERS, understand, words_of
+from vernissage.wiring import DriverConfig, StudioConfig
 
 RED, BLUE = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
 PLAN = Plan(prompt="x", model="m", negative_prompt="blurry", arguments=Arguments(width=16, height=16, steps=7))
@@ -240,6 +243,36 @@ def test_a_model_that_rambles_is_cut_off():
     assert {len(text) for text in (tree.style, tree.objects[0].features["colour"], tree.relations[0])} == {MAX_CHARACTERS}
 
 
+def test_names_are_cut_off_before_they_are_asked_about():
+    mllm = scripted(objects=json.dumps({"objects": [{"name": "cat " * 1000}, {"name": " old\n  car "}]}))
+    tree, _ = walk(understand(RED, brief=True), mllm)
+    long, short = (thing.name for thing in tree.objects)
+    assert (long, short) == (("cat " * 1000)[:MAX_CHARACTERS], "old car")
+    asked = [said(ask) for ask in mllm.asked if kind(ask) in {"features", "relations"}]
+    assert all("cat " * 301 not in question for question in asked)
+    assert asked[1].splitlines()[1] == "old car"
+
+
+def test_blanks_are_stripped_and_what_is_blank_was_not_seen():
+    features = json.dumps({"count": " 1\n", "colour": " \t ", "material": "soft\n\n  fur"})
+    overall = json.dumps({"style": "  oil \n painting ", "lighting": " \n "})
+    relations = json.dumps({"relations": [" cat  left\nof car ", "", "\n"]})
+    tree, failures = walk(understand(RED, brief=True), scripted(features=features, overall=overall, relations=relations))
+    assert tree.overall() == {"style": "oil painting"}
+    assert [thing.features for thing in tree.objects] == [{"count": "1", "material": "soft fur"}] * 2
+    assert tree.relations == ("cat left of car",)
+    assert failures == ()
+
+
+def test_halves_of_characters_do_not_get_into_a_record():
+    assert words_of(Reply.model_construct(text="a \ud800 cat")) == "a \N{REPLACEMENT CHARACTER} cat"
+    half = '{"style": "\\ud83d noon"}'
+    tree, failures = walk(understand(RED, brief=True), scripted(overall=half))
+    tree.model_dump_json().encode()
+    assert "\ud83d" not in tree.outline()
+    assert tree.style == "\N{REPLACEMENT CHARACTER} noon" or failures
+
+
 def test_the_words_of_a_reply_are_its_text_on_one_line():
     assert words_of(Reply(text="  a cat,\n\n two  cars\t")) == "a cat, two cars"
     with pytest.raises(ReplyError, match="rambled"):
@@ -361,7 +394,11 @@ def test_pictures_are_scored_by_every_encoder_by_pixels_and_by_the_mllm():
         assert question == f"rate match\nprompt {own}" or "match" not in question
         return json.dumps({"reason": f"{question.split()[1]} of {own}", "rating": 2 + own})
 
-    found = walk(score_attempts(reference, attempts, ratings=list(RATINGS), brief=True), scripted(rate=rate), {"a": encoder, "b": Angles()})
+    found = walk(
+        score_attempts(reference, attempts, ratings=list(RATINGS), encoders=["a", "b"], brief=True),
+        scripted(rate=rate),
+        {"a": encoder, "b": Angles()},
+    )
     for index, (scores, picture) in enumerate(zip(found, pictures, strict=True)):
         assert list(scores) == ["a", "b", "ssim", "consistency", "perception", "match"]
         for name, by in (("a", encoder), ("b", Angles())):
@@ -374,16 +411,52 @@ def test_pictures_are_scored_by_every_encoder_by_pixels_and_by_the_mllm():
 
 def test_no_pictures_are_scored_without_asking_anybody():
     mllm = scripted()
-    assert walk(score_attempts(RED, [], ratings=["match"], brief=True), mllm) == []
+    assert walk(score_attempts(RED, [], ratings=["match"], encoders=["a"], brief=True), mllm) == []
     assert mllm.asked == []
 
 
 def test_the_reference_is_scaled_to_the_picture_and_a_tiny_picture_has_no_likeness_of_pixels():
     small, tiny = Attempt(RED.resize((12, 20)), "x"), Attempt(RED.resize((8, 8)), "x")
-    found = walk(score_attempts(RED, [small, tiny], ratings=(), brief=True))
+    found = walk(score_attempts(RED, [small, tiny], ratings=(), encoders=(), brief=True))
     assert found[0]["ssim"] == Score(value=1.0)
     assert isinstance(found[1]["ssim"], Unscored)
     assert "11 pixels" in found[1]["ssim"].reason
+
+
+class Broken:
+    """An encoder that fails, or gives numbers that are none."""
+
+    name = "broken"
+
+    def __init__(self, gives: float | VernissageError) -> None:
+        self.gives = gives
+
+    def encode(self, images):
+        if isinstance(self.gives, VernissageError):
+            raise self.gives
+        return np.full((len(images), 2), self.gives, dtype=np.float32)
+
+    def encode_text(self, texts):
+        raise NotImplementedError
+
+
+def test_an_encoder_that_fails_leaves_its_scores_unscored_and_the_others_in_place():
+    attempts = [Attempt(BLUE, "x"), Attempt(RED, "y")]
+    work = score_attempts(RED, attempts, ratings=["match"], encoders=["a", "b"], brief=True)
+    found = walk(work, None, {"a": FakeEncoder(), "b": Broken(DriverError("The card is full."))})
+    for scores in found:
+        assert scores["a"] == scores["b"] == Unscored(reason="The card is full.")
+        assert scores["match"] == Score(value=0.75, reason="fair")
+    assert found[1]["ssim"] == Score(value=1.0)
+
+
+@pytest.mark.parametrize("gives", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_never_become_a_score(gives):
+    work = score_attempts(RED, [Attempt(BLUE, "x")], ratings=(), encoders=["clip", "b"], brief=True)
+    (scores,) = walk(work, None, {"clip": FakeEncoder(), "b": Broken(gives)})
+    assert isinstance(scores["b"], Unscored)
+    assert "finite" in scores["b"].reason
+    assert isinstance(scores["clip"], Score)
 
 
 @pytest.mark.parametrize(("rating", "value"), [(1, 0), (2, 0.25), (3, 0.5), (4, 0.75), (5, 1)])
@@ -408,7 +481,8 @@ def test_a_rating_becomes_a_number_from_0_to_1_with_its_reason(rating, value):
     ],
 )
 def test_a_rating_that_was_not_given_never_becomes_a_number(answer, why):
-    (scores,) = walk(score_attempts(RED, [Attempt(BLUE, "x")], ratings=["perception"], brief=True), scripted(rate=answer))
+    work = score_attempts(RED, [Attempt(BLUE, "x")], ratings=["perception"], encoders=(), brief=True)
+    (scores,) = walk(work, scripted(rate=answer))
     assert isinstance(scores["perception"], Unscored)
     assert why in scores["perception"].reason
 
@@ -439,6 +513,25 @@ def test_candidates_without_a_common_score_are_unscored(weights):
     found = weigh([{"clip": S(value=0.2), "match": NONE}, {"clip": S(value=0.4), "match": S(value=1.0)}], weights)
     assert [type(each) for each in found] == [Unscored, Unscored]
     assert weigh([], {"clip": 1}) == []
+
+
+def test_better_is_what_weighs_more_by_the_scores_that_both_have():
+    new, old = {"clip": S(value=0.5), "match": S(value=0.2)}, {"clip": S(value=0.4), "match": S(value=1.0)}
+    assert is_better(new, old, {"clip": 1})
+    assert not is_better(new, old, {"clip": 1, "match": 1})
+    assert is_better(new, {"clip": S(value=0.4), "match": NONE}, {"clip": 1, "match": 1})
+    assert is_better({"clip": S(value=0.5)}, old, {"clip": 1, "match": 1})
+    assert not is_better({"clip": S(value=0.4)}, old, {"clip": 1})  # as good is not better
+
+
+def test_what_cannot_be_compared_is_not_better_but_any_score_is_better_than_none():
+    one, none = {"clip": S(value=0.5)}, {"clip": NONE}
+    for new, old in ((none, one), (none, none), ({}, {})):
+        assert not is_better(new, old, {"clip": 1})
+    assert is_better(one, none, {"clip": 1})
+    assert is_better(one, {}, {"clip": 1})
+    assert not is_better(one, {"clip": S(value=0.1)}, {"match": 1})
+    assert not is_better(one, {"clip": S(value=0.1)}, {})
 
 
 def test_the_first_of_the_highest_is_selected():
@@ -598,13 +691,54 @@ def test_a_painter_that_paints_nothing_at_all_is_an_error_with_its_reason():
     assert "m painted nothing" in str(result)
 
 
-def test_a_painter_that_fails_as_a_whole_is_the_error():
-    class Full:
-        def paint(self, plans, *, progress=None):
-            raise OutOfMemory("The device is full.")
+def failing(times: int, error: VernissageError, t2i: Greys):
+    """A painter that fails as a whole so many times and then works."""
+    left = [error] * times
 
-    (result,) = repaint_all([BLACK], PLAN, Settings(), Ports(scripted(), Full(), {"clip": Angles(), "dinov2": Angles()}))
-    assert isinstance(result, OutOfMemory)
+    class Failing:
+        def paint(self, plans, *, progress=None):
+            if left:
+                raise left.pop()
+            return t2i.paint(plans)
+
+    return Failing()
+
+
+FULL = OutOfMemory("The device is full.")
+
+
+def test_a_painter_that_always_fails_as_a_whole_is_an_error_with_its_reason():
+    ports = Ports(scripted(), failing(99, FULL, Greys()), {"clip": Angles(), "dinov2": Angles()})
+    (result,) = repaint_all([BLACK], PLAN, Settings(), ports)
+    assert isinstance(result, DriverError)
+    assert str(result) == "m painted nothing: a picture: The device is full."
+
+
+def test_a_painter_that_fails_as_a_whole_once_loses_that_round_only():
+    settings = Settings(rounds=2, candidates=2, words="direct", rate=(), weights={"clip": 1})
+    (result,) = repaint_all([BLACK], PLAN, settings, Ports(scripted(), failing(1, FULL, Greys(90, 50)), {"clip": Angles()}))
+    done = result.regeneration
+    assert [each.best for each in done.rounds] == [None, 1]
+    assert [each.leads for each in done.rounds] == [False, True]
+    assert [candidate.selection for candidate in done.rounds[0].candidates] == [Unscored(reason="The device is full.")] * 2
+    assert done.failures == ("a picture: The device is full.",) * 2
+    assert done.cost.pictures == 2
+
+
+def test_an_mllm_that_fails_as_a_whole_while_rewriting_leaves_the_prompt_as_it_was():
+    class Down:
+        name, brief = "down", True
+
+        def answer(self, asks):
+            if kind(asks[0]) != "direct":
+                raise DriverError("The server is down.")
+            return scripted().answer(asks)
+
+    result, t2i = repaint(90, 50, 40, 30, mllm=Down(), rounds=2, candidates=2, rate=["match"])
+    assert {plan.prompt for plan in t2i.painted} == {"a cat beside a car"}
+    told = [failure for failure in result.regeneration.failures if failure.endswith("The server is down.")]
+    assert len(told) == len(result.regeneration.failures) == 3  # one synonym, feedback, one synonym
+    assert result.regeneration.last.scores["match"] == Unscored(reason="The server is down.")
 
 
 def test_without_feedback_the_next_prompts_are_synonyms_of_the_best_one():
@@ -665,6 +799,23 @@ def test_a_rating_with_a_weight_is_given_of_every_picture_and_decides():
     assert sum(kind(ask) == "rate" for ask in mllm.asked) == 4
 
 
+@pytest.mark.parametrize("rate", [(), ("match",), ("consistency",)])
+def test_a_weight_implies_that_the_rating_is_asked_for_once_of_every_picture(rate):
+    mllm = scripted()
+    result, _ = repaint(90, 50, 40, 30, mllm=mllm, rounds=2, candidates=2, weights={"match": 1}, rate=rate)
+    tried = [candidate for each in result.regeneration.rounds for candidate in each.candidates]
+    assert all(candidate.scores["match"] == Score(value=0.75, reason="fair") for candidate in tried)
+    assert all(candidate.selection == Score(value=0.75) for candidate in tried)
+    assert sum(said(ask).startswith("rate match") for ask in mllm.asked) == 4
+    assert sum(kind(ask) == "rate" for ask in mllm.asked) == (6 if "consistency" in rate else 4)
+
+
+def test_a_weight_of_zero_asks_for_nothing():
+    mllm = scripted()
+    repaint(90, 50, mllm=mllm, rounds=1, candidates=2, weights={"clip": 1, "match": 0})
+    assert "rate" not in map(kind, mllm.asked)
+
+
 def test_a_rating_that_one_picture_lacks_does_not_decide_between_them():
     def rate(ask: Ask) -> str:
         grey = ask.messages[0].images[-1].getpixel((0, 0))[0]
@@ -710,19 +861,193 @@ def candidate(value: float | None, prompt: str = "x") -> Candidate:
     return Candidate(prompt=prompt, seed=0, picture=prompt, selection=NONE if value is None else Score(value=value))
 
 
-def of_rounds(*winners: Candidate | None) -> Regeneration:
+def of_rounds(*winners: tuple[Candidate | None, bool]) -> Regeneration:
+    """A regeneration whose rounds have those winners, each with whether it leads."""
     rounds = tuple(
-        Round(number=number, aspect="style", candidates=() if winner is None else (winner,), best=None if winner is None else 0)
-        for number, winner in enumerate(winners, start=1)
+        Round(
+            number=number, aspect="style", candidates=() if winner is None else (winner,), best=None if winner is None else 0, leads=leads
+        )
+        for number, (winner, leads) in enumerate(winners, start=1)
     )
     return Regeneration(reference="r", model="m", arguments=Arguments(), tree=None, prompt="x", rounds=rounds)
 
 
-def test_a_scored_winner_is_better_than_one_that_could_not_be_compared():
-    assert of_rounds(candidate(-0.9, "a"), candidate(None, "b")).best.prompt == "a"
-    assert of_rounds(None, candidate(0.1, "a"), candidate(0.2, "b"), candidate(0.2, "c"), None).best.prompt == "b"
-    assert of_rounds(None, None).best is None
-    assert of_rounds(candidate(0.1), None).last is None
+def test_the_best_is_the_winner_of_the_last_round_that_leads():
+    assert of_rounds((candidate(0.1, "a"), True), (candidate(0.9, "b"), True), (candidate(0.8, "c"), False)).best.prompt == "b"
+    assert of_rounds((candidate(0.9, "a"), True), (candidate(None, "b"), False)).best.prompt == "a"
+    assert of_rounds((None, False), (candidate(None, "a"), True), (None, False)).best.prompt == "a"
+    assert of_rounds((None, False), (None, False)).best is None
+    assert of_rounds((candidate(0.1), True), (None, False)).last is None
+    assert of_rounds((candidate(0.1, "a"), True), (candidate(0.05, "b"), False)).last.prompt == "b"
+
+
+def test_rounds_are_compared_by_the_scores_that_both_have():
+    """Round 2 has no match; by clip, which both have, it is better, whatever the selection scores of each round say."""
+
+    def rate(ask: Ask) -> str:
+        grey = ask.messages[0].images[-1].getpixel((0, 0))[0]
+        return failure() if grey == 50 else json.dumps({"reason": "so", "rating": 5})
+
+    mllm = scripted(rate=rate)
+    result, _ = repaint(100, 50, 120, mllm=mllm, rounds=3, candidates=1, weights={"clip": 1, "match": 1})
+    done = result.regeneration
+    first, second = (each.candidates[0].selection.value for each in done.rounds[:2])
+    assert first == pytest.approx((cosine(100) + 1) / 2, abs=1e-6)
+    assert second == pytest.approx(cosine(50), abs=1e-6)
+    assert [each.leads for each in done.rounds] == [True, True, False]
+    assert done.best == done.rounds[1].candidates[0]
+    result, _ = repaint(70, 50, mllm=mllm, rounds=2, candidates=1, weights={"clip": 1, "match": 9})
+    done = result.regeneration
+    first, second = (each.candidates[0].selection.value for each in done.rounds)
+    assert first > second
+    assert done.best == done.rounds[1].candidates[0]
+
+
+greys = st.one_of(st.integers(0, 255), st.just(BROKEN))
+
+
+@examples(max_examples=60, database=None)
+@given(st.integers(1, 4).flatmap(lambda rounds: st.lists(greys, min_size=2 * rounds, max_size=2 * rounds)), st.integers(0, 2))
+def test_the_loop_and_the_record_agree_on_the_best_picture(tried, patience):
+    """What feedback was given on is the record's best so far, and the record's best is the lightest difference of all."""
+
+    def rate(ask: Ask) -> str:
+        grey = ask.messages[0].images[-1].getpixel((0, 0))[0]
+        return failure() if grey % 3 == 0 else json.dumps({"reason": "so", "rating": 1 + grey % 5})
+
+    compared = []
+
+    def compare(ask: Ask) -> str:
+        compared.append(Picture.of(ask.messages[0].images[1]).hash)
+        return "more"
+
+    weights = {"clip": 1.0, "match": 1.0}
+    mllm = scripted(rate=rate, compare=compare)
+    result, _ = repaint(*tried, mllm=mllm, rounds=len(tried) // 2, candidates=2, patience=patience, weights=weights)
+    if all(grey is BROKEN for grey in tried):
+        assert isinstance(result, DriverError)
+        return
+    done = result.regeneration
+    best, expected = None, []
+    for each in done.rounds:
+        if best is not None:
+            expected.append(best.picture)
+        winner = None if each.best is None else each.candidates[each.best]
+        leads = winner is not None and (best is None or is_better(winner.scores, best.scores, weights))
+        assert each.leads == leads
+        best = winner if leads else best
+    assert compared == expected
+    assert done.best == best
+    assert Regeneration.model_validate_json(done.model_dump_json()).best == best
+
+
+# -------------------------------------------------------------------------------------- what a studio makes of settings
+
+FAKE = DriverConfig(driver="fake")
+
+
+def studio(*encoders: str) -> Studio:
+    return Studio(StudioConfig(mllm=FAKE, t2i=FAKE, **{name: FAKE if name in encoders else None for name in ("clip", "dinov2")}))
+
+
+@pytest.mark.parametrize(
+    ("encoders", "weights"),
+    [
+        (("clip", "dinov2"), {"clip": 1.0, "dinov2": 1.0}),
+        (("clip",), {"clip": 1.0}),
+        (("dinov2",), {"dinov2": 1.0}),
+        ((), {"consistency": 1.0}),
+    ],
+)
+def test_weights_left_open_go_to_the_encoders_that_are_there_or_to_consistency(encoders, weights):
+    checked = studio(*encoders).check_repainting(Settings(rounds=2, seed=9))
+    assert checked == Settings(rounds=2, seed=9, weights=weights)
+    assert studio(*encoders).check_repainting(checked) == checked
+
+
+def test_weights_that_were_given_are_kept():
+    for weights in ({"ssim": 2.0, "match": 0.5}, {"dinov2": 1.0}):
+        assert studio("clip", "dinov2").check_repainting(Settings(weights=weights)).weights == weights
+
+
+@pytest.mark.parametrize("weights", [{}, {"clip": 0.0}, {"clip": -1.0}, {"clip": float("nan")}, {"clip": float("inf")}])
+def test_weights_that_weigh_nothing_or_too_much_are_refused(weights):
+    with pytest.raises(ValidationError, match="one of them above 0"):
+        Settings(weights=weights)
+
+
+class FailsOnce:
+    """An encoder that has no memory left when it is called first."""
+
+    def __init__(self, encoder):
+        self.name, self._encoder, self._failed = "fails", encoder, False
+
+    def encode(self, images):
+        if not self._failed:
+            self._failed = True
+            raise FULL
+        return self._encoder.encode(images)
+
+
+def test_an_encoder_that_fails_in_one_round_leaves_that_round_unscored_and_keeps_its_pictures():
+    settings = Settings(rounds=3, candidates=1, words="direct", rate=(), weights={"clip": 1})
+    (result,) = repaint_all([BLACK], PLAN, settings, Ports(scripted(), Greys(90, 50, 10), {"clip": FailsOnce(Angles())}))
+    first, second, third = result.regeneration.rounds
+    assert first.candidates[0].scores["clip"] == Unscored(reason="The device is full.")
+    assert isinstance(second.candidates[0].scores["clip"], Score)
+    assert [each.leads for each in (first, second, third)] == [True, True, True]  # each darker, and so nearer to black
+    assert len(result.pictures) == 3
+
+
+def test_a_judge_rates_in_the_mllm_s_place_when_it_is_asked_to():
+    class Strict:
+        name = "strict"
+
+        def judge(self, images, prompts, questions):
+            seen.extend(prompts)
+            low = Unscored(reason="too dark")
+            return [Verdict(perception=Score(value=80), correspondence=low, judge="strict") for _ in images]
+
+    seen: list[str] = []
+    settings = Settings(rounds=1, candidates=1, words="direct", rater="judge", weights={"clip": 1})
+    (result,) = repaint_all([BLACK], PLAN, settings, Ports(scripted(), Greys(90), {"clip": Angles()}, Strict()))
+    scores = result.regeneration.last.scores
+    assert scores["perception"] == Score(value=0.8, reason="strict")
+    assert scores["consistency"] == Unscored(reason="too dark")
+    assert set(seen) == {result.regeneration.prompt}
+
+
+@pytest.mark.parametrize(
+    ("encoders", "values", "error", "named"),
+    [
+        (("clip",), {"weights": {"dinov2": 1.0}}, UnknownName, "no score 'dinov2'"),
+        ((), {"weights": {"clip": 1.0, "dinov2": 1.0}}, UnknownName, "no score 'clip'"),
+        (("clip",), {"weights": {"beauty": 1.0}}, UnknownName, "no score 'beauty'"),
+        (("clip",), {"rate": ("clip",)}, UnknownName, "no rating 'clip'"),
+        (("clip",), {"rate": ("match", "ssim")}, UnknownName, "no rating 'ssim'"),
+        (("dinov2",), {"words": "interrogate"}, BadPlan, "needs CLIP"),
+    ],
+)
+def test_settings_that_a_studio_cannot_follow_are_refused_before_anything_starts(encoders, values, error, named):
+    made = studio(*encoders)
+    made.__dict__["mllm"] = made.__dict__["t2i"] = None  # touching either would be a traceback
+    with pytest.raises(error, match=named):
+        made.repaint_several([RED], model="mini/neon", settings=Settings.model_validate(values))
+
+
+def test_a_studio_without_encoders_repaints_by_the_rating_of_consistency():
+    made = studio()
+    made.__dict__["mllm"] = scripted()
+    plain = Settings(rounds=1, candidates=2, words="direct", rate=())
+    (result,) = made.repaint_several([RED], model="mini/neon", settings=plain)
+    for tried in result.regeneration.rounds[0].candidates:
+        assert (sorted(tried.scores), tried.selection) == (["consistency", "ssim"], Score(value=0.75))
+
+
+@pytest.mark.parametrize("settings", [{"rounds": 0}, {"weights": {"clip": "x"}}, {"colour": "red"}])
+def test_a_setting_with_a_mistake_is_told_as_bad_input(settings):
+    with pytest.raises(BadInput, match=next(iter(settings))):
+        api.repaint(RED, model="mini/neon", studio=studio(), **settings)
 
 
 # ------------------------------------------------------------------------------------ references do not leak anywhere

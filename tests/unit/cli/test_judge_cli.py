@@ -1,0 +1,354 @@
+"""`vernissage judge` on fakes: which pictures and prompts are taken, what is printed and written, and what is refused."""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vernissage.cli import main
+from vernissage.cli.judge import SUFFIXES, find_pictures, read_prompts, write_verdicts
+from vernissage.drivers.fake import FakeMLLM
+from vernissage.errors import BadInput
+from vernissage.ports import Ask
+from vernissage.records.picture import Picture, Provenance
+from vernissage.records.plan import Plan
+from vernissage.records.verdict import Answer, Score, Unscored, Verdict
+
+CONFIG = 'clip = false\ndinov2 = false\nmllm = { driver = "fake", brief = true }\nt2i = { driver = "fake" }\n'
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def studio(tmp_path):
+    (tmp_path / "vernissage.toml").write_text(CONFIG, encoding="utf-8")
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as ended:  # anything else that is raised would be a traceback
+            main(["judge", *(str(argument) for argument in arguments)])
+        seen = capsys.readouterr()
+        return Outcome(ended.value.code or 0, seen.out, seen.err)
+
+    return run
+
+
+@pytest.fixture
+def fails(run, tmp_path):
+    """Runs a command that must fail as the user's mistake: code 2, a message with the fix, nothing left behind."""
+
+    def fails(*arguments: str | Path) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        found = run(*arguments)
+        assert (found.code, found.out) == (2, "")
+        assert found.err.lower().count("error: ") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+        return found.err
+
+    return fails
+
+
+def colour_of(ask: Ask) -> str:
+    red, green, blue = ask.messages[0].images[0].getpixel((0, 0))
+    return "red" if red > max(green, blue) else "green" if green > blue else "blue"
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[Ask]:
+    """The judge knows colours: a picture of a colour that the prompt or question names is excellent, or a yes; keeps the questions."""
+    heard: list[Ask] = []
+
+    def choose(self, asks, options):
+        heard.extend(asks)
+        fits = [colour_of(ask) in ask.messages[0].text for ask in asks]
+        return [np.eye(len(options))[0 if (len(options) == 2) == fit else len(options) - 1] for fit in fits]
+
+    monkeypatch.setattr(FakeMLLM, "choose", choose)
+    return heard
+
+
+@pytest.fixture
+def talking(monkeypatch):
+    """The judge cannot tell probabilities and answers by a script."""
+
+    def talking(script) -> None:
+        made = FakeMLLM.__init__
+        monkeypatch.setattr(FakeMLLM, "__init__", lambda self, _script=(), *, brief=False: made(self, script, brief=brief))
+        monkeypatch.setattr(FakeMLLM, "choose", lambda self, asks, options: [BadInput("cannot") for _ in asks])
+
+    return talking
+
+
+def picture(path: str, colour: str = "red", prompt: str = "") -> Path:
+    provenance = Provenance(plan=Plan(prompt=prompt, model="mini/neon")) if prompt else None
+    return Picture.of(Image.new("RGB", (16, 12), colour), provenance).save(path)
+
+
+def text(path: str, content: str, encoding: str = "utf-8") -> str:
+    Path(path).write_text(content, encoding=encoding)
+    return path
+
+
+def table(path: str) -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_picture_is_judged_with_its_scores_on_one_line(run):
+    picture("cat.png")
+    found = run("cat.png")
+    assert found.code == 0, found.err
+    assert found.out == "cat.png: perception 10.0, correspondence unscored (no prompt was given)\n"
+    assert found.err == "1/1 judged by fake, zero-shot, by the probabilities of its words\n"
+
+
+def test_files_folders_and_patterns_are_taken_each_picture_once():
+    for path in ("b.png", "a.png", "in/deep/d.webp.PNG", "in/c.JPG", "in/notes.txt", "in/.keep"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    assert find_pictures(("b.png", "a.png")) == [Path("b.png"), Path("a.png")]
+    assert find_pictures(("in",)) == [Path("in/c.JPG"), Path("in/deep/d.webp.PNG")]
+    assert find_pictures(("*.png",)) == [Path("a.png"), Path("b.png")]
+    assert find_pictures(("**/*.PNG", "in/c.???")) == [Path("in/deep/d.webp.PNG"), Path("in/c.JPG")]
+    assert find_pictures(("in", "in/c.JPG", "./in/c.JPG", "in/*.JPG", "b.png", "b.png")) == [
+        *(Path("in/c.JPG"), Path("in/deep/d.webp.PNG"), Path("b.png")),
+    ]
+    assert find_pictures(("none.png",)) == [Path("none.png")]  # told later, with the reason
+
+
+def test_a_file_whose_name_reads_like_a_pattern_is_that_file():
+    for path in ("[a].png", "a.png"):
+        Path(path).touch()
+    assert find_pictures(("[a].png",)) == [Path("[a].png")]
+    assert find_pictures(("[ab].png",)) == [Path("a.png")]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_pictures_of_every_kind_are_found_in_folders(suffix):
+    Path("in").mkdir()
+    (Path("in") / f"a{suffix.upper()}").touch()
+    assert len(find_pictures(("in",))) == 1
+
+
+@pytest.mark.parametrize("given", [(), ("empty",), ("*.png",), ("empty", "none/**/*.png")])
+def test_where_there_is_no_picture_that_is_said(fails, given):
+    Path("empty").mkdir()
+    assert "no pictures to judge" in fails(*given)
+
+
+def test_an_unreadable_picture_among_good_ones_is_named_and_the_others_are_judged(run, asked):
+    picture("a.png", "red", "a red cat")
+    Path("b.png").write_bytes(b"no picture")
+    picture("c.png", "blue", "a blue dog")
+    found = run("a.png", "b.png", "none.png", "c.png", "--out", "out.csv")
+    assert found.code == 1, found.err
+    assert found.out.splitlines() == [
+        "a.png: perception 10.0, correspondence 90.0",
+        "c.png: perception 10.0, correspondence 90.0",
+        "out.csv",
+    ]
+    assert [(row["image"], row["unscored"] != "") for row in table("out.csv")][2:] == [("b.png", True), ("none.png", True)]
+    assert [line.partition(": ")[0] for line in found.err.splitlines()[:2]] == ["b.png", "none.png"]
+    assert found.err.count("unscored") == 2
+    assert "2/4 judged" in found.err
+    assert [row["image"] for row in table("out.csv") if row["perception"]] == ["a.png", "c.png"]
+
+
+def test_prompts_stay_with_their_pictures_where_one_between_cannot_be_read(run, asked):
+    for name, colour in (("a", "red"), ("c", "blue")):
+        picture(f"{name}.png", colour)
+    Path("b.png").write_bytes(b"no picture")
+    found = run("a.png", "b.png", "c.png", "--prompts", text("lines.txt", "red one\ngreen one\nblue one\n"))
+    assert found.out.count("correspondence 90.0") == 2
+    assert not any("green" in ask.messages[0].text for ask in asked)
+
+
+def test_where_no_picture_can_be_read_all_are_named(run, monkeypatch):
+    monkeypatch.setattr(FakeMLLM, "choose", None)  # asking would be a traceback
+    Path("a.png").write_bytes(b"no picture")
+    found = run("a.png", "b.png", "--out", "out.csv")
+    assert (found.code, found.out) == (2, "")
+    assert "a.png: unscored: " in found.err
+    assert "b.png: unscored: " in found.err
+    assert "None of the pictures can be read." in found.err
+    assert not Path("out.csv").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------- prompts
+
+
+def test_painted_pictures_are_judged_by_the_prompt_they_carry(run, asked):
+    picture("a.png", "red", "a red cat")
+    picture("b.png", "red", "a blue cat")
+    picture("c.png", "red")
+    assert run("a.png", "b.png", "c.png").out.splitlines() == [
+        "a.png: perception 10.0, correspondence 90.0",
+        "b.png: perception 10.0, correspondence 10.0",
+        "c.png: perception 10.0, correspondence unscored (no prompt was given)",
+    ]
+
+
+def test_one_prompt_for_all_goes_before_those_that_pictures_carry(run, asked):
+    picture("a.png", "red", "a blue cat")
+    picture("b.png", "blue")
+    found = run("a.png", "b.png", "--prompt", "a red cat")
+    assert found.out.splitlines() == ["a.png: perception 10.0, correspondence 90.0", "b.png: perception 10.0, correspondence 10.0"]
+
+
+def test_prompts_are_read_by_file_name_from_a_table(run, asked):
+    for name, colour in (("a", "red"), ("b", "blue"), ("c", "green")):
+        picture(f"in/{name}.png", colour)
+    path = text("p.csv", 'remark,prompt,image\nhm,"a blue, ""old"" cat",elsewhere/b.png\n,a blue cat,a.png\n,red,other.png\n', "utf-8-sig")
+    assert run("in", "--prompts", path).out.splitlines() == [
+        "in/a.png: perception 10.0, correspondence 10.0",
+        "in/b.png: perception 10.0, correspondence 90.0",
+        "in/c.png: perception 10.0, correspondence unscored (no prompt was given)",
+    ]
+    assert any(ask.messages[0].text.endswith('a blue, "old" cat') for ask in asked)
+
+
+def test_prompts_are_read_line_by_line_in_the_order_of_the_pictures():
+    pictures = [Path("b.png"), Path("a.png")]
+    assert read_prompts(Path(text("p.txt", "\n one \r\n\n two, three\n\n")), pictures) == ["one", "two, three"]
+    assert read_prompts(Path(text("p.txt", "\ufeffone\ntwo")), pictures) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fix"),
+    [
+        ("p.txt", "one\ntwo\nthree\n", "has 3 prompts for 2 pictures"),
+        ("p.txt", "one\n\n", "has 1 prompts for 2 pictures"),
+        ("p.txt", "", "has 0 prompts for 2 pictures"),
+        ("p.csv", "", "need the columns image, prompt"),
+        ("p.csv", "image,prompt\n", "need the columns image, prompt"),
+        ("p.csv", "image,words\na.png,x\n", "need the columns image, prompt"),
+        ("p.CSV", "a.png,x\n", "need the columns image, prompt"),
+        ("p.csv", "image,prompt\nc.png,x\n", "names none of the pictures"),
+        ("p.txt", None, "Cannot read the prompts"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused_before_anything_is_judged(fails, monkeypatch, name, content, fix):
+    monkeypatch.setattr(FakeMLLM, "choose", None)  # asking would be a traceback
+    picture("a.png")
+    picture("b.png")
+    if content is not None:
+        text(name, content)
+    assert fix in fails("a.png", "b.png", "--prompts", name)
+
+
+def test_prompts_that_are_no_text_are_refused(fails):
+    picture("a.png")
+    assert "UTF-8" in fails("a.png", "--prompts", "a.png")
+    assert "Cannot read the prompts" in fails("a.png", "--prompts", ".")
+
+
+# --------------------------------------------------------------------------------------------------------- questions
+
+
+def test_questions_are_answered_about_every_picture(run, asked):
+    picture("a.png", "red")
+    picture("b.png", "blue")
+    assert run("a.png", "b.png", "--ask", "Is it red?", "--ask", "Is it blue?").out.splitlines() == [
+        "a.png: perception 10.0, correspondence unscored (no prompt was given)",
+        "  Is it red?  yes 1.000",
+        "  Is it blue?  yes 0.000",
+        "b.png: perception 10.0, correspondence unscored (no prompt was given)",
+        "  Is it red?  yes 0.000",
+        "  Is it blue?  yes 1.000",
+    ]
+
+
+def test_a_judge_that_only_answers_is_named_so(run, talking):
+    talking(lambda ask: "yes" if ask.messages[0].text.startswith("question") else "good")
+    picture("a.png", "red", "a cat")
+    found = run("a.png", "--ask", "Is it red?")
+    assert found.out == "a.png: perception 70.0, correspondence 70.0\n  Is it red?  yes 1.000\n"
+    assert "by its word" in found.err
+
+
+def test_what_could_not_be_scored_says_why_and_cannot_command_the_terminal(run, talking):
+    talking(lambda _ask: "who \x1b[2J knows")
+    picture("a.png", "red", "a cat")
+    found = run("a.png", "--ask", "Is it\x1b[2J red?", "--out", "out.csv")
+    assert found.code == 0, found.err
+    assert "a.png: perception unscored (the answer names no one level" in found.out
+    assert "Is it[2J red?  yes unscored (the answer is neither yes nor no" in found.out
+    assert "\x1b" not in found.out + found.err
+    (row,) = table("out.csv")
+    assert row["perception"] == row["perception_level"] == row["correspondence"] == row["Is it\x1b[2J red?"] == ""
+
+
+# ------------------------------------------------------------------------------------------------------------- table
+
+
+def test_the_table_has_scores_levels_answers_reasons_and_the_judge(run, asked):
+    picture("in/a.png", "red", "a red cat")
+    picture("in/b.png", "blue")
+    found = run("in", "--ask", 'Is it red, or "old"?', "--out", "out.csv")
+    assert found.out.splitlines()[-1] == "out.csv"
+    judge = "fake, zero-shot, by the probabilities of its words"
+    first, second = table("out.csv")
+    assert list(first) == [
+        *("image", "perception", "perception_level", "correspondence", "correspondence_level"),
+        *('Is it red, or "old"?', "unscored", "judge"),
+    ]
+    assert list(first.values()) == ["in/a.png", "10.0", "bad", "90.0", "excellent", "1.0", "", judge]
+    assert list(second.values()) == ["in/b.png", "10.0", "bad", "", "", "0.0", "no prompt was given", judge]
+
+
+def test_every_reason_is_told_once_and_no_missing_score_is_a_number(tmp_path):
+    down, odd = Unscored(reason="down"), Unscored(reason="odd; very")
+    verdicts = [
+        Verdict(perception=down, correspondence=down, answers=(Answer(question="a?", yes=odd),), judge="j"),
+        Verdict(
+            perception=Score(value=0.0),
+            perception_level="bad",
+            correspondence=Score(value=12.5),
+            correspondence_level="bad",
+            answers=(Answer(question="a?", yes=Score(value=0.0)),),
+            judge="j",
+        ),
+    ]
+    write_verdicts(tmp_path / "out.csv", [Path("a.png"), Path("caf\u00e9, 2.png")], verdicts, {})
+    rows = [list(row.values()) for row in table("out.csv")]
+    assert rows == [
+        ["a.png", "", "", "", "", "", "down; odd; very", "j"],
+        ["caf\u00e9, 2.png", "0.0", "bad", "12.5", "bad", "0.0", "", "j"],
+    ]
+
+
+def test_a_table_that_cannot_be_written_is_told_with_the_fix(run):
+    picture("a.png")
+    for out, told in (("a.png/out.csv", "is a file"), (".", "--out")):
+        found = run("a.png", "--out", out)
+        assert found.code == 2
+        assert told in found.err
+
+
+def test_many_pictures_are_judged_in_batches_and_stay_in_order(run, asked):
+    numbers = range(1, 36)
+    for number in numbers:
+        picture(f"in/{number:02}.png", "red" if number % 2 else "blue", "a red cat")
+    lines = run("in").out.splitlines()
+    assert lines == [f"in/{number:02}.png: perception 10.0, correspondence {90 if number % 2 else 10}.0" for number in numbers]
+
+
+def test_a_configuration_may_be_given(run, fails):
+    picture("a.png")
+    script = json.dumps(["x"])
+    text("other.toml", f'clip = false\ndinov2 = false\nmllm = {{ driver = "fake", script = {script} }}\nt2i = {{ driver = "fake" }}\n')
+    assert run("a.png", "--config", "other.toml").code == 0
+    assert "none.toml" in fails("a.png", "--config", "none.toml")
