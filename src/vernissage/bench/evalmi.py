@@ -1,6 +1,5 @@
 """EvalMi-50K: the 24 models as people rank them, and judges measured against people."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from numpy import ndarray
 
 from vernissage.datasets.evalmi import DIMENSIONS, TASKS, EvalMi
 from vernissage.errors import BadInput
+from vernissage.judging.ratings import read_rows
 from vernissage.metrics.correlation import krcc, plcc, plcc_logistic, srcc
 from vernissage.metrics.interval import Estimate, mean_interval
 
@@ -77,14 +77,7 @@ def read_predictions(path: Path, data: EvalMi) -> ndarray:
     Raises:
         BadInput: The file cannot be read, an image is unknown or twice there, or a score is no number.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"Cannot read the predictions {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or {"image", "score"} - set(rows[0][1]):
-        raise BadInput(f"The predictions {path} need the columns image, score.", hint="Add a first line that names them.")
+    rows = read_rows(path, "predictions", ("image", "score"))
     models = {name: index for index, name in enumerate(data.models)}
     scores = np.full((len(data.models), len(data.prompts)), np.nan)
     for line, row in rows:

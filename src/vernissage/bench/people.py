@@ -4,7 +4,6 @@ Ratings come as CSV with the columns model, reference, rater, consistency, perce
 are scaled to [0, 1] and averaged per picture.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 
 from vernissage.bench.repaint import Item, score_names, score_of
 from vernissage.errors import BadInput
+from vernissage.judging.ratings import read_rows
 from vernissage.metrics.correlation import krcc, plcc, srcc
 from vernissage.records.verdict import Score
 
@@ -37,14 +37,7 @@ def read_ratings(path: Path) -> Opinions:
     Raises:
         BadInput: The file cannot be read, lacks a column, or holds a rating that is not from 1 to 5.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"Cannot read the ratings {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or set(COLUMNS) - set(rows[0][1]):
-        raise BadInput(f"The ratings {path} need the columns {', '.join(COLUMNS)}.", hint="Add a first line that names them.")
+    rows = read_rows(path, "ratings", COLUMNS)
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for number, row in rows:
         for dimension in COLUMNS[3:]:

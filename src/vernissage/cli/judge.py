@@ -2,7 +2,6 @@
 
 import csv
 import glob
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 from vernissage.cli import harmless
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput
+from vernissage.judging.ratings import read_rows
 from vernissage.records.plan import whole_characters
 
 if TYPE_CHECKING:
@@ -100,27 +100,22 @@ def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
     Raises:
         BadInput: The file cannot be read, or does not fit the pictures.
     """
+    if path.suffix.lower() == ".csv":
+        return _prompts_by_name(path, pictures)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be a text file in UTF-8.") from error
-    if path.suffix.lower() == ".csv":
-        return _prompts_by_name(path, text, pictures)
     lines = [line.strip() for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
     if len(lines) != len(pictures):
         raise BadInput(f"{path} has {len(lines)} prompts for {len(pictures)} pictures.", hint="Give one line a picture, or a CSV by name.")
     return list(lines)
 
 
-def _prompts_by_name(path: Path, text: str, pictures: list[Path]) -> list[str | None]:
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise BadInput(f"The prompts {path} cannot be read: {error}.", hint="It must be a CSV file.") from error
-    if not rows or {"image", "prompt"} - set(rows[0]):
-        raise BadInput(f"The prompts {path} need the columns image, prompt.", hint="Add a first line that names them.")
+def _prompts_by_name(path: Path, pictures: list[Path]) -> list[str | None]:
+    rows = read_rows(path, "prompts", ("image", "prompt"))
     by_name: dict[str, set[str]] = {}
-    for row in rows:
+    for _, row in rows:
         if row["image"] and (row["prompt"] or "").strip():
             by_name.setdefault(Path(row["image"]).name, set()).add(row["prompt"].strip())
     for picture in pictures:

@@ -32,20 +32,35 @@ class Panel(NamedTuple):
     """Shape (subject, picture); NaN where a subject did not rate a picture."""
 
 
-def read_ratings(path: Path) -> list[Rating]:
-    """Ratings from a CSV file with the columns subject, picture, dimension, rating.
+def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with the lines they end on.
+
+    Args:
+        path: In UTF-8, its first line naming the columns.
+        what: What it holds, for error messages.
+        columns: That it must have.
 
     Raises:
-        BadInput: The file cannot be read, lacks a column, or a rating is no finite number; names the line.
+        BadInput: The file cannot be read, is empty, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"Cannot read the ratings {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or set(COLUMNS) - set(rows[0][1]):
-        raise BadInput(f"The ratings {path} need the columns {', '.join(COLUMNS)}.", hint="Add a first line that names them.")
+        raise BadInput(f"Cannot read the {what} {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
+    if not rows or set(columns) - set(rows[0][1]):
+        raise BadInput(f"The {what} {path} need the columns {', '.join(columns)}.", hint="Add a first line that names them.")
+    return rows
+
+
+def read_ratings(path: Path) -> list[Rating]:
+    """Ratings from a CSV file with the columns subject, picture, dimension, rating.
+
+    Raises:
+        BadInput: The file cannot be read, lacks a column, or a rating is no finite number; names the line.
+    """
+    rows = read_rows(path, "ratings", COLUMNS)
     ratings = []
     for number, row in rows:
         try:

@@ -42,39 +42,32 @@ class Objects(_Reply):
     objects: list[NamedObject] = []
 
 
-class ObjectFeatures(_Reply):
-    """Answer to `repainting/features` about an object; empty is what cannot be seen."""
-
+class _Features(_Reply):
     count: str = ""
     colour: str = ""
     material: str = ""
     position: str = ""
     texture: str = ""
+
+
+class ObjectFeatures(_Features):
+    """Answer to `repainting/features` about an object; empty is what cannot be seen."""
+
     function: str = ""
     state: str = ""
 
 
-class AnimalFeatures(_Reply):
+class AnimalFeatures(_Features):
     """Answer to `repainting/features` about an animal."""
 
-    count: str = ""
-    colour: str = ""
-    material: str = ""
-    position: str = ""
-    texture: str = ""
     posture: str = ""
     species: str = ""
     expression: str = ""
 
 
-class PersonFeatures(_Reply):
+class PersonFeatures(_Features):
     """Answer to `repainting/features` about a person."""
 
-    count: str = ""
-    colour: str = ""
-    material: str = ""
-    position: str = ""
-    texture: str = ""
     posture: str = ""
     expression: str = ""
     clothing: str = ""
