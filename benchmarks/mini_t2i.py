@@ -3,7 +3,8 @@
 Command:   .venv/bin/python benchmarks/mini_t2i.py [--prompts 200] [--record]
 Protocol:  200 prompts of held-out scenes (seed 2024), each model's default arguments, seed = index of the prompt; facts
            read back by the recogniser and compared with the prompt's (`vernissage.world.facts`). Then 100 held-out
-           prompts of each specialist's own style, specialist against general model, paired; and, for the style itself, the
+           prompts of each specialist's own style, specialist against general model, paired; half of them again by prompts
+           that do not name the style (a specialist needs no telling); and, for the style itself, the
            Frechet distance (mini DINOv2 features) of the same pictures to 400 other drawn pictures of that style, its
            difference with a bootstrap over prompts. Drawn pictures of the same scenes give the ceiling: what the
            recogniser reads right when nothing was painted wrong.
@@ -54,8 +55,8 @@ def distances(special: np.ndarray, general: np.ndarray, drawn: np.ndarray) -> tu
     return one, two, one - two, float(low), float(high)
 
 
-def painted(studio: Studio, model: str, scenes: list[Scene]) -> list:
-    plans = [Plan(prompt=tell.prompt(scene), model=model, arguments=Arguments(seed=i)) for i, scene in enumerate(scenes)]
+def painted(studio: Studio, model: str, scenes: list[Scene], facts: frozenset = tell.ALL_FACTS) -> list:
+    plans = [Plan(prompt=tell.prompt(scene, facts=facts), model=model, arguments=Arguments(seed=i)) for i, scene in enumerate(scenes)]
     pictures = studio.t2i.paint(plans)
     assert all(isinstance(picture, Picture) for picture in pictures), "a model failed to paint"
     return [picture.image for picture in pictures]
@@ -79,7 +80,7 @@ def main() -> None:
         rows[model] = ratio_interval(right, asked)
         facts[model] = {name: round(float(np.mean(values)), 3) for name, values in by_fact.items()}
         print(f"{model:<18} {rows[model]}  {facts[model]}", flush=True)
-    own, distance = {}, {}
+    own, unnamed, distance = {}, {}, {}
     for model, style in SPECIALISTS.items():
         scenes = [sample_scene(rng, split="held-out", style=style) for _ in range(arguments.own)]
         drawn = [draw(sample_scene(rng, split="held-out", style=style), seed=i).image for i in range(400)]
@@ -93,11 +94,20 @@ def main() -> None:
             mean_interval(shares["mini/general"]),
             mean_interval(shares[model] - shares["mini/general"]),
         )
+        shares = {}
+        for name in (model, "mini/general"):  # half of them again, by prompts that do not name the style
+            half = scenes[: arguments.own // 2]
+            right, asked, _ = counts(recogniser, half, painted(studio, name, half, frozenset({"place", "time"})))
+            shares[name] = right / asked
+        unnamed[style] = tuple(
+            mean_interval(each) for each in (shares[model], shares["mini/general"], shares[model] - shares["mini/general"])
+        )
         distance[style] = distances(features[model], features["mini/general"], features["drawn"])
         print(f"{style:<12} specialist {own[style][0]}  general {own[style][1]}  difference {own[style][2]}", flush=True)
+        print(f"{'':<12} style not named: specialist {unnamed[style][0]}  general {unnamed[style][1]}  difference {unnamed[style][2]}")
         print(f"{'':<12} distance to drawn: specialist, general, difference with interval {distance[style]}", flush=True)
     if arguments.record:
-        figures = {"facts_right": rows, "by_fact": facts, "own_style": own, "own_distance": distance}
+        figures = {"facts_right": rows, "by_fact": facts, "own_style": own, "own_style_unnamed": unnamed, "own_distance": distance}
         append_result("mini_t2i", figures, prompts=arguments.prompts, own=arguments.own)
 
 

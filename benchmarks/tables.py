@@ -45,6 +45,13 @@ def t2i_section(row: dict[str, Any]) -> list[str]:
         return lines
     lines += [
         "",
+        f"The same by prompts that do not name the style, {row['settings']['own'] // 2} each; the style counts among the facts.",
+        "",
+    ]
+    unnamed = [[style, *(percent(estimate) for estimate in estimates)] for style, estimates in figures["own_style_unnamed"].items()]
+    lines += table(["style", "specialist, facts right, %", "general, %", "difference"], unnamed)
+    lines += [
+        "",
         "How near the same pictures are to drawn ones of that style: Frechet distance of DINOv2 features, times 1,000; lower is nearer.",
         "",
     ]

@@ -267,7 +267,8 @@ def train_language(steps: int, batch: int, lr: float) -> None:
         drawn = [album.lesson_for(rng) for _ in range(batch)]
         drawn.sort(key=lambda row: len(row[0].question) + len(row[0].answer) + 60 * len(row[0].scenes))
         optimizer.zero_grad(set_to_none=True)
-        total = sum(len(tokenizer(lesson.answer).input_ids) + 1 for lesson, _, _ in drawn)
+        # A lesson weighs as the root of its answer's length: by tokens alone, yes and no would drown among long plans.
+        total = sum((len(tokenizer(lesson.answer).input_ids) + 1) ** 0.5 for lesson, _, _ in drawn)
         for part in (drawn[: batch // 2], drawn[batch // 2 :]):  # short and long lessons apart, so that little is padding
             inputs = {name: rows.to(DEVICE) for name, rows in batch_of([lesson for lesson, _, _ in part], tokenizer).items()}
             pictures = [picture for _, several, _ in part for picture in several]
@@ -277,7 +278,9 @@ def train_language(steps: int, batch: int, lr: float) -> None:
             projected.clear()
             with half_precision():
                 logits = model(**inputs).logits
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum") / total
+            by_token = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="none")
+            lengths = (labels[:, 1:] != -100).sum(dim=1)
+            loss = (by_token.reshape(len(labels), -1).sum(dim=1) / lengths**0.5).sum() / total
             losses["loss"] = losses.get("loss", 0.0) + loss.item()
             known = {row: index for row, index in enumerate(index for *_, several in part for index in several) if index is not None}
             if known:  # the language model must not spoil its own eyes
