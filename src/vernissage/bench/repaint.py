@@ -27,7 +27,8 @@ GROUP = 8
 """References worked on together; part of the protocol, because batches decide the last digits."""
 SCORES = ("clip", "dinov2", "consistency", "perception", "match", "ssim")
 UNDER_WAY = 2
-"""Groups at once: one paints while the other asks. More would only hold more pictures in memory."""
+"""Groups at once where the MLLM is elsewhere: one paints while the other waits for answers. Two on one machine would only
+stand in each other's way."""
 
 
 class Item(NamedTuple):
@@ -73,10 +74,11 @@ def run_benchmark(
     report(len(run.items), total)
     _ports = studio.mllm, studio.t2i, studio.encoders  # loaded here, once, before several threads want them
     waiting = iter(left)
-    with ThreadPoolExecutor(UNDER_WAY) as pool:
+    at_once = 1 if studio.config.mllm.driver == "transformers" else UNDER_WAY
+    with ThreadPoolExecutor(at_once) as pool:
         under_way: dict[Future[list[_Result]], tuple[str, list[Reference]]] = {}
         while True:
-            for model, group in islice(waiting, UNDER_WAY - len(under_way)):
+            for model, group in islice(waiting, at_once - len(under_way)):
                 under_way[pool.submit(_repaint_group, studio, model, group, settings)] = (model, group)
             if not under_way:
                 break

@@ -11,9 +11,9 @@ from vernissage.errors import MissingExtra, UserError, VernissageError
 
 COMMANDS = {
     "paint": "Paint a picture from a chat, in your own words.",
-    "repaint": "Let a model paint a reference picture again, in rounds, and score it.",
-    "judge": "Say how good pictures look and how well they show what they should.",
-    "bench": "Run a benchmark over many models and pictures, with tables and a report.",
+    "repaint": "Let a model paint a picture again, and score it.",
+    "judge": "Say how good pictures are, and answer about them.",
+    "bench": "Run a benchmark, with tables and a report.",
     "read": "Show the plan that a picture file carries.",
     "zoo": "List, show and add the models that can be chosen.",
 }
