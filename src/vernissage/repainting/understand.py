@@ -58,7 +58,8 @@ def understand(image: Image.Image, *, brief: bool) -> Work[Understanding]:
     caption = words_of(replies[0])
     overall = _record(replies[1], Overall(), "overall features", failures)
     listed = [thing for thing in _record(replies[2], Objects(), "objects", failures).objects if thing.name.strip()]
-    named = [thing.model_copy(update={"name": _cut(thing.name)}) for thing in listed[:MOST_OBJECTS]]
+    by_name = {_cut(thing.name): thing for thing in reversed(listed)}  # a name given twice would only be asked about twice
+    named = [thing.model_copy(update={"name": name}) for name, thing in reversed(by_name.items())][:MOST_OBJECTS]
     names = [thing.name for thing in named]
     asks = [
         question(
