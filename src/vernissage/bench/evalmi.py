@@ -1,6 +1,5 @@
 """EvalMi-50K: the 24 models as people rank them, and judges measured against people."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from numpy import ndarray
 from vernissage.datasets.evalmi import DIMENSIONS, TASKS, EvalMi
 from vernissage.errors import BadInput
 from vernissage.judging.ratings import read_rows
-from vernissage.metrics.correlation import krcc, plcc, plcc_logistic, srcc
+from vernissage.metrics.correlation import krcc, or_none, plcc, plcc_logistic, srcc
 from vernissage.metrics.interval import Estimate, mean_interval
 
 
@@ -114,7 +113,7 @@ def judge_table(data: EvalMi, scores: ndarray, dimension: str) -> list[JudgeRow]
         chosen = data.rows(task)
         mine, theirs = scores[:, chosen].ravel(), data.opinions[dimension][:, chosen].ravel()
         both = ~np.isnan(mine) & ~np.isnan(theirs)
-        measures = [_defined(measure, mine[both], theirs[both]) for measure in (srcc, plcc, plcc_logistic, krcc)]
+        measures = [or_none(measure, mine[both], theirs[both]) for measure in (srcc, plcc, plcc_logistic, krcc)]
         rows.append(JudgeRow(task or "all", *measures, n=int(both.sum()), asked=int((~np.isnan(theirs)).sum())))
     return rows
 
@@ -139,11 +138,4 @@ def model_ranking(data: EvalMi, scores: ndarray, dimension: str) -> RankingAgree
         raise BadInput(f"No picture of {missing} is scored.", hint="Rankings need scores for every model.")
     mine, human = np.nanmean(scores, axis=1), np.nanmean(theirs, axis=1)
     line = np.polyval(np.polyfit(mine, human, 1), mine) if np.ptp(mine) > 0 else np.full_like(human, human.mean())
-    return RankingAgreement(_defined(srcc, mine, human), float(np.sqrt(((line - human) ** 2).mean()) / np.ptp(human)))
-
-
-def _defined(measure: Callable[[ndarray, ndarray], float], mine: ndarray, theirs: ndarray) -> float | None:
-    try:
-        return measure(mine, theirs)
-    except BadInput:
-        return None
+    return RankingAgreement(or_none(srcc, mine, human), float(np.sqrt(((line - human) ** 2).mean()) / np.ptp(human)))

@@ -4,7 +4,7 @@ Ratings come as CSV with the columns model, reference, rater, consistency, perce
 are scaled to [0, 1] and averaged per picture.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from vernissage.bench.repaint import Item, score_names, score_of
 from vernissage.errors import BadInput
 from vernissage.judging.ratings import read_rows
-from vernissage.metrics.correlation import krcc, plcc, srcc
+from vernissage.metrics.correlation import krcc, or_none, plcc, srcc
 from vernissage.records.verdict import Score
 
 COLUMNS = ("model", "reference", "rater", "consistency", "perception")
@@ -66,14 +66,7 @@ def agreement(items: Sequence[Item], opinions: Opinions, which: str = "last") ->
             ours, theirs = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
             rows.append(
                 Agreement(
-                    name, dimension, _defined(srcc, ours, theirs), _defined(plcc, ours, theirs), _defined(krcc, ours, theirs), len(pairs)
+                    name, dimension, or_none(srcc, ours, theirs), or_none(plcc, ours, theirs), or_none(krcc, ours, theirs), len(pairs)
                 )
             )
     return rows
-
-
-def _defined(measure: Callable[[np.ndarray, np.ndarray], float], ours: np.ndarray, theirs: np.ndarray) -> float | None:
-    try:
-        return measure(ours, theirs)
-    except BadInput:
-        return None

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
+from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 _KIND = re.compile(r"(?P<kind>[A-Za-z][A-Za-z -]*)_(?P<number>\d+)")
 
 

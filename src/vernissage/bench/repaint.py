@@ -176,11 +176,13 @@ def cell(scores: Sequence[Score | Unscored]) -> Cell:
     return Cell(mean_interval(np.array(values)) if values else None, len(scores))
 
 
-def leaderboard(items: Sequence[Item], which: str, *, kind: str | None = None) -> dict[str, dict[str, Cell]]:
-    """By model and score: mean, interval, counts; of one kind of reference, or of all."""
+def leaderboard(
+    items: Sequence[Item], which: str, *, kind: str | None = None, names: Sequence[str] | None = None
+) -> dict[str, dict[str, Cell]]:
+    """By model and score: mean, interval, counts; of one kind of reference, or of all; of some scores, or of all."""
     chosen = [item for item in items if kind is None or item.kind == kind]
     models = list(dict.fromkeys(item.model for item in chosen))
-    names = score_names(items)
+    names = score_names(items) if names is None else names
     return {
         model: {name: cell([score_of(item, name, which) for item in chosen if item.model == model]) for name in names} for model in models
     }
@@ -215,11 +217,15 @@ def compare_models(items: Sequence[Item], which: str) -> list[Comparison]:
                     for model, reference in rows
                     if model == first and (second, reference) in rows
                 ]
-                scores = [(score_of(one, name, which), score_of(two, name, which)) for one, two in pairs]
-                differences = np.array([a.value - b.value for a, b in scores if isinstance(a, Score) and isinstance(b, Score)])
-                if len(differences):
-                    compared.append(Comparison(first, second, name, mean_interval(differences), sign_flip_test(differences)))
-    return compared
+                compared.append(_compare(first, second, name, pairs, which))
+    return [each for each in compared if each is not None]
+
+
+def _compare(first: str, second: str, name: str, pairs: Sequence[tuple[Item, Item]], which: str) -> Comparison | None:
+    """One comparison over pairs of items; None where no pair is scored on both sides."""
+    scores = [(score_of(one, name, which), score_of(two, name, which)) for one, two in pairs]
+    differences = np.array([a.value - b.value for a, b in scores if isinstance(a, Score) and isinstance(b, Score)])
+    return Comparison(first, second, name, mean_interval(differences), sign_flip_test(differences)) if len(differences) else None
 
 
 def by_round(items: Sequence[Item], name: str) -> list[Cell]:
@@ -256,8 +262,5 @@ def compare_runs(first: Sequence[Item], second: Sequence[Item], which: str) -> l
     for model in dict.fromkeys(item.model for item in first):
         pairs = [(item, others[item.model, item.reference]) for item in first if item.model == model and (model, item.reference) in others]
         for name in score_names([*first, *second]):
-            scores = [(score_of(one, name, which), score_of(two, name, which)) for one, two in pairs]
-            differences = np.array([a.value - b.value for a, b in scores if isinstance(a, Score) and isinstance(b, Score)])
-            if len(differences):
-                compared.append(Comparison(model, model, name, mean_interval(differences), sign_flip_test(differences)))
-    return compared
+            compared.append(_compare(model, model, name, pairs, which))
+    return [each for each in compared if each is not None]

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from vernissage.bench.plots import COLOURS
 from vernissage.bench.repaint import Cell, Item, by_round, compare_models, leaderboard, rise, score_names
 from vernissage.bench.run import Run
 from vernissage.records.regeneration import Regeneration
@@ -17,7 +18,6 @@ from vernissage.records.verdict import Score
 from vernissage.repainting.drawing import fit
 
 THUMBNAIL = 144
-_COLOURS = ("#3b6ea5", "#b5533c", "#4f8a5b", "#8a5aa0", "#b08a2e", "#4a9aa5", "#a34f76", "#6b6b6b")
 
 
 def render_report(run: Run, items: Sequence[Item]) -> str:
@@ -42,8 +42,8 @@ def render_report(run: Run, items: Sequence[Item]) -> str:
 
 def plot_kinds(items: Sequence[Item], name: str, kinds: Sequence[str]) -> str:
     """One score by model and kind of reference as SVG: a dot for the mean, a line for its interval."""
-    boards: dict[str, dict[str, dict[str, Cell]]] = {"all": leaderboard(items, "last")}
-    boards |= {kind: leaderboard(items, "last", kind=kind) for kind in kinds}
+    boards: dict[str, dict[str, dict[str, Cell]]] = {"all": leaderboard(items, "last", names=[name])}
+    boards |= {kind: leaderboard(items, "last", kind=kind, names=[name]) for kind in kinds}
     models = list(boards["all"])
     found = [board[model][name].estimate for board in boards.values() for model in board]
     values = [bound for estimate in found if estimate for bound in (estimate.low, estimate.high)]
@@ -57,7 +57,7 @@ def plot_kinds(items: Sequence[Item], name: str, kinds: Sequence[str]) -> str:
         parts.append(f'<text x="8" y="{y + 4}" font-weight="bold">{escape(kind)}</text>')
         for index, model in enumerate(models):
             estimate = board[model][name].estimate if model in board else None
-            colour = _COLOURS[index % len(_COLOURS)]
+            colour = COLOURS[index % len(COLOURS)]
             parts.append(f'<text x="{left + width + 16}" y="{y + 4}" fill="{colour}">{escape(model)}</text>')
             if estimate:
                 at = [left + width * (value - low) / (high - low) for value in (estimate.low, estimate.value, estimate.high)]

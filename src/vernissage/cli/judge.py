@@ -12,12 +12,11 @@ from vernissage.cli import harmless
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput
 from vernissage.judging.ratings import read_rows
+from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
 
 if TYPE_CHECKING:
     from vernissage.records.verdict import Score, Unscored, Verdict
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 
 
 @click.command(name="judge")

@@ -1,5 +1,7 @@
 """How well two rows of numbers agree: SRCC, PLCC and KRCC."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy import ndarray
 
@@ -117,6 +119,19 @@ def _logistic(x: ndarray, b: ndarray) -> tuple[ndarray, ndarray]:
     slope = (b[0] - b[1]) * s * (1 - s)
     derivatives = np.stack([s, 1 - s, -slope / abs(width), -slope * z / width], axis=1)
     return b[1] + (b[0] - b[1]) * s, derivatives
+
+
+def or_none(measure: Callable[[ndarray, ndarray], float], first: ndarray, second: ndarray) -> float | None:
+    """A correlation, or None where it is undefined.
+
+    Example:
+        >>> or_none(plcc, np.array([1.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])) is None
+        True
+    """
+    try:
+        return measure(first, second)
+    except BadInput:
+        return None
 
 
 def _checked(first: ndarray, second: ndarray) -> tuple[ndarray, ndarray]:

@@ -30,6 +30,8 @@ _USER_COMMENT = 0x9286
 _EXIF_IFD = 0x8769
 # Other formats are not even tried: nobody has such pictures, and some readers, that of EPS for one, run programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+"""How the names of files in these formats end."""
 # What Pillow's readers raise on damaged files, found by damaging some.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, EOFError, struct.error, zlib.error)
 
