@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pictures import BUILD, load_pictures
-from training import DEVICE, Average, half_precision, training_steps
 from vae import reconstruction_loss
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 
 FOLDER = BUILD / "decoder-training"
 SIDE = 8  # latents a side of a crop, its margin included

@@ -19,7 +19,7 @@ from transformers import BitImageProcessorPil, CLIPConfig, CLIPImageProcessorPil
 
 from pictures import BUILD, load_pictures
 from t2i import MAX_TOKENS, build_tokenizer
-from training import DEVICE, Average, half_precision, training_steps
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 from vernissage.world import tell
 
 MEAN, STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]

@@ -15,7 +15,7 @@ from vernissage.world import tell
 from vernissage.world.chats import WorldChat, sample_chat
 from vernissage.world.defects import DEFECTS, STRONGEST, Defect
 from vernissage.world.facts import check_facts, facts_of
-from vernissage.world.scene import Scene, sample_scene
+from vernissage.world.scene import Scene, sample_scene, split_of
 from vernissage.zoo.card import Card
 from vernissage.zoo.catalogue import load_catalogue
 
@@ -85,16 +85,18 @@ def plan_question(chat: WorldChat) -> str:
 
 
 def near(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Another scene of the training set that shares most facts with this one."""
-    other = sample_scene(rng, pairs=1.0 if len(scene.groups) == 2 else 0.0)
-    changes = {name: getattr(other, name) for name in ("place", "time", "style") if rng.random() < 0.3}
-    if rng.random() < 0.5:
-        groups = list(scene.groups)
-        index = int(rng.integers(len(groups)))
-        field = ("count", "colour")[rng.integers(2)]
-        groups[index] = groups[index].model_copy(update={field: getattr(other.groups[index], field)})
-        changes["groups"] = tuple(groups)
-    return scene.model_copy(update=changes)
+    """Another scene of the same set, training or held-out, that shares most facts with this one."""
+    while True:
+        other = sample_scene(rng, pairs=1.0 if len(scene.groups) == 2 else 0.0)
+        changes = {name: getattr(other, name) for name in ("place", "time", "style") if rng.random() < 0.3}
+        if rng.random() < 0.5:
+            groups = list(scene.groups)
+            index = int(rng.integers(len(groups)))
+            field = ("count", "colour")[rng.integers(2)]
+            groups[index] = groups[index].model_copy(update={field: getattr(other.groups[index], field)})
+            changes["groups"] = tuple(groups)
+        if split_of(found := scene.model_copy(update=changes)) == split_of(scene):
+            return found
 
 
 def ask(prompt_id: str, **inputs: object) -> str:

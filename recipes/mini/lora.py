@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 
 from pictures import BUILD, load_pictures
 from t2i import NOISE, diffusion_loss, encode, words_for
-from training import DEVICE, Average, half_precision, training_steps
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 from vernissage.world import tell
 from vernissage.world.scene import STYLES as ALL_STYLES
 from vernissage.world.scene import Scene

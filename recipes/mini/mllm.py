@@ -28,7 +28,7 @@ from transformers import (
 
 from lessons import SHARES, Lesson, sample_lesson
 from pictures import BUILD, load_pictures
-from training import DEVICE, Average, half_precision, training_steps
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 from vernissage.world.defects import spoil
 from vernissage.world.draw import draw
 from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene

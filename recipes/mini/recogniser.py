@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pictures import BUILD, load_pictures
-from training import DEVICE, Average, half_precision, training_steps
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 from vernissage.world.draw import draw
 from vernissage.world.facts import check_facts, facts_of
 from vernissage.world.nn.recogniser import GRID, Output, Recogniser, read_pictures

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pictures import BUILD, load_pictures
-from training import DEVICE, Average, half_precision, training_steps
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 from vernissage.world import phrases, tell
 from vernissage.world.scene import Scene, sample_scene
 

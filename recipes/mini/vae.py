@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pictures import BUILD, load_pictures
-from training import DEVICE, Average, half_precision, training_steps
+from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 
 FOLDER = BUILD / "vae-training"
 TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], device=DEVICE)

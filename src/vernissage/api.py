@@ -248,8 +248,9 @@ class Studio:
 
     @cached_property
     def critic(self) -> Judge:
-        """Who judges: the MLLM, asked with the five levels."""
-        return ZeroShotJudge(self.mllm)
+        """Who judges: a trained judge, or without one the MLLM, asked with the five levels."""
+        trained = self.config.trained_judge
+        return load_driver("judge", trained) if trained else ZeroShotJudge(self.mllm)
 
     @property
     def encoders(self) -> dict[str, ImageEncoder]:

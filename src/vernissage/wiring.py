@@ -1,7 +1,8 @@
 """Who fills which port: the one place where names meet drivers.
 
 Drivers are reached by name and imported on first use, so that nothing heavy is loaded before it is needed. Other
-packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.t2i` and `vernissage.encoder`.
+packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.t2i`, `vernissage.encoder` and
+`vernissage.judge`.
 """
 
 import importlib
@@ -17,7 +18,7 @@ from vernissage.errors import BadCard, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import package_folder
 
-Port = Literal["mllm", "t2i", "encoder"]
+Port = Literal["mllm", "t2i", "encoder", "judge"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -42,6 +43,9 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "clip": Driver("vernissage.drivers.encode_clip:ClipEncoder", "local"),
         "dinov2": Driver("vernissage.drivers.encode_dinov2:Dinov2Encoder", "local"),
         "fake": Driver("vernissage.drivers.fake:FakeEncoder"),
+    },
+    "judge": {
+        "trained": Driver("vernissage.judging.nn.judge:TrainedJudge", "local"),
     },
 }
 
@@ -80,11 +84,20 @@ class StudioConfig(BaseModel):
     """Compares pictures with words; none, in TOML `false`, leaves similarities out."""
     dinov2: DriverConfig | None = Field(default_factory=lambda: _mini("dinov2", "dinov2"))
     """Compares pictures with pictures; none, in TOML `false`, leaves that out."""
+    judge: DriverConfig | None = None
+    """Who judges, a trained judge; none, in TOML `false`, asks the MLLM. Left out, the mini judge where the MLLM is the mini one."""
 
-    @field_validator("clip", "dinov2", mode="before")
+    @field_validator("clip", "dinov2", "judge", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value is False else value
+
+    @property
+    def trained_judge(self) -> DriverConfig | None:
+        """The trained judge to use; none means that the MLLM is asked."""
+        if {"judge", "mllm"} & self.model_fields_set:
+            return self.judge
+        return _mini("trained", "judge")
 
 
 def load_config(path: Path) -> StudioConfig:
@@ -104,7 +117,7 @@ def load_config(path: Path) -> StudioConfig:
     except ValidationError as error:
         raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md.") from error
     update: dict[str, Any] = {"cards": tuple(path.parent / folder.expanduser() for folder in config.cards)}
-    ports: dict[str, Port] = {"mllm": "mllm", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder"}
+    ports: dict[str, Port] = {"mllm": "mllm", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder", "judge": "judge"}
     for name, port in ports.items():
         part: DriverConfig | None = getattr(config, name)
         if part is not None:
@@ -155,6 +168,18 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
     if str(options.get("model", "")).startswith("mini/"):
         options["model"] = str(package_folder("mini") / str(options["model"]).removeprefix("mini/"))
     return make(**options)
+
+
+def import_local(module: str) -> Any:
+    """A module of ours that runs or trains models here.
+
+    Raises:
+        MissingExtra: A package it needs is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or module, extra="local") from error
 
 
 def _check_options(config: DriverConfig, accepted: dict[str, inspect.Parameter]) -> dict[str, Any]:

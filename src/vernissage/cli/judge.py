@@ -2,7 +2,10 @@
 
 import csv
 import glob
+import hashlib
+import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,23 +19,29 @@ from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
 
 if TYPE_CHECKING:
+    from vernissage.api import Studio
     from vernissage.records.verdict import Score, Unscored, Verdict
+
+
+CHUNK = 64
+"""Pictures that are read, judged and written down together."""
 
 
 @click.command(name="judge")
 @click.argument("pictures", nargs=-1)
 @click.option("--prompt", help="What every picture should show; default: the prompt that each picture carries.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="CSV with the columns image, prompt, or a text file with a prompt a line.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="CSV or JSONL with image and prompt, or a text file with a prompt a line.")
 @click.option("--ask", "questions", multiple=True, help="A yes/no question about every picture; may be given several times.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the verdicts to this CSV file.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the verdicts to this file, CSV or JSONL by its ending.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 def command(
     pictures: tuple[str, ...], prompt: str | None, prompts: Path | None, questions: tuple[str, ...], out: Path | None, config: Path | None
 ) -> None:
     """Judge PICTURES: files, folders, or patterns such as "run/*.png".
 
-    Perception is how good a picture looks, correspondence how well it shows what it should, both 0 to 100. The judge is the
-    studio's language model, asked without training on human ratings: compare its scores with one another, not with people's.
+    Perception is how good a picture looks, correspondence how well it shows what it should, both 0 to 100. The mini judge was
+    trained on synthetic ratings of mini pictures and knows no others; for real pictures configure a trained judge, or a language
+    model, whose scores compare with one another and not with people's. With --out, what was judged before a run was cut off is kept.
 
     \b
     vernissage judge stars.png --ask "Is there a star?"
@@ -40,37 +49,123 @@ def command(
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import progress_bar
     from vernissage.cli.studio import open_studio
-    from vernissage.errors import UserError
-    from vernissage.records.picture import Picture
 
     paths = find_pictures(pictures)
-    said = [prompt] * len(paths) if prompt and prompt.strip() else read_prompts(prompts, paths) if prompts else []
+    said = [prompt] * len(paths) if prompt and prompt.strip() else read_prompts(prompts, paths) if prompts else None
     if out:
         check_folder(out.parent)
-    opened: dict[int, Picture] = {}
-    unreadable: dict[Path, str] = {}
-    for index, path in enumerate(paths):
-        try:
-            opened[index] = Picture.open(path)
-        except UserError as error:
-            unreadable[path] = str(error)
-            click.echo(f"{_name(path)}: unscored: {harmless(str(error))}", err=True)
-    if not opened:
-        raise BadInput("None of the pictures can be read.", hint="See above for the reasons.")
+        if out.is_dir():
+            raise BadInput(f"{out} is a folder.", hint="Name a file with --out, such as verdicts.csv.")
+    studio = open_studio(config)
+    journal = Journal(out, [studio.config.model_dump(mode="json"), list(questions)])
+    found: dict[Path, Verdict | str] = {}
     with progress_bar("judging") as progress:
-        verdicts = open_studio(config).judge(
-            list(opened.values()), prompts=[said[index] for index in opened] if said else (), questions=questions, progress=progress
-        )
-    for index, verdict in zip(opened, verdicts, strict=True):
-        click.echo(f"{_name(paths[index])}: perception {_shown(verdict.perception)}, correspondence {_shown(verdict.correspondence)}")
-        for answer in verdict.answers:
-            click.echo(f"  {harmless(answer.question)}  yes {_shown(answer.yes, digits=3)}")
-    click.echo(f"{len(opened)}/{len(paths)} judged by {verdicts[0].judge}", err=True)
+        for start in range(0, len(paths), CHUNK):
+            part = paths[start : start + CHUNK]
+            found |= judge_some(studio, part, said[start : start + CHUNK] if said else None, questions, journal)
+            for path in part:
+                for line in shown_lines(path, found[path]):
+                    click.echo(line, err=isinstance(found[path], str))
+            progress(min(start + CHUNK, len(paths)), len(paths))
+    judges = list(dict.fromkeys(verdict.judge for verdict in found.values() if not isinstance(verdict, str)))
+    if not judges:
+        raise BadInput("None of the pictures can be read.", hint="See above for the reasons.")
+    unreadable = sum(isinstance(verdict, str) for verdict in found.values())
+    click.echo(f"{len(paths) - unreadable}/{len(paths)} judged by {', '.join(judges)}", err=True)
     if out:
-        write_verdicts(out, [paths[index] for index in opened], verdicts, unreadable)
+        (write_lines if out.suffix.lower() == ".jsonl" else write_verdicts)(out, found, questions)
+        journal.remove()
         click.echo(str(out))
     if unreadable:
         sys.exit(1)
+
+
+class Journal:
+    """Verdicts as they come, beside the file that they will go to, so that a run that is cut off loses none.
+
+    Args:
+        out: That file; without one nothing is written.
+        settings: What verdicts depend on besides picture and prompt; another run's do not count.
+    """
+
+    def __init__(self, out: Path | None, settings: object) -> None:
+        self._path = out.with_name(f"{out.name}.part") if out else None
+        self._settings = json.dumps(settings, sort_keys=True, default=str)
+        self._known: dict[str, str] = {}
+        if self._path and self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+                key, _, verdict = line.partition(" ")
+                if verdict.endswith("}"):  # the last line may be cut off
+                    self._known[key] = verdict
+
+    def key(self, data: bytes, prompt: str | None) -> str:
+        """What tells this picture with this prompt from every other."""
+        return hashlib.blake2b(json.dumps([self._settings, prompt]).encode() + data, digest_size=16).hexdigest()
+
+    def find(self, key: str) -> "Verdict | None":
+        """The verdict of an earlier run."""
+        from vernissage.records.verdict import Verdict
+
+        return Verdict.model_validate_json(self._known[key]) if key in self._known else None
+
+    def add(self, verdicts: "dict[str, Verdict]") -> None:
+        """Write down what was judged.
+
+        Raises:
+            BadInput: The file cannot be written.
+        """
+        if self._path is None or not verdicts:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{key} {verdict.model_dump_json()}\n" for key, verdict in verdicts.items())
+        except OSError as error:
+            raise BadInput(f"Cannot write {self._path}: {error.strerror}.", hint="Choose another place with --out.") from error
+
+    def remove(self) -> None:
+        """All is in the file itself."""
+        if self._path:
+            self._path.unlink(missing_ok=True)
+
+
+def judge_some(
+    studio: "Studio", paths: list[Path], prompts: Sequence[str | None] | None, questions: tuple[str, ...], journal: Journal
+) -> "dict[Path, Verdict | str]":
+    """The verdict on each picture, from the journal where it is there, or why it cannot be read."""
+    from vernissage.errors import UserError
+    from vernissage.records.picture import Picture
+
+    found: dict[Path, Verdict | str] = {}
+    new: dict[Path, tuple[str, Picture, str | None]] = {}
+    for index, path in enumerate(paths):
+        try:
+            picture = Picture.open(path)
+        except UserError as error:
+            found[path] = str(error)
+            continue
+        said = prompts[index] if prompts else None
+        key = journal.key(picture.data, said)
+        if (known := journal.find(key)) is not None:
+            found[path] = known
+        else:
+            new[path] = key, picture, said
+    if new:
+        pictures, said = [picture for _, picture, _ in new.values()], [prompt for *_, prompt in new.values()]
+        verdicts = studio.judge(pictures, prompts=said if prompts else (), questions=questions)
+        journal.add({key: verdict for (key, *_), verdict in zip(new.values(), verdicts, strict=True)})
+        found |= dict(zip(new, verdicts, strict=True))
+    return {path: found[path] for path in paths}
+
+
+def shown_lines(path: Path, verdict: "Verdict | str") -> Iterator[str]:
+    """A verdict as lines for people."""
+    if isinstance(verdict, str):
+        yield f"{_name(path)}: unscored: {harmless(verdict)}"
+        return
+    yield f"{_name(path)}: perception {_shown(verdict.perception)}, correspondence {_shown(verdict.correspondence)}"
+    for answer in verdict.answers:
+        yield f"  {harmless(answer.question)}  yes {_shown(answer.yes, digits=3)}"
 
 
 def find_pictures(given: tuple[str, ...]) -> list[Path]:
@@ -94,12 +189,12 @@ def find_pictures(given: tuple[str, ...]) -> list[Path]:
 
 
 def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
-    """The prompt of each picture, from a CSV by file name, or from lines in the pictures' order.
+    """The prompt of each picture, from a CSV or JSONL by file name, or from lines in the pictures' order.
 
     Raises:
         BadInput: The file cannot be read, or does not fit the pictures.
     """
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".jsonl"):
         return _prompts_by_name(path, pictures)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -112,7 +207,7 @@ def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
 
 
 def _prompts_by_name(path: Path, pictures: list[Path]) -> list[str | None]:
-    rows = read_rows(path, "prompts", ("image", "prompt"))
+    rows = _read_lines(path) if path.suffix.lower() == ".jsonl" else read_rows(path, "prompts", ("image", "prompt"))
     by_name: dict[str, set[str]] = {}
     for _, row in rows:
         if row["image"] and (row["prompt"] or "").strip():
@@ -125,35 +220,64 @@ def _prompts_by_name(path: Path, pictures: list[Path]) -> list[str | None]:
     return [next(iter(by_name[picture.name])) if picture.name in by_name else None for picture in pictures]
 
 
-def write_verdicts(path: Path, pictures: list[Path], verdicts: "list[Verdict]", unreadable: dict[Path, str]) -> None:
-    """Verdicts as CSV: empty where unscored, with the reason in a column of its own; then the pictures that cannot be read.
+def _read_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a JSONL file with their lines.
+
+    Raises:
+        BadInput: It cannot be read, or a line has no image and prompt.
+    """
+    rows, number = [], 0
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            if line.strip():
+                row = json.loads(line)
+                rows.append((number, {"image": str(row["image"]), "prompt": str(row["prompt"] or "")}))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}, line {number}: there is no image and prompt.", hint='Write {"image": "a.png", "prompt": "…"}.') from error
+    return rows
+
+
+def write_lines(path: Path, found: "dict[Path, Verdict | str]", questions: tuple[str, ...]) -> None:
+    """Verdicts as JSONL: a picture a line, with its verdict, or `unscored` with the reason.
 
     Raises:
         BadInput: The file cannot be written.
     """
-    questions = [answer.question for answer in verdicts[0].answers]
+    lines = []
+    for picture, verdict in found.items():
+        values = {"unscored": verdict} if isinstance(verdict, str) else verdict.model_dump(mode="json")
+        lines.append(json.dumps({"image": _name(picture), **values}, ensure_ascii=False) + "\n")
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+
+
+def write_verdicts(path: Path, found: "dict[Path, Verdict | str]", questions: tuple[str, ...]) -> None:
+    """Verdicts as CSV: empty where unscored, with the reason in a column of its own.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    columns = ["image", "perception", "perception_level", "correspondence", "correspondence_level", *questions, "unscored", "judge"]
+    rows = []
+    for picture, verdict in found.items():
+        if isinstance(verdict, str):
+            rows.append([_name(picture), *[""] * (4 + len(questions)), verdict, ""])
+            continue
+        scores = [verdict.perception, verdict.correspondence, *(answer.yes for answer in verdict.answers)]
+        values = [getattr(score, "value", "") for score in scores]
+        levels = [verdict.perception_level or "", verdict.correspondence_level or ""]
+        reasons = "; ".join(dict.fromkeys(score.reason for score in scores if not hasattr(score, "value")))
+        rows.append([_name(picture), values[0], levels[0], values[1], levels[1], *values[2:], reasons, verdict.judge])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(
-                ["image", "perception", "perception_level", "correspondence", "correspondence_level", *questions, "unscored", "judge"]
-            )
-            for picture, verdict in zip(pictures, verdicts, strict=True):
-                scores = [verdict.perception, verdict.correspondence, *(answer.yes for answer in verdict.answers)]
-                values = [getattr(score, "value", "") for score in scores]
-                reasons = "; ".join(dict.fromkeys(score.reason for score in scores if not hasattr(score, "value")))
-                row = [
-                    _name(picture),
-                    values[0],
-                    verdict.perception_level or "",
-                    values[1],
-                    verdict.correspondence_level or "",
-                    *values[2:],
-                ]
-                writer.writerow([*row, reasons, verdict.judge])
-            for picture, reason in unreadable.items():
-                writer.writerow([_name(picture), *[""] * (4 + len(questions)), reason, ""])
+            writer.writerow(columns)
+            writer.writerows(rows)
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
 

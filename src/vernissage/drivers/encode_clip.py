@@ -9,8 +9,9 @@ from numpy import ndarray
 from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-from vernissage.drivers.device import pick_device, pick_dtype
-from vernissage.drivers.features import FeatureCache, load_pretrained, unit_length
+from vernissage.drivers.features import FeatureCache, unit_length
+from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.pretrained import load_pretrained
 
 
 @final

@@ -1,33 +1,14 @@
-"""What all encoders share: loading with clear errors, features of unit length, and a cache by content."""
+"""What all encoders share: features of unit length, and a cache by content."""
 
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import transformers
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-
-from vernissage.errors import DriverError
-
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-
-
-def load_pretrained(kind: Any, model: str, **options: Any) -> Any:
-    """`kind.from_pretrained`, never running code from the checkpoint.
-
-    Raises:
-        DriverError: It is not there or not of that kind.
-    """
-    try:
-        return kind.from_pretrained(model, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DriverError(f"{kind.__name__} cannot be loaded from {model}: {error}") from error
 
 
 def unit_length(features: Tensor) -> ndarray:

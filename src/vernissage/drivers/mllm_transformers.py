@@ -23,11 +23,11 @@ from pydantic.json_schema import GenerateJsonSchema
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
-from vernissage.drivers.device import pick_device, pick_dtype
-from vernissage.drivers.features import load_pretrained
 from vernissage.drivers.replies import parse_reply
-from vernissage.drivers.vision_inputs import load_inputs
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
+from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.pretrained import load_pretrained
+from vernissage.local.vision_inputs import load_inputs
 from vernissage.ports import Ask, Reply
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}

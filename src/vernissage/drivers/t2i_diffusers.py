@@ -22,10 +22,10 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from vernissage.drivers.clip_prompts import embed_prompts, layers_to_skip, must_be_embedded, must_be_painted_alone, takes_weights
-from vernissage.drivers.device import pick_device, pick_dtype
 from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
 from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
+from vernissage.local.device import pick_device, pick_dtype
 from vernissage.ports import Progress
 from vernissage.records.parameters import extract_loras, split_sampler
 from vernissage.records.picture import Picture, Provenance

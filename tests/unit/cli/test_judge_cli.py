@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vernissage.api import Studio
 from vernissage.cli import main
 from vernissage.cli.judge import SUFFIXES, find_pictures, read_prompts, write_verdicts
 from vernissage.drivers.fake import FakeMLLM
@@ -160,7 +161,8 @@ def test_an_unreadable_picture_among_good_ones_is_named_and_the_others_are_judge
         "c.png: perception 10.0, correspondence 90.0",
         "out.csv",
     ]
-    assert [(row["image"], row["unscored"] != "") for row in table("out.csv")][2:] == [("b.png", True), ("none.png", True)]
+    told = [("a.png", False), ("b.png", True), ("none.png", True), ("c.png", False)]
+    assert [(row["image"], row["unscored"] != "") for row in table("out.csv")] == told
     assert [line.partition(": ")[0] for line in found.err.splitlines()[:2]] == ["b.png", "none.png"]
     assert found.err.count("unscored") == 2
     assert "2/4 judged" in found.err
@@ -322,7 +324,7 @@ def test_every_reason_is_told_once_and_no_missing_score_is_a_number(tmp_path):
             judge="j",
         ),
     ]
-    write_verdicts(tmp_path / "out.csv", [Path("a.png"), Path("caf\u00e9, 2.png")], verdicts, {})
+    write_verdicts(tmp_path / "out.csv", dict(zip([Path("a.png"), Path("caf\u00e9, 2.png")], verdicts, strict=True)), ("a?",))
     rows = [list(row.values()) for row in table("out.csv")]
     assert rows == [
         ["a.png", "", "", "", "", "", "down; odd; very", "j"],
@@ -352,3 +354,59 @@ def test_a_configuration_may_be_given(run, fails):
     text("other.toml", f'clip = false\ndinov2 = false\nmllm = {{ driver = "fake", script = {script} }}\nt2i = {{ driver = "fake" }}\n')
     assert run("a.png", "--config", "other.toml").code == 0
     assert "none.toml" in fails("a.png", "--config", "none.toml")
+
+
+def test_a_run_that_was_cut_off_judges_only_what_is_left(run, asked, monkeypatch):
+    monkeypatch.setattr("vernissage.cli.judge.CHUNK", 2)
+    for number in range(5):
+        picture(f"in/{number}.png", "red", f"a red cat {number}")
+    real = Studio.judge
+
+    def killed(self, pictures, **options):
+        if len(asked) >= 8:  # two questions about each of four pictures
+            raise KeyboardInterrupt
+        return real(self, pictures, **options)
+
+    monkeypatch.setattr(Studio, "judge", killed)
+    with pytest.raises(SystemExit):
+        main(["judge", "in", "--out", "out.csv"])
+    assert Path("out.csv.part").exists()
+    assert not Path("out.csv").exists()
+    with Path("out.csv.part").open("a", encoding="utf-8") as file:
+        file.write("0123 {cut off")
+    monkeypatch.setattr(Studio, "judge", real)
+    before = len(asked)
+    run("in", "--out", "out.csv")
+    assert len(asked) - before == 2, "one picture was left"
+    resumed = Path("out.csv").read_text(encoding="utf-8")
+    assert not Path("out.csv.part").exists()
+    run("in", "--out", "again.csv")
+    assert Path("again.csv").read_text(encoding="utf-8") == resumed
+
+
+def test_another_question_or_another_prompt_is_judged_anew(run, asked):
+    picture("a.png", "red", "a red cat")
+    Path("out.csv.part").write_text("", encoding="utf-8")
+    for options in ((), ("--ask", "Is it red?"), ("--prompt", "a dog")):
+        before = len(asked)
+        run("a.png", "--out", "out.csv", *options)
+        assert len(asked) > before
+
+
+def test_verdicts_and_prompts_travel_as_json_lines(run, asked):
+    picture("a.png", "red")
+    picture("b.png", "blue")
+    Path("c.png").write_bytes(b"no picture")
+    prompts = text("prompts.jsonl", '{"image": "x/a.png", "prompt": "red one"}\n\n{"image": "b.png", "prompt": null}\n')
+    run("a.png", "b.png", "c.png", "--prompts", prompts, "--out", "out.jsonl")
+    first, second, third = (json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert first["correspondence"] == {"value": 90.0, "reason": ""}
+    assert second["correspondence"] == {"reason": "no prompt was given"}
+    assert third["image"] == "c.png"
+    assert "unscored" in third
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"image": "a.png"}', "[1]"])
+def test_a_prompt_line_with_a_mistake_is_named(fails, line):
+    picture("a.png", "red")
+    assert "line 1" in fails("a.png", "--prompts", text("prompts.jsonl", line))

@@ -134,3 +134,24 @@ def _relation(centres: list[tuple[float, float]]) -> Relation | None:
     if abs(x - other_x) > abs(y - other_y):
         return "left of" if x < other_x else "right of"
     return "above" if y < other_y else "below"
+
+
+@torch.no_grad()
+def legibility(recogniser: Recogniser, images: Sequence[Image.Image], *, batch: int = 64) -> np.ndarray:
+    """How clearly each picture shows anything at all, whatever it should show.
+
+    Returns:
+        Shape (image,), in [0, 1]: the mean, over the things found, of how sure kind and colour are, times how sure the style is; 0
+        where nothing is found. Drawn pictures come near 1.
+    """
+    clear: list[float] = []
+    for start in range(0, len(images), batch):
+        output = recogniser(to_tensor(images[start : start + batch]))
+        heat = output.kinds.sigmoid()
+        strongest = heat.amax(dim=1)
+        peaks = (strongest == F.max_pool2d(strongest, 5, 1, 2)) & (strongest > PEAK)
+        sure = strongest * output.colours.softmax(dim=1).amax(dim=1)
+        style = output.styles.softmax(dim=1).amax(dim=1)
+        for index in range(len(heat)):
+            clear.append(float(sure[index][peaks[index]].mean() * style[index]) if peaks[index].any() else 0.0)
+    return np.array(clear)

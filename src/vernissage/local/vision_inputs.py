@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, BatchFeature
 
-from vernissage.drivers.features import load_pretrained
+from vernissage.local.pretrained import load_pretrained
 
 Inputs = Callable[[Sequence[str], Sequence[Image.Image]], BatchFeature]
 """Prompts and all their pictures in order to a padded batch of tensors."""

@@ -1,4 +1,4 @@
-"""What every mini recipe needs: a device, a resumable loop state, a cosine learning rate, an average of weights, a log line.
+"""What every training needs: a device, a resumable loop state, a cosine learning rate, an average of weights, a log line.
 
 A training writes `state.pt` beside its logs every two minutes and goes on from there when started again.
 """
@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -22,6 +22,18 @@ def half_precision() -> torch.autocast:
     return torch.autocast(DEVICE.type, torch.bfloat16)
 
 
+class Stateful(Protocol):
+    """What a training saves and takes up again: a module, or the part of one that learns."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values as they are now."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Take on these values."""
+        ...
+
+
 class Average:
     """An exponential moving average of a module's weights, warmed up so that early noise is forgotten."""
 
@@ -32,6 +44,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
+        """Take in the module's weights of now."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, value in module.state_dict().items():
@@ -56,13 +69,24 @@ def training_steps(
     optimizer: torch.optim.Optimizer,
     *,
     peak: float,
-    modules: dict[str, nn.Module],
+    modules: dict[str, Stateful],
     averages: dict[str, Average] | None = None,
     log_every: int = 50,
+    writes: bool = True,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield (step, losses) until `steps`; the caller fills `losses`, which are averaged into `log.jsonl`.
 
     Sets the learning rate before, and saves the state after, a step; resumes from `folder/state.pt` where it exists.
+
+    Args:
+        folder: For the state and the log.
+        steps: In all.
+        optimizer: Its groups' learning rates are set, times a group's `lr_scale`.
+        peak: Highest learning rate.
+        modules: What learns, each `Stateful`, by name.
+        averages: Averages of modules, by the module's name.
+        log_every: Steps averaged in one line of the log.
+        writes: Whether this process writes; of several that train together only one does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     averages = averages or {}
@@ -99,6 +123,8 @@ def training_steps(
             average.update(modules[name])
         for name, value in losses.items():
             window.setdefault(name, []).append(value)
+        if not writes:
+            continue
         if (step + 1) % log_every == 0 or step + 1 == steps:
             row = {"step": step + 1, "seconds": round(spent + time.monotonic() - started)}
             row |= {name: round(sum(values) / len(values), 5) for name, values in window.items()}

@@ -479,3 +479,47 @@ def noise_picture():
         return Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST)
 
     return picture
+
+
+# ------------------------------------------------------------------------------------------------------------ judges
+
+
+@pytest.fixture(scope="session")
+def tiny_judge(request, tmp_path_factory):
+    """Trained judges by backbone, with adapters and heads of random weights."""
+    from vernissage.judging.nn.checkpoint import save_judge
+    from vernissage.judging.nn.judge import TrainedJudge
+    from vernissage.judging.nn.model import add_heads, load_backbone
+    from vernissage.judging.spec import AdapterSpec, HeadSpec, JudgeSpec
+    from vernissage.local.adapters import adapter_tensors, add_adapter, fingerprint
+
+    made: dict[tuple[str, str], TrainedJudge] = {}
+
+    def get(kind: str, adapters: str = "shared") -> TrainedJudge:
+        if (kind, adapters) in made:
+            return made[kind, adapters]
+        folder = tmp_path_factory.mktemp("judge")
+        model = load_backbone(str(request.getfixturevalue(f"{kind}_folder")), device=torch.device("cpu"))
+        names = ["shared"] * 3 if adapters == "shared" else ["perception", "correspondence", "answers"]
+        head = {"widths": (6,), "center": 50.0, "spread": 12.0, "low": 10.0, "high": 90.0}
+        spec = JudgeSpec(
+            name=f"tiny {kind} {adapters}",
+            backbone=str(request.getfixturevalue(f"{kind}_folder")),
+            fingerprint=fingerprint(model.backbone),
+            brief=True,
+            adapters={name: AdapterSpec(parts=("vision", "language"), rank=2, alpha=4) for name in names},
+            heads={"perception": HeadSpec(adapter=names[0], **head), "correspondence": HeadSpec(adapter=names[1], **head)},
+            answers=names[2],
+        )
+        torch.manual_seed(3)
+        for name, adapter in spec.adapters.items():
+            add_adapter(model.backbone, name, parts=adapter.parts, rank=adapter.rank, alpha=adapter.alpha)
+        add_heads(model, spec.heads)
+        with torch.no_grad():
+            for tensor in adapter_tensors(model.backbone).values():
+                tensor.normal_(0, 0.3)
+        save_judge(folder, model, spec)
+        made[kind, adapters] = TrainedJudge(str(folder), device="cpu", batch_size=3)
+        return made[kind, adapters]
+
+    return get

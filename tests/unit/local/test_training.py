@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import training
+from vernissage.local import training
 
 
 def train(folder, steps, *, stop_after=None):

@@ -1,0 +1,61 @@
+"""`vernissage train`: trainings that resume."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vernissage.cli import harmless
+
+if TYPE_CHECKING:
+    from vernissage.judging.nn.training import Agreement
+
+
+@click.group(name="train")
+def command() -> None:
+    """Train a judge from a recipe; a training that was cut off goes on where it stopped."""
+
+
+@command.command(name="judge")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Learn from all prompts, none held out for a test.")
+@click.option("--cross-validate", is_flag=True, help="Train and test on every fold in turn.")
+def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
+    """Train a judge on the ratings that RECIPE names, and measure it on prompts that it never saw.
+
+    \b
+    vernissage train judge judge.toml
+    accelerate launch --num_processes 4 -m vernissage train judge judge.toml
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import progress_bar
+    from vernissage.errors import BadInput
+    from vernissage.judging.recipe import load_recipe
+    from vernissage.wiring import import_local
+
+    if everything and cross_validate:
+        raise BadInput("--all holds no prompts out, and --cross-validate does.", hint="Give one of the two.")
+    chosen = load_recipe(recipe)
+    training = import_local("vernissage.judging.nn.training")
+    rows = training.load_rows(chosen)
+    if cross_validate:
+        with progress_bar("training") as progress:
+            folds, whole = import_local("vernissage.judging.nn.cross_validation").cross_validate(
+                chosen, rows, progress=lambda number: lambda done, total: progress(number * total + done, chosen.folds * total)
+            )
+        for fold in folds:
+            click.echo(f"fold {fold.number}: {fold.pictures} pictures, {_shown(fold.agreement)}")
+        click.echo(f"all {len(rows)} pictures: {_shown(whole)}")
+        return
+    part = training.split(rows, chosen, test=not everything)
+    with progress_bar("training") as progress:
+        spec = training.train_judge(chosen, part.train, part.validation, chosen.out, progress=progress)
+    click.echo(f"validation, {len(part.validation)} pictures: {_shown(training.Agreement(**spec.trained['validation']))}")
+    if part.test:
+        found = training.measure_judge(chosen.out, part.test, batch_size=chosen.batch_size)
+        click.echo(f"test, {len(part.test)} pictures: {_shown(found)}")
+    click.echo(harmless(str(chosen.out)))
+
+
+def _shown(found: "Agreement") -> str:
+    names = (("perception", "SRCC perception"), ("correspondence", "SRCC correspondence"), ("accuracy", "answers right"))
+    return ", ".join(f"{label} {value:.3f}" for name, label in names if (value := getattr(found, name)) is not None)

@@ -1,0 +1,116 @@
+"""Pictures with what people said of them, for training and testing judges: a JSONL file, or EvalMi-50K with its pictures.
+
+A line of the file has `image` (path from the file on), and any of `prompt`, `perception`, `correspondence` (0 to 100),
+`answers` (questions with true or false) and `model` (who painted it).
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vernissage.datasets.evalmi import EvalMi
+from vernissage.errors import BadInput
+from vernissage.records.picture import Picture
+from vernissage.zoo.card import explain
+
+
+class JudgedPicture(BaseModel):
+    """A picture with opinions of it; what nobody said is None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    image: Path | Image.Image
+    prompt: str | None = None
+    perception: float | None = Field(default=None, ge=-100, le=200, allow_inf_nan=False)
+    correspondence: float | None = Field(default=None, ge=-100, le=200, allow_inf_nan=False)
+    answers: dict[str, bool] = {}
+    model: str = ""
+
+    def open(self) -> Image.Image:
+        """The picture, RGB.
+
+        Raises:
+            BadInput: It cannot be read.
+        """
+        return self.image.convert("RGB") if isinstance(self.image, Image.Image) else Picture.open(self.image).image
+
+
+def read_judged(path: Path) -> list[JudgedPicture]:
+    """The pictures of a JSONL file; whether each is there is found out when it is opened.
+
+    Raises:
+        BadInput: The file cannot be read, or a line has a mistake; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the judged pictures {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = JudgedPicture.model_validate(json.loads(line, parse_constant=lambda _: math.nan))
+        except ValidationError as error:
+            raise BadInput(f"{path}, line {number}: {explain(error)}.", hint="Mend or delete that line.") from error
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{path}, line {number} is no JSON: {error.msg}.", hint="Mend or delete that line.") from error
+        rows.append(row.model_copy(update={"image": path.parent / row.image}))  # pyright: ignore[reportOperatorIssue]
+    if not rows:
+        raise BadInput(f"There are no judged pictures in {path}.", hint="Give one JSON object a line.")
+    return rows
+
+
+def judged_evalmi(data: EvalMi, images: Path) -> list[JudgedPicture]:
+    """EvalMi-50K's opinions with its pictures, `images`/MODEL/0001.png as the authors name them; without those that are missing.
+
+    Raises:
+        BadInput: None of the pictures is there.
+    """
+    rows = []
+    for model, name in enumerate(data.models):
+        for index, prompt in enumerate(data.prompts):
+            found = next((path for suffix in (".png", ".jpg") if (path := images / name / f"{prompt.number:04d}{suffix}").is_file()), None)
+            perception, correspondence = (data.opinions[dimension][model, index] for dimension in ("perception", "correspondence"))
+            if found is None or np.isnan([perception, correspondence]).any():
+                continue
+            answers = {text: said == 1 for text, said in zip(prompt.questions, data.answers[model, index], strict=False) if said in (0, 1)}
+            rows.append(
+                JudgedPicture(
+                    image=found,
+                    prompt=prompt.text,
+                    perception=float(perception),
+                    correspondence=float(correspondence),
+                    answers=answers,
+                    model=name,
+                )
+            )
+    if not rows:
+        raise BadInput(f"None of EvalMi-50K's pictures is in {images}.", hint=f"They must be named like {data.models[0]}/0001.png.")
+    return rows
+
+
+def folds_by_prompt(rows: Sequence[JudgedPicture], count: int, *, seed: int = 0) -> list[ndarray]:
+    """Rows of each fold, all pictures of a prompt in one; pictures without a prompt each stand for themselves.
+
+    Raises:
+        BadInput: There are fewer prompts than folds, or fewer than 2 folds.
+
+    Example:
+        >>> rows = [JudgedPicture(image="a.png", prompt=text) for text in ("a cat", "a dog", "a cat")]
+        >>> sorted(fold.tolist() for fold in folds_by_prompt(rows, 2))
+        [[0, 2], [1]]
+    """
+    keys = [row.prompt or f"\0{index}" for index, row in enumerate(rows)]
+    prompts = sorted(set(keys))
+    if not 2 <= count <= len(prompts):
+        raise BadInput(f"{len(prompts)} prompts cannot be split into {count} folds.", hint="Use 2 folds or more, and no more than prompts.")
+    dealt = {prompts[place]: number % count for number, place in enumerate(np.random.default_rng(seed).permutation(len(prompts)))}
+    fold_of = np.array([dealt[key] for key in keys])
+    return [np.flatnonzero(fold_of == number) for number in range(count)]

@@ -1,0 +1,1 @@
+"""The trained judge: a multimodal language model with adapters and regression heads."""

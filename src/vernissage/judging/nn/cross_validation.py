@@ -1,0 +1,74 @@
+"""Cross-validation of a judge: each fold held out once, every picture judged by a model that never saw its prompt."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vernissage.datasets.judged import JudgedPicture
+from vernissage.judging.nn.checkpoint import load_judge
+from vernissage.judging.nn.training import Agreement, agreement_of, predict, split, train_judge
+from vernissage.judging.recipe import JudgeRecipe
+from vernissage.local.device import pick_device
+from vernissage.ports import Progress
+
+_DONE = "predictions.jsonl"
+
+
+class Fold(NamedTuple):
+    """One held-out fold."""
+
+    number: int
+    pictures: int
+    agreement: Agreement
+
+
+def cross_validate(
+    recipe: JudgeRecipe, rows: Sequence[JudgedPicture], *, progress: Callable[[int], Progress] | None = None
+) -> tuple[list[Fold], Agreement]:
+    """Train and test on every fold; one that is done already is read from its predictions.
+
+    Args:
+        recipe: Its `out` holds a folder for each fold; its `fold` is not used.
+        rows: All judged pictures.
+        progress: Gives for each fold who is told of its steps.
+
+    Returns:
+        The folds, and the agreement over all pictures together.
+
+    Raises:
+        BadInput: There are too few prompts, or the folder holds another training.
+    """
+    folds, everything, everyone = [], [], []
+    for number in range(recipe.folds):
+        part = split(rows, recipe.model_copy(update={"fold": number}))
+        folder = recipe.out / f"fold-{number}"
+        if not (folder / _DONE).exists():
+            chosen = recipe.model_copy(update={"fold": number})
+            train_judge(chosen, part.train, part.validation, folder, progress=progress(number) if progress else None)
+            model, spec = load_judge(folder, device=pick_device("auto"))
+            said = predict(model, spec, part.test, batch_size=recipe.batch_size)
+            _write(folder / _DONE, said)
+            del model
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            shutil.rmtree(folder / "training", ignore_errors=True)  # the optimizer's state; the judge itself stays
+        said = _read(folder / _DONE)
+        folds.append(Fold(number, len(part.test), agreement_of(said, part.test)))
+        everything += said
+        everyone += part.test
+    return folds, agreement_of(everything, everyone)
+
+
+def _write(path: Path, said: Sequence[dict[Any, float]]) -> None:
+    lines = "".join(json.dumps({str(key): value for key, value in own.items()}) + "\n" for own in said)
+    path.with_suffix(".new").write_text(lines, encoding="utf-8")
+    path.with_suffix(".new").replace(path)
+
+
+def _read(path: Path) -> list[dict[Any, float]]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{int(key) if key.isdecimal() else key: value for key, value in row.items()} for row in rows]

@@ -1,0 +1,373 @@
+"""Training a judge: first levels and answers in words, then scores (LMM4LMM).
+
+Each picture is looked at once for everything that is known of it. A training that was cut off goes on where it stopped.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vernissage.datasets.evalmi import load_evalmi
+from vernissage.datasets.judged import JudgedPicture, folds_by_prompt, judged_evalmi, read_judged
+from vernissage.errors import BadInput
+from vernissage.judging.levels import level_of
+from vernissage.judging.nn.checkpoint import load_judge, save_judge, trained_tensors
+from vernissage.judging.nn.model import NO, YES, JudgeModel, Question, add_heads, by_adapter, choose_adapter, load_backbone, question_text
+from vernissage.judging.nn.scoring import score_batch
+from vernissage.judging.recipe import JudgeRecipe
+from vernissage.judging.spec import SPEC, AdapterSpec, Dimension, HeadSpec, JudgeSpec, read_spec
+from vernissage.local.adapters import Trained, add_adapter, fingerprint
+from vernissage.local.device import pick_device
+from vernissage.local.training import training_steps
+from vernissage.metrics.correlation import or_none, srcc
+from vernissage.ports import Progress
+from vernissage.prompts import load_prompt
+from vernissage.records.verdict import LEVELS
+
+PROMPT_OF: dict[str, str] = {"perception": "judging/perception", "correspondence": "judging/correspondence", "answers": "judging/answer"}
+
+
+class Split(NamedTuple):
+    """What a training learns from, chooses by, and is tested on."""
+
+    train: list[JudgedPicture]
+    validation: list[JudgedPicture]
+    test: list[JudgedPicture]
+
+
+class Agreement(NamedTuple):
+    """How well a judge agrees with people on some pictures; None where it is undefined or was not asked."""
+
+    perception: float | None
+    """SRCC."""
+    correspondence: float | None
+    """SRCC."""
+    accuracy: float | None
+    """Share of answers that are people's."""
+
+    @property
+    def mean(self) -> float:
+        """Of what there is, for choosing the best epoch."""
+        known = [value for value in self if value is not None]
+        return sum(known) / len(known) if known else -1.0
+
+
+def train_judge(
+    recipe: JudgeRecipe,
+    train: Sequence[JudgedPicture],
+    validation: Sequence[JudgedPicture],
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+) -> JudgeSpec:
+    """Train a judge and leave the best epoch's in `folder`.
+
+    Args:
+        recipe: How.
+        train: To learn from.
+        validation: To choose the best epoch by; never the test set.
+        folder: For the judge, and below it the state to resume from.
+        progress: Called with (done, total) steps.
+
+    Raises:
+        BadInput: A dimension is asked for that nothing is known about, or the folder holds another training.
+        DriverError: The backbone cannot be loaded.
+    """
+    _check_same(folder, recipe)
+    set_seed(recipe.seed)
+    accelerator = Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available())
+    # On a CPU with one process there is nothing to place; pick_device says so for the judge in use as well.
+    device = accelerator.device if torch.cuda.is_available() else pick_device("auto")
+    model = load_backbone(recipe.backbone, device=device, dtype="float32", revision=recipe.revision)
+    spec = _describe(recipe, train, model)
+    add_heads(model, spec.heads)
+    level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
+    level_steps = level_steps if recipe.levels else 0
+    report = _Reporter(progress, level_steps + steps)
+    if recipe.checkpointing:
+        # The newer name where there is one: the older warns.
+        getattr(model.backbone, "activation_checkpointing_enable", model.backbone.gradient_checkpointing_enable)()
+    state = folder / "training"
+    if level_steps:
+        in_words = spec.model_copy(update={"adapters": {}, "answers": "" if recipe.answers else None, "heads": _bare(spec)})
+        learning = {f"projector.{name}": tensor for name, tensor in model.projector.named_parameters()}
+        loop = _Loop(recipe, model, in_words, accelerator, words=True)
+        for done in loop.run(state / "levels", train, learning, level_steps):
+            report(done)
+    for name, adapter in spec.adapters.items():
+        torch.manual_seed(recipe.seed)
+        add_adapter(model.backbone, name, parts=adapter.parts, rank=adapter.rank, alpha=adapter.alpha)
+    model.backbone.to(device)
+    learning = {name: tensor for name, tensor in trained_tensors(model, spec).items() if not name.startswith("projector.")}
+    best = read_spec(folder).trained.get("validation_mean", -2.0) if (folder / SPEC).exists() else -2.0
+    looks = {round(steps * (index + 1) / recipe.evaluations) for index in range(recipe.evaluations)}
+    loop = _Loop(recipe, model, spec, accelerator, words=False)
+    for done in loop.run(state / "scores", train, learning, steps):
+        report(level_steps + done)
+        if done not in looks or not accelerator.is_main_process:
+            continue
+        found = agreement(model, spec, validation, batch_size=recipe.batch_size)
+        if found.mean > best:
+            best = found.mean
+            how = {"step": done, "steps": steps, "validation": found._asdict(), "validation_mean": best}
+            save_judge(folder, model, spec.model_copy(update={"trained": spec.trained | how}))
+    return read_spec(folder)
+
+
+def load_rows(recipe: JudgeRecipe) -> list[JudgedPicture]:
+    """The judged pictures that a recipe names.
+
+    Raises:
+        BadInput: They cannot be read.
+    """
+    if not recipe.data.is_dir():
+        return read_judged(recipe.data)
+    if recipe.images is None:
+        raise BadInput("A training on EvalMi-50K needs its pictures.", hint="Name their folder as `images` in the recipe.")
+    return judged_evalmi(load_evalmi(recipe.data), recipe.images)
+
+
+def split(rows: Sequence[JudgedPicture], recipe: JudgeRecipe, *, test: bool = True) -> Split:
+    """Rows to learn from, to choose the best epoch by, and to test on; no prompt is in two of them.
+
+    Args:
+        rows: All of them.
+        recipe: Its fold is the test set, and `validation` the share of the other prompts that choose.
+        test: Whether a fold is held out at all.
+
+    Raises:
+        BadInput: There are too few prompts.
+    """
+    fold = folds_by_prompt(rows, recipe.folds, seed=recipe.seed)[recipe.fold].tolist() if test else []
+    held = set(fold)
+    left = [row for index, row in enumerate(rows) if index not in held]
+    chosen = set(folds_by_prompt(left, max(2, round(1 / recipe.validation)), seed=recipe.seed)[0].tolist())
+    return Split(
+        [row for index, row in enumerate(left) if index not in chosen],
+        [row for index, row in enumerate(left) if index in chosen],
+        [rows[index] for index in fold],
+    )
+
+
+def predict(model: JudgeModel, spec: JudgeSpec, rows: Sequence[JudgedPicture], *, batch_size: int = 16) -> list[dict[Any, float]]:
+    """What the judge says of each picture; see `scoring.score_batch`."""
+    said: list[dict[Any, float]] = []
+    training = model.training
+    model.eval()
+    for chosen, images in _opened(
+        rows, [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
+    ):
+        said += score_batch(model, spec, images, [row.prompt for row in chosen], [list(row.answers) for row in chosen])
+    model.train(training)
+    return said
+
+
+def agreement(model: JudgeModel, spec: JudgeSpec, rows: Sequence[JudgedPicture], *, batch_size: int = 16) -> Agreement:
+    """The judge against people on some pictures."""
+    return agreement_of(predict(model, spec, rows, batch_size=batch_size), rows)
+
+
+def measure_judge(folder: Path, rows: Sequence[JudgedPicture], *, batch_size: int = 16) -> Agreement:
+    """A saved judge against people on some pictures."""
+    model, spec = load_judge(folder, device=pick_device("auto"))
+    return agreement(model, spec, rows, batch_size=batch_size)
+
+
+def agreement_of(said: Sequence[dict[Any, float]], rows: Sequence[JudgedPicture]) -> Agreement:
+    """Predictions against people's opinions of the same pictures."""
+    values: list[float | None] = []
+    for dimension in ("perception", "correspondence"):
+        pairs = [(own[dimension], getattr(row, dimension)) for own, row in zip(said, rows, strict=True) if dimension in own]
+        known = np.array([pair for pair in pairs if pair[1] is not None], dtype=float).reshape(-1, 2)
+        values.append(or_none(srcc, known[:, 0], known[:, 1]))
+    right = [
+        (own[number] > 0.5) == answer
+        for own, row in zip(said, rows, strict=True)
+        for number, answer in enumerate(row.answers.values())
+        if number in own
+    ]
+    return Agreement(*values, float(np.mean(right)) if right else None)
+
+
+class _Loop:
+    """One step of the training: which adapters learn what, and how losses are summed."""
+
+    def __init__(self, recipe: JudgeRecipe, model: JudgeModel, spec: JudgeSpec, accelerator: Accelerator, *, words: bool) -> None:
+        self.recipe, self.spec, self.accelerator, self.words = recipe, spec, accelerator, words
+        self.losses = _Losses(model, spec, recipe, words=words)
+
+    def run(self, folder: Path, rows: Sequence[JudgedPicture], learning: dict[str, nn.Parameter], steps: int) -> Iterator[int]:
+        """Train `steps` steps, yielding how many are done."""
+        model, accelerator = self.losses.model, self.accelerator
+        model.requires_grad_(False)
+        for tensor in learning.values():
+            tensor.requires_grad_(True)
+        optimizer = torch.optim.AdamW(list(learning.values()), lr=self.recipe.lr, weight_decay=0.0)
+        losses, optimizer = accelerator.prepare(self.losses, optimizer) if accelerator.num_processes > 1 else (self.losses, optimizer)
+        loop = training_steps(
+            folder,
+            steps,
+            optimizer,
+            peak=self.recipe.lr,
+            modules={"trained": Trained(learning)},
+            writes=accelerator.is_main_process,
+            log_every=10,
+        )
+        rank, world, parts = accelerator.process_index, accelerator.num_processes, self.recipe.accumulate
+        for step, log in loop:
+            rows_of = _batch(len(rows), self.recipe.batch_size, self.recipe.seed, step)[rank::world]
+            pieces = [piece.tolist() for piece in np.array_split(rows_of, min(parts, len(rows_of)))]
+            optimizer.zero_grad(set_to_none=True)
+            model.train()
+            for chosen, images in _opened(rows, pieces):
+                for adapter in by_adapter(self.spec):
+                    with accelerator.autocast():
+                        found = losses(adapter, chosen, images)
+                    if not found:
+                        continue
+                    total = sum(found.values()) * (len(chosen) / len(rows_of))
+                    accelerator.backward(total)
+                    for name, value in found.items():
+                        log[name] = log.get(name, 0.0) + float(value.detach()) * len(chosen) / len(rows_of)
+            nn.utils.clip_grad_norm_(list(learning.values()), 1.0)
+            optimizer.step()
+            yield step + 1
+
+
+class _Losses(nn.Module):
+    """A batch's losses under one adapter; a module, so that several processes can share its gradients."""
+
+    def __init__(self, model: JudgeModel, spec: JudgeSpec, recipe: JudgeRecipe, *, words: bool) -> None:
+        super().__init__()
+        self.model, self.spec, self.recipe, self.words = model, spec, recipe, words
+
+    def forward(self, adapter: str, rows: Sequence[JudgedPicture], images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Losses by name; empty where nothing is known of these pictures."""
+        tasks = by_adapter(self.spec)[adapter]
+        asked = [self._questions(row, tasks) for row in rows]
+        kept = [index for index, own in enumerate(asked) if own]
+        if not kept:
+            return {}
+        choose_adapter(self.model, adapter, learning=not self.words)
+        look = self.model.look([images[i] for i in kept], [[question for _, question, _ in asked[i]] for i in kept])
+        found: dict[str, Tensor] = {}
+        if len(look.packed.answers):
+            wanted, branch_of = look.packed.answers.to(look.spoken.device), look.packed.branch_of.to(look.spoken.device)
+            by_token = F.cross_entropy(look.spoken.float(), wanted, reduction="none")
+            counts = torch.bincount(branch_of)[branch_of]
+            by_branch = (by_token / counts).sum() / len(branch_of.unique())  # a long answer weighs like a short one
+            found["words"] = by_branch * (1.0 if self.words else self.recipe.answer_weight)
+        for dimension, head in self.spec.heads.items():
+            flat = [value for i in kept for name, _, value in asked[i] if name == dimension]
+            here = [index for index, (name, _, _) in enumerate(one for i in kept for one in asked[i]) if name == dimension]
+            if self.words or not here:
+                continue
+            target = torch.tensor(flat, device=look.hidden.device)
+            found[dimension] = (self.model.heads[dimension](look.hidden[here]) - target).abs().mean() / head.spread
+        return found
+
+    def _questions(self, row: JudgedPicture, tasks: Sequence[str]) -> list[tuple[str, Question, float]]:
+        """What is known of a picture as (task, question, score)."""
+        asked: list[tuple[str, Question, float]] = []
+        for dimension in ("perception", "correspondence"):
+            score = getattr(row, dimension)
+            if dimension not in tasks or score is None or (dimension == "correspondence" and not row.prompt):
+                continue
+            values = {"prompt": row.prompt or ""} if dimension == "correspondence" else {}
+            head = self.spec.heads[dimension]
+            answer = level_of(score, head.low, head.high) if self.words else ""
+            asked.append((dimension, Question(question_text(self.spec, PROMPT_OF[dimension], **values), answer), score))
+        if "answers" in tasks:
+            for text, said in row.answers.items():
+                words = question_text(self.spec, PROMPT_OF["answers"], question=text)
+                asked.append(("answers", Question(words, YES if said else NO), 0.0))
+        return asked
+
+
+class _Reporter:
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total = progress, total
+
+    def __call__(self, done: int) -> None:
+        if self._progress:
+            self._progress(done, self._total)
+
+
+def _batch(count: int, size: int, seed: int, step: int) -> ndarray:
+    """The rows of a step: every epoch goes through all rows in an order of its own."""
+    per_epoch = math.ceil(count / size)
+    order = np.random.default_rng([seed, step // per_epoch]).permutation(count)
+    return order[(step % per_epoch) * size : (step % per_epoch + 1) * size]
+
+
+def _opened(rows: Sequence[JudgedPicture], groups: Sequence[list[int]]) -> Iterator[tuple[list[JudgedPicture], list[Image.Image]]]:
+    """Rows with their pictures, group by group, the next group being decoded while one is worked on."""
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [[pool.submit(rows[index].open) for index in group] for group in groups[:1]]
+        for number, group in enumerate(groups):
+            if number + 1 < len(groups):
+                waiting.append([pool.submit(rows[index].open) for index in groups[number + 1]])
+            yield [rows[index] for index in group], [future.result() for future in waiting.pop(0)]
+
+
+def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeModel) -> JudgeSpec:
+    """The judge that a recipe makes from these pictures.
+
+    Raises:
+        BadInput: Nothing is known of a dimension, or all its scores are equal.
+    """
+    adapter = AdapterSpec(parts=recipe.parts, rank=recipe.rank, alpha=recipe.alpha) if recipe.parts else None
+    heads: dict[Dimension, HeadSpec] = {}
+    for dimension in recipe.dimensions:
+        known = np.array([value for row in rows if (value := getattr(row, dimension)) is not None])
+        if len(known) < 2 or np.ptp(known) == 0:
+            raise BadInput(f"There are not two different scores of {dimension} to learn from.", hint="Leave it out of `dimensions`.")
+        name = "" if adapter is None else "shared" if recipe.adapters == "shared" else dimension
+        ends = {"low": float(known.min()), "high": float(known.max())}
+        heads[dimension] = HeadSpec(adapter=name, widths=recipe.head, center=float(known.mean()), spread=float(known.std()), **ends)
+    answers = recipe.answers and any(row.answers for row in rows)
+    answering = "" if adapter is None else "shared" if recipe.adapters == "shared" else "answers"
+    names = dict.fromkeys([head.adapter for head in heads.values()] + ([answering] if answers else []))
+    tasks = [*heads, *(["answers"] if answers else [])]
+    return JudgeSpec(
+        name=recipe.name,
+        backbone=recipe.backbone,
+        revision=recipe.revision,
+        fingerprint=fingerprint(model.backbone),
+        brief=recipe.brief,
+        adapters={name: adapter for name in names if adapter is not None},
+        projector=recipe.levels,
+        heads=heads,
+        answers=answering if answers else None,
+        prompts={PROMPT_OF[task]: load_prompt(PROMPT_OF[task]).hash for task in tasks},
+        trained={"recipe": recipe.model_dump(mode="json"), "pictures": len(rows), "torch": torch.__version__, "levels": list(LEVELS)},
+    )
+
+
+def _bare(spec: JudgeSpec) -> dict[Dimension, HeadSpec]:
+    return {dimension: head.model_copy(update={"adapter": ""}) for dimension, head in spec.heads.items()}
+
+
+def _check_same(folder: Path, recipe: JudgeRecipe) -> None:
+    """Remember the recipe beside the training, and refuse to go on with another.
+
+    Raises:
+        BadInput: The folder holds a training of another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images"})
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
+        raise BadInput(f"{folder} holds a training of another recipe.", hint="Choose another `out`, or delete that folder.")
+    path.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -1,0 +1,83 @@
+"""What a judge is made of, as one JSON beside its weights: everything needed to load it, nothing of torch."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vernissage.errors import BadCard
+from vernissage.zoo.card import explain
+
+Dimension = Literal["perception", "correspondence"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+SPEC, WEIGHTS = "judge.json", "judge.safetensors"
+
+
+class AdapterSpec(BaseModel):
+    """A LoRA adapter: where it sits and how strongly it works."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: tuple[Literal["vision", "language"], ...] = Field(min_length=1)
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+
+
+class HeadSpec(BaseModel):
+    """A regression head: hidden state in, score out as center + spread x output."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    adapter: str
+    """The adapter under which the hidden state is taken; "" for the bare backbone."""
+    widths: tuple[int, ...]
+    """Of the hidden layers, with ReLU after each."""
+    last_relu: bool = False
+    """Whether the output passes a ReLU as well, as in the authors' code."""
+    center: float
+    spread: float = Field(gt=0)
+    low: float
+    """Smallest score of the training set, from which the five levels are cut (LMM4LMM, eq. 2)."""
+    high: float
+
+
+class JudgeSpec(BaseModel):
+    """A judge without its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str = Field(min_length=1)
+    backbone: str
+    """Folder, from the judge's own folder on, or hub id, or mini/…"""
+    revision: str | None = None
+    fingerprint: str
+    brief: bool = False
+    """Whether it was trained on the short form of each prompt."""
+    adapters: dict[str, AdapterSpec] = {}
+    projector: bool = False
+    """Whether the projector was trained and lies among the weights."""
+    heads: dict[Dimension, HeadSpec] = {}
+    answers: str | None = None
+    """The adapter under which questions are answered, "" for none; absent where the judge answers none."""
+    wording: dict[str, str] = {}
+    """Questions in the words it was trained on, by prompt id, with {prompt} or {question}; the package's own where left out."""
+    prompts: dict[str, str] = {}
+    """Hashes of the package's prompts that it was trained on."""
+    trained: dict[str, Any] = {}
+    """How: recipe, data, seed, versions, what was measured."""
+
+
+def read_spec(folder: Path) -> JudgeSpec:
+    """The description of a judge.
+
+    Raises:
+        BadCard: There is none, or it has a mistake in it.
+    """
+    try:
+        return JudgeSpec.model_validate_json((folder / SPEC).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadCard(f"There is no judge in {folder}: {error.strerror}.", hint=f"It must hold {SPEC} and {WEIGHTS}.") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = explain(error) if isinstance(error, ValidationError) else str(error)
+        raise BadCard(f"The judge {folder / SPEC} has a mistake: {reason}.", hint="Save it again.") from error

@@ -1,0 +1,265 @@
+"""Training a judge on tiny checkpoints: it learns, resumes, and refuses what it cannot learn from."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vernissage.datasets.judged import JudgedPicture
+from vernissage.errors import BadCard, BadInput, IntegrityError
+from vernissage.judging.nn import training
+from vernissage.judging.nn.checkpoint import load_judge
+from vernissage.judging.nn.judge import TrainedJudge
+from vernissage.judging.nn.training import agreement_of, train_judge
+from vernissage.judging.recipe import JudgeRecipe
+from vernissage.judging.spec import SPEC, WEIGHTS, read_spec
+from vernissage.local import training as loop
+from vernissage.records.verdict import Score
+
+
+def grey_pictures(count=24):
+    """The lighter the picture the better it is; a bright one is a day, and fits the prompt that says so."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for light in rng.integers(0, 256, count).tolist():
+        image = Image.new("RGB", (32, 32), (light, light, light))
+        day = bool(light > 127)
+        rows.append(
+            JudgedPicture(
+                image=image,
+                prompt="day" if len(rows) % 2 else "night",
+                perception=light / 2.55,
+                correspondence=90.0 if day == bool(len(rows) % 2) else 10.0,
+                answers={"day?": day},
+            )
+        )
+    return rows
+
+
+def recipe_for(folder, tmp_path, **changes):
+    values = {
+        "backbone": str(folder),
+        "data": tmp_path / "unused.jsonl",
+        "out": tmp_path / "judge",
+        "brief": True,
+        "head": (8,),
+        "rank": 2,
+        "alpha": 4,
+        "lr": 1e-2,
+        "batch_size": 8,
+        "level_epochs": 1,
+        "epochs": 2,
+        "evaluations": 2,
+        "precision": "no",
+    }
+    return JudgeRecipe(**values | changes)
+
+
+def test_a_judge_learns_which_pictures_are_better(internvl_folder, tmp_path):
+    rows = grey_pictures()
+    seen = []
+    recipe = recipe_for(internvl_folder, tmp_path, epochs=12, answers=False, dimensions=("perception",))
+    spec = train_judge(recipe, rows, rows[:8], tmp_path / "judge", progress=lambda done, total: seen.append((done, total)))
+    assert spec.trained["validation"]["perception"] > 0.9
+    assert seen[-1] == (3 + 36, 3 + 36)
+    judge = TrainedJudge(str(tmp_path / "judge"), device="cpu")
+    dark, bright = judge.judge([Image.new("RGB", (32, 32), c) for c in ("#181818", "#e0e0e0")], [None, "x"], [[], ["day?"]])
+    assert dark.perception.value < bright.perception.value
+    assert bright.correspondence.reason == "judge was not trained on correspondence"
+    assert bright.answers[0].yes.reason == "judge was not trained on questions"
+
+
+@pytest.mark.parametrize("adapters", ["shared", "each"])
+def test_a_training_that_was_cut_off_ends_like_one_that_was_not(internvl_folder, tmp_path, monkeypatch, adapters):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    rows = grey_pictures(16)
+    recipe = recipe_for(internvl_folder, tmp_path, adapters=adapters)
+    train_judge(recipe, rows, rows[:6], tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def killer(limit):
+        def report(done, total):
+            if done == limit:
+                raise Killed
+
+        return report
+
+    for limit in (1, 3, 5):
+        with pytest.raises(Killed):
+            train_judge(recipe, rows, rows[:6], tmp_path / "cut", progress=killer(limit))
+    train_judge(recipe, rows, rows[:6], tmp_path / "cut")
+    assert read_spec(tmp_path / "cut") == read_spec(tmp_path / "whole")
+    assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_the_same_seed_gives_the_same_judge_and_another_seed_another(internvl_folder, tmp_path):
+    rows = grey_pictures(12)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train_judge(recipe_for(internvl_folder, tmp_path, seed=seed, levels=False), rows, rows[:6], tmp_path / name)
+    first, second, third = ((tmp_path / name / WEIGHTS).read_bytes() for name in "abc")
+    assert first == second != third
+
+
+def test_without_parts_the_backbone_stays_bare_and_only_heads_are_kept(internvl_folder, tmp_path):
+    rows = grey_pictures(12)
+    spec = train_judge(recipe_for(internvl_folder, tmp_path, parts=(), levels=False), rows, rows[:6], tmp_path / "judge")
+    assert spec.adapters == {}
+    model, _ = load_judge(tmp_path / "judge", device=torch.device("cpu"))
+    assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_accumulated_gradients_give_the_step_of_the_whole_batch(internvl_folder, tmp_path):
+    rows = [row.model_copy(update={"answers": {}}) for row in grey_pictures(16)]
+    for name, accumulate in (("whole", 1), ("parts", 4)):
+        changes = {"accumulate": accumulate, "levels": False, "epochs": 1, "evaluations": 1, "lr": 1e-4}
+        train_judge(recipe_for(internvl_folder, tmp_path, **changes), rows, rows[:6], tmp_path / name)
+    whole, parts = (TrainedJudge(str(tmp_path / name), device="cpu") for name in ("whole", "parts"))
+    images = [row.open() for row in rows[:4]]
+    for one, other in zip(*(judge.judge(images, ["day"] * 4, [[]] * 4) for judge in (whole, parts)), strict=True):
+        assert one.perception.value == pytest.approx(other.perception.value, abs=1e-2)
+
+
+def test_gradient_checkpointing_changes_memory_not_numbers(internvl_folder, tmp_path):
+    rows = grey_pictures(12)
+    for name, on in (("plain", False), ("checkpointed", True)):
+        train_judge(recipe_for(internvl_folder, tmp_path, checkpointing=on, lr=1e-4), rows, rows[:6], tmp_path / name)
+    first, second = (TrainedJudge(str(tmp_path / name), device="cpu") for name in ("plain", "checkpointed"))
+    images = [row.open() for row in rows[:3]]
+    for one, other in zip(*(judge.judge(images, ["day"] * 3, [["day?"]] * 3) for judge in (first, second)), strict=True):
+        assert one.perception.value == pytest.approx(other.perception.value, abs=1e-2)
+        assert one.answers[0].yes.value == pytest.approx(other.answers[0].yes.value, abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------------------ faults
+
+
+@pytest.fixture
+def trained(internvl_folder, tmp_path):
+    rows = grey_pictures(8)
+    train_judge(recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1), rows, rows[:4], tmp_path / "judge")
+    return tmp_path / "judge"
+
+
+def test_a_dimension_without_two_different_scores_cannot_be_learnt(internvl_folder, tmp_path):
+    rows = [row.model_copy(update={"correspondence": 50.0}) for row in grey_pictures(4)]
+    with pytest.raises(BadInput, match="two different scores of correspondence"):
+        train_judge(recipe_for(internvl_folder, tmp_path), rows, rows, tmp_path / "judge")
+
+
+def test_a_folder_with_another_training_is_left_alone(internvl_folder, tmp_path, trained):
+    rows = grey_pictures(8)
+    with pytest.raises(BadInput, match="training of another recipe"):
+        train_judge(recipe_for(internvl_folder, tmp_path, lr=1.0), rows, rows[:4], trained)
+
+
+def test_a_missing_picture_is_named(internvl_folder, tmp_path):
+    rows = [*grey_pictures(4), JudgedPicture(image=tmp_path / "gone.png", perception=4.0)]
+    with pytest.raises(BadInput, match=r"gone\.png"):
+        train_judge(recipe_for(internvl_folder, tmp_path, epochs=5), rows, rows[:4], tmp_path / "judge")
+
+
+@pytest.mark.parametrize("keep", [0, 100, -20])
+def test_damaged_weights_are_refused(trained, keep):
+    data = (trained / WEIGHTS).read_bytes()
+    (trained / WEIGHTS).write_bytes(data[:keep])
+    with pytest.raises(IntegrityError, match="damaged"):
+        load_judge(trained, device=torch.device("cpu"))
+
+
+def test_weights_that_are_not_finite_are_refused(trained):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(trained / WEIGHTS)
+    tensors[next(iter(tensors))][:] = torch.nan
+    save_file(tensors, trained / WEIGHTS)
+    with pytest.raises(IntegrityError, match="not finite"):
+        load_judge(trained, device=torch.device("cpu"))
+
+
+def test_a_missing_tensor_a_surplus_one_and_a_wrong_shape_are_refused(trained):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(trained / WEIGHTS)
+    name = min(tensors)
+    cases = [
+        ({k: v for k, v in tensors.items() if k != name}, "lack 1 tensors"),
+        (tensors | {"more": torch.zeros(1)}, "have, unasked, 1 tensors"),
+        (tensors | {name: torch.zeros(1)}, "not"),
+    ]
+    for changed, reason in cases:
+        save_file(changed, trained / WEIGHTS)
+        with pytest.raises(IntegrityError, match=reason):
+            load_judge(trained, device=torch.device("cpu"))
+
+
+def test_a_judge_of_another_backbone_is_refused(trained, internvl_folder, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / "other"
+    shutil.copytree(internvl_folder, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: tensor * 1.5 for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    spec = json.loads((trained / SPEC).read_text())
+    (trained / SPEC).write_text(json.dumps(spec | {"backbone": str(other)}))
+    with pytest.raises(IntegrityError, match="another backbone"):
+        load_judge(trained, device=torch.device("cpu"))
+
+
+def test_a_judge_trained_on_other_words_is_refused(trained):
+    spec = json.loads((trained / SPEC).read_text())
+    spec["prompts"]["judging/answer"] = "0" * 16
+    (trained / SPEC).write_text(json.dumps(spec))
+    with pytest.raises(IntegrityError, match="other words of the prompt judging/answer"):
+        load_judge(trained, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 2}'])
+def test_a_description_with_a_mistake_is_refused(trained, text):
+    (trained / SPEC).write_text(text)
+    with pytest.raises(BadCard, match="mistake"):
+        load_judge(trained, device=torch.device("cpu"))
+
+
+def test_an_empty_folder_is_no_judge(tmp_path):
+    with pytest.raises(BadCard, match="no judge"):
+        load_judge(tmp_path, device=torch.device("cpu"))
+
+
+def test_a_number_that_is_not_finite_becomes_unscored(trained):
+    judge = TrainedJudge(str(trained), device="cpu")
+    with torch.no_grad():
+        judge._model.heads["perception"].layers[-1].bias.fill_(torch.nan)
+    (verdict,) = judge.judge([Image.new("RGB", (32, 32))], ["day"], [["day?"]])
+    assert verdict.perception.reason == "the judge's number is not finite"
+    assert verdict.perception_level is None
+    assert isinstance(verdict.correspondence, Score)
+
+
+def test_one_picture_that_cannot_be_judged_does_not_take_the_others_with_it(trained, monkeypatch):
+    judge = TrainedJudge(str(trained), device="cpu")
+    real = training.score_batch
+
+    def picky(model, spec, images, prompts, questions):
+        if any(image.size == (7, 7) for image in images):
+            raise RuntimeError("too odd\nwith details")
+        return real(model, spec, images, prompts, questions)
+
+    monkeypatch.setattr("vernissage.judging.nn.judge.score_batch", picky)
+    odd, good = judge.judge([Image.new("RGB", (7, 7)), Image.new("RGB", (32, 32))], ["day", "day"], [["day?"], []])
+    assert odd.perception.reason == odd.correspondence.reason == odd.answers[0].yes.reason == "judge could not judge it: too odd"
+    assert isinstance(good.perception, Score)
+
+
+def test_agreement_counts_only_what_both_said():
+    rows = [JudgedPicture(image="x", perception=float(i), correspondence=None, answers={"a": i > 1}) for i in range(4)]
+    said = [{"perception": 2.0 * i, "correspondence": 1.0, 0: 0.9} for i in range(4)]
+    found = agreement_of(said, rows)
+    assert found.perception == pytest.approx(1.0)
+    assert found.correspondence is None
+    assert found.accuracy == 0.5
