@@ -24,6 +24,9 @@ from vernissage.records.verdict import Verdict
 from vernissage.repainting.lockstep import Ports
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
 from vernissage.repainting.select import RATINGS
+from vernissage.scoring.layouts import Entry, find_entries
+from vernissage.scoring.registry import find_metrics
+from vernissage.scoring.score import Scored, Sources, score_entries
 from vernissage.wiring import StudioConfig, load_config, load_driver
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, load_catalogue
@@ -251,6 +254,47 @@ class Studio:
         """Who judges: a trained judge, or without one the MLLM, asked with the five levels."""
         trained = self.config.trained_judge
         return load_driver("judge", trained) if trained else ZeroShotJudge(self.mllm)
+
+    def score(
+        self,
+        source: str | Path | Sequence[Entry],
+        metrics: Sequence[str],
+        *,
+        reference: str | Path | None = None,
+        prompts: str | Path | None = None,
+        cache: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Scored:
+        """Score pictures with many automatic metrics at once.
+
+        Args:
+            source: A folder or table of pictures, see `scoring.layouts.find_entries`, or its entries.
+            metrics: Names, see `scoring.registry.METRICS`.
+            reference: Folder of reference pictures, or an .npz of statistics.
+            prompts: A file of prompts; left out, those of the layout or those that the pictures carry.
+            cache: Folder that keeps features and slow scores.
+            progress: Called with (done, total) pictures.
+
+        Raises:
+            UserError: A metric is unknown or needs what is not there.
+        """
+        chosen = find_metrics(tuple(metrics))
+        needs = {need for metric in chosen for need in metric.needs}
+        sources = Sources(
+            clip=self.clip if "clip" in needs else None,
+            dinov2=self.dinov2 if "dinov2" in needs else None,
+            mllm=self.mllm if "mllm" in needs else None,
+            judge=self.critic if "judge" in needs else None,
+        )
+        entries = find_entries(Path(source), prompts=Path(prompts) if prompts else None) if isinstance(source, str | Path) else source
+        return score_entries(
+            entries,
+            chosen,
+            sources,
+            reference=Path(reference) if reference else None,
+            cache=Path(cache) if cache else None,
+            progress=progress,
+        )
 
     @property
     def encoders(self) -> dict[str, ImageEncoder]:

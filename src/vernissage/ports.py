@@ -94,6 +94,10 @@ class ImageEncoder(Protocol):
         """Features of shape (image, feature), float32, unit length."""
         ...
 
+    def encode_raw(self, images: Sequence[Image.Image]) -> ndarray:
+        """The same features with the length that they have."""
+        ...
+
 
 class TextImageEncoder(ImageEncoder, Protocol):
     """An encoder whose text and picture features can be compared."""

@@ -13,6 +13,7 @@ COMMANDS = {
     "paint": "Paint a picture from a chat, in your own words.",
     "repaint": "Let a model paint a picture again, and score it.",
     "judge": "Say how good pictures are, and answer about them.",
+    "score": "Score a folder of pictures with many metrics.",
     "train": "Train a judge on ratings.",
     "bench": "Run a benchmark, with tables and a report.",
     "read": "Show the plan that a picture file carries.",

@@ -162,3 +162,24 @@ def _from_civitai(version_id: int, base: str | None, address: str) -> dict[str, 
         "homepage": f"https://civitai.com/models?modelVersionId={version_id}",
         "keywords": list(version.words),
     }
+
+
+@command.command(name="import-judge")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--dimension", type=click.Choice(["perception", "correspondence"]), required=True, help="What the checkpoint scores.")
+@click.option("--tokenizer", help="Folder or hub id of the backbone's tokenizer in transformers format; default: SOURCE.")
+@click.option("--wording", help="The question it was trained on, {prompt} standing for the prompt; default: this package's.")
+@click.option("--low", type=float, default=0.0, show_default=True, help="Smallest score of its training set, for level words.")
+@click.option("--high", type=float, default=100.0, show_default=True, help="Largest.")
+def import_judge(source: Path, out: Path, **options: Any) -> None:
+    """Turn a judge in the InternVLChat layout (LMM4LMM's published checkpoints) into one of ours, in the folder OUT.
+
+    None of the checkpoint's code is run. Name OUT as the judge of a vernissage.toml afterwards.
+    """
+    from vernissage.cli.show import check_folder
+    from vernissage.wiring import import_local
+
+    check_folder(out)
+    spec = import_local("vernissage.judging.nn.internvl_chat").import_judge(source, out, **options)
+    click.echo(harmless(f"{out}: {spec.name}, scores {', '.join(spec.heads)}"))

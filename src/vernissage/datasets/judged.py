@@ -76,7 +76,7 @@ def judged_evalmi(data: EvalMi, images: Path) -> list[JudgedPicture]:
     rows = []
     for model, name in enumerate(data.models):
         for index, prompt in enumerate(data.prompts):
-            found = next((path for suffix in (".png", ".jpg") if (path := images / name / f"{prompt.number:04d}{suffix}").is_file()), None)
+            found = next((path for path in _names(images / name, prompt.number) if path.is_file()), None)
             perception, correspondence = (data.opinions[dimension][model, index] for dimension in ("perception", "correspondence"))
             if found is None or np.isnan([perception, correspondence]).any():
                 continue
@@ -94,6 +94,11 @@ def judged_evalmi(data: EvalMi, images: Path) -> list[JudgedPicture]:
     if not rows:
         raise BadInput(f"None of EvalMi-50K's pictures is in {images}.", hint=f"They must be named like {data.models[0]}/0001.png.")
     return rows
+
+
+def _names(folder: Path, number: int) -> list[Path]:
+    """What a picture may be called: both ways of counting are about."""
+    return [folder / f"{number:0{digits}d}{suffix}" for digits in (3, 4) for suffix in (".png", ".jpg")]
 
 
 def folds_by_prompt(rows: Sequence[JudgedPicture], count: int, *, seed: int = 0) -> list[ndarray]:

@@ -9,7 +9,7 @@ from numpy import ndarray
 from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-from vernissage.drivers.features import FeatureCache, unit_length
+from vernissage.drivers.features import FeatureCache, to_rows, unit_length
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained
 
@@ -38,13 +38,17 @@ class ClipEncoder:
 
     def encode(self, images: Sequence[Image.Image]) -> ndarray:
         """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
+        return unit_length(self.encode_raw(images))
+
+    def encode_raw(self, images: Sequence[Image.Image]) -> ndarray:
+        """The same features with the length that they have, as distances between sets of pictures want them."""
         return self._cache.encode(images, self._encode_new, self.batch_size)
 
     @torch.inference_mode()
     def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
         pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values
         vision = self._model.vision_model(pixel_values=pixels.to(self._device, self._dtype))
-        return unit_length(self._model.visual_projection(vision.pooler_output))
+        return to_rows(self._model.visual_projection(vision.pooler_output))
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> ndarray:
@@ -59,5 +63,5 @@ class ClipEncoder:
                 return_tensors="pt",
             ).to(self._device)
             text = self._model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-            parts.append(unit_length(self._model.text_projection(text.pooler_output)))
+            parts.append(unit_length(to_rows(self._model.text_projection(text.pooler_output))))
         return np.concatenate(parts)

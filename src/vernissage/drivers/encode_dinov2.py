@@ -8,7 +8,7 @@ from numpy import ndarray
 from PIL import Image
 from transformers import BitImageProcessorPil, Dinov2Model
 
-from vernissage.drivers.features import FeatureCache, unit_length
+from vernissage.drivers.features import FeatureCache, to_rows, unit_length
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained
 
@@ -50,6 +50,10 @@ class Dinov2Encoder:
 
     def encode(self, images: Sequence[Image.Image]) -> ndarray:
         """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
+        return unit_length(self.encode_raw(images))
+
+    def encode_raw(self, images: Sequence[Image.Image]) -> ndarray:
+        """The same features with the length that they have, as distances between sets of pictures want them."""
         return self._cache.encode(images, self._encode_new, self.batch_size)
 
     @torch.inference_mode()
@@ -57,4 +61,4 @@ class Dinov2Encoder:
         pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values
         output = self._model(pixel_values=pixels.to(self._device, self._dtype))
         tokens = output.last_hidden_state
-        return unit_length(tokens[:, 0] if self.pooling == "cls" else tokens.mean(dim=1))
+        return to_rows(tokens[:, 0] if self.pooling == "cls" else tokens.mean(dim=1))

@@ -1,4 +1,4 @@
-"""What all encoders share: features of unit length, and a cache by content."""
+"""What all encoders share: features as rows, of unit length, and a cache by content."""
 
 import hashlib
 import threading
@@ -8,12 +8,16 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 
-def unit_length(features: Tensor) -> ndarray:
-    """Rows scaled to length 1, as float32."""
-    return F.normalize(features.float(), dim=-1).cpu().numpy()
+def to_rows(features: Tensor) -> ndarray:
+    """Features as float32 rows on the CPU."""
+    return features.float().cpu().numpy()
+
+
+def unit_length(rows: ndarray) -> ndarray:
+    """Rows scaled to length 1."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 class FeatureCache:

@@ -52,3 +52,27 @@ def _blur(values: ndarray) -> ndarray:
     window /= window.sum()
     rows = sliding_window_view(values, len(window), axis=0) @ window
     return sliding_window_view(rows, len(window), axis=1) @ window
+
+
+def psnr(first: ndarray, second: ndarray) -> float:
+    """Peak signal-to-noise ratio of two pictures in decibels: 10 log10(255^2 / mean squared error).
+
+    Args:
+        first: Shape (height, width, channel) or (height, width), values 0 to 255.
+        second: Same shape.
+
+    Returns:
+        Higher is more alike; 100 where they are equal or nearly so, of which there is no finite ratio.
+
+    Raises:
+        BadInput: Shapes differ.
+
+    Example:
+        >>> round(psnr(np.zeros((4, 4)), np.full((4, 4), 255.0)), 6)
+        0.0
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if first.shape != second.shape:
+        raise BadInput(f"PSNR compares pictures of one size, not {first.shape} and {second.shape}.", hint="Resize one of them first.")
+    error = float(((first - second) ** 2).mean())
+    return 100.0 if error < 255**2 / 1e10 else float(10 * np.log10(255**2 / error))

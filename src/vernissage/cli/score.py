@@ -1,0 +1,125 @@
+"""`vernissage score`: a folder of pictures, many metrics, one table."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vernissage.cli import harmless
+from vernissage.errors import BadInput
+from vernissage.records.plan import whole_characters
+
+if TYPE_CHECKING:
+    from vernissage.scoring.score import Scored
+
+
+@click.command(name="score")
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option("--metrics", default="clipscore", show_default=True, help="Names with commas between; see --list.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Folder of reference pictures, or an .npz of FID statistics.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="CSV or JSONL with image and prompt, a JSON list, or a prompt a line.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/score"), show_default=True, help="Folder for tables.")
+@click.option("--list", "listed", is_flag=True, help="Show all metrics and what they need.")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def command(
+    source: Path | None, metrics: str, reference: Path | None, prompts: Path | None, out: Path, listed: bool, config: Path | None
+) -> None:
+    """Score the pictures of SOURCE: a folder in GenEval's, HPSv2's or T2I-CompBench's layout or any other, or a CSV or JSONL table.
+
+    Pictures are decoded once and encoded once by each encoder, however many metrics there are; what was encoded before is not
+    encoded again. A picture that cannot be scored is left empty, with the reason, and counted.
+
+    \b
+    vernissage score pictures/ --metrics clipscore,vqascore --prompts prompts.txt
+    vernissage score pictures/ --metrics dinov2,ssim,clip-fid --reference originals/
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import check_folder, names_of, progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.scoring.registry import METRICS
+
+    if listed:
+        for metric in METRICS.values():
+            click.echo(
+                f"{metric.name:<21} {metric.about}; {metric.range}, {metric.direction} is better; needs {', '.join(sorted(metric.needs))}"
+            )
+        return
+    if source is None:
+        raise BadInput("There is nothing to score.", hint="Name a folder of pictures, or see --list.")
+    check_folder(out)
+    studio = open_studio(config)
+    with progress_bar("scoring") as progress:
+        scored = studio.score(source, names_of(metrics), reference=reference, prompts=prompts, cache=out / "cache", progress=progress)
+    write_table(out / "scores.csv", scored)
+    rows = summary(scored)
+    (out / "summary.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for row in rows:
+        click.echo(harmless(_line(row)))
+    for name in ("scores.csv", "summary.json"):
+        click.echo(str(out / name))
+    if not any(row["scored"] for row in rows):
+        sys.exit(1)
+
+
+def write_table(path: Path, scored: "Scored") -> None:
+    """A row a picture: its scores, empty where there is none, and the reasons.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "group", *scored.pictures, "unscored"])
+            for index, entry in enumerate(scored.entries):
+                found = {name: values[index] for name, values in scored.pictures.items()}
+                missing = {name: score.reason for name, score in found.items() if not hasattr(score, "value")}
+                alike = len(missing) == len(found) and len(set(missing.values())) == 1  # such as a picture that cannot be read
+                reasons = set(missing.values()) if alike else [f"{name}: {reason}" for name, reason in missing.items()]
+                values = [getattr(score, "value", "") for score in found.values()]
+                writer.writerow([whole_characters(entry.name), entry.group, *values, "; ".join(reasons)])
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another folder with --out.") from error
+
+
+def summary(scored: "Scored") -> list[dict[str, object]]:
+    """A row a metric, and where there are groups one for each: mean with its 95 % interval, scored, asked, reasons."""
+    from vernissage.metrics.interval import mean_interval
+
+    rows: list[dict[str, object]] = []
+    groups = sorted({entry.group for entry in scored.entries} - {""})
+    for name, found in scored.pictures.items():
+        for group in ("", *groups):
+            own = [score for score, entry in zip(found, scored.entries, strict=True) if group in ("", entry.group)]
+            values = [value for score in own if (value := getattr(score, "value", None)) is not None]
+            row: dict[str, object] = {"metric": name, "group": group, "scored": len(values), "asked": len(own)}
+            if values:
+                estimate = mean_interval(values)  # pyright: ignore[reportArgumentType]
+                row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+            rows.append(row | {"reasons": _counted([score.reason for score in own if not hasattr(score, "value")])})
+    for name, score in scored.sets.items():
+        value = getattr(score, "value", None)
+        rows.append({"metric": name, "group": "", "scored": int(value is not None), "asked": 1, "value": value, "note": score.reason})
+    return rows
+
+
+def _counted(reasons: list[str]) -> dict[str, int]:
+    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+
+def _line(row: dict[str, object]) -> str:
+    name = f"{row['metric']} ({row['group']})" if row["group"] else str(row["metric"])
+    if "note" in row:
+        shown = f"{row['value']:.4f}" if row["value"] is not None else "unscored"
+        return f"{name:<28} {shown}" + (f"  ({row['note']})" if row["note"] else "")
+    counts = f"{row['scored']}/{row['asked']} scored"
+    reasons = row["reasons"]
+    assert isinstance(reasons, dict)
+    told = "".join(f"; {count} x {reason}" for reason, count in list(reasons.items())[:2])
+    told += f"; {len(reasons) - 2} further reasons in the table" if len(reasons) > 2 else ""
+    if "mean" not in row:
+        return f"{name:<28} unscored, {counts}{told}"
+    return f"{name:<28} {row['mean']:.4f} [{row['low']:.4f}, {row['high']:.4f}], {counts}{told}"

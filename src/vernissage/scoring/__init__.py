@@ -1,0 +1,1 @@
+"""Automatic scores of pictures and of sets of pictures, side by side."""

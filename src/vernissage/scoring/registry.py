@@ -1,0 +1,184 @@
+"""Every metric by name: what it needs, its range and direction, where it comes from, and what it was checked against."""
+
+from typing import Literal, NamedTuple
+
+from vernissage.errors import UnknownName
+
+Need = Literal["prompt", "reference", "set", "clip", "dinov2", "mllm", "judge"]
+"""A prompt or a reference picture for each picture, a set of reference pictures, or somebody who encodes, answers or judges."""
+
+
+class Metric(NamedTuple):
+    """An automatic score."""
+
+    name: str
+    about: str
+    needs: frozenset[Need]
+    direction: Literal["higher", "lower"]
+    range: str
+    source: str
+    checked: str
+    """Against what its numbers were compared, and how closely they agree."""
+
+    @property
+    def of_set(self) -> bool:
+        """Whether it scores a set of pictures, not each."""
+        return "set" in self.needs
+
+
+def _metric(name: str, about: str, needs: str, direction: Literal["higher", "lower"], scale: str, source: str, checked: str) -> Metric:
+    return Metric(name, about, frozenset(needs.split()), direction, scale, source, checked)  # pyright: ignore[reportArgumentType]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _metric(
+            "clipscore",
+            "How well a picture fits its prompt: cosine of CLIP features",
+            "prompt clip",
+            "higher",
+            "0 to 100",
+            "Hessel et al. (2021), CLIPScore, without the factor 2.5; max(100 cos, 0)",
+            "torchmetrics.functional.multimodal.clip_score on one tiny checkpoint, 1e-3",
+        ),
+        _metric(
+            "clip-image",
+            "How alike picture and reference are: cosine of CLIP features",
+            "reference clip",
+            "higher",
+            "-1 to 1",
+            "ImageRepainter (arXiv 2411.09449), metrics",
+            "transformers.CLIPModel on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "dinov2",
+            "How alike picture and reference are: cosine of DINOv2 features",
+            "reference dinov2",
+            "higher",
+            "-1 to 1",
+            "ImageRepainter (arXiv 2411.09449), metrics",
+            "transformers.Dinov2Model on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "ssim",
+            "How alike picture and reference are, pixel by pixel: structure, contrast, light",
+            "reference",
+            "higher",
+            "-1 to 1",
+            "Wang et al. (2004); the reference is scaled to the picture's size",
+            "skimage.metrics.structural_similarity, 1e-9",
+        ),
+        _metric(
+            "psnr",
+            "How alike picture and reference are: mean squared error of pixels in decibels",
+            "reference",
+            "higher",
+            "0 to 100 dB, 100 for equal pictures",
+            "10 log10(255^2 / MSE); the reference is scaled to the picture's size",
+            "skimage.metrics.peak_signal_noise_ratio, 1e-9",
+        ),
+        _metric(
+            "vqascore",
+            "How well a picture fits its prompt: probability that an MLLM says yes when asked whether it shows it",
+            "prompt mllm",
+            "higher",
+            "0 to 1",
+            "Lin et al. (2024), VQAScore, with any MLLM that tells probabilities; yes against no",
+            "the definition, on an MLLM with known probabilities",
+        ),
+        _metric(
+            "judge-perception",
+            "How good a picture looks, as a judge trained on ratings says",
+            "judge",
+            "higher",
+            "0 to 100",
+            "LMM4LMM (arXiv 2504.08358)",
+            "see docs/judge.md",
+        ),
+        _metric(
+            "judge-correspondence",
+            "How well a picture fits its prompt, as a judge trained on ratings says",
+            "prompt judge",
+            "higher",
+            "0 to 100",
+            "LMM4LMM (arXiv 2504.08358)",
+            "see docs/judge.md",
+        ),
+        _metric(
+            "clip-fid",
+            "How far the set is from the reference set: Frechet distance of CLIP features",
+            "set clip",
+            "lower",
+            "from 0",
+            "Kynkaanniemi et al. (2023); features not scaled",
+            "scipy.linalg.sqrtm, torchmetrics, torch-fidelity and pytorch-fid on the same features, 1e-6 relative",
+        ),
+        _metric(
+            "clip-kid",
+            "How far the set is from the reference set: kernel distance of CLIP features",
+            "set clip",
+            "lower",
+            "around 0 and up",
+            "Binkowski et al. (2018); unbiased, cubic kernel, 100 subsets of 1,000",
+            "torchmetrics on the same features and subsets, 1e-6 relative",
+        ),
+        _metric(
+            "fd-dinov2",
+            "How far the set is from the reference set: Frechet distance of DINOv2 features",
+            "set dinov2",
+            "lower",
+            "from 0",
+            "Stein et al. (2023), Exposing flaws of generative model evaluation metrics",
+            "as clip-fid",
+        ),
+        _metric(
+            "precision",
+            "Share of pictures that look like reference pictures, by DINOv2 features",
+            "set dinov2",
+            "higher",
+            "0 to 1",
+            "Kynkaanniemi et al. (2019), k = 5",
+            "prdc's formulas by brute force, equal",
+        ),
+        _metric(
+            "recall",
+            "Share of reference pictures that the set could have made, by DINOv2 features",
+            "set dinov2",
+            "higher",
+            "0 to 1",
+            "Kynkaanniemi et al. (2019), k = 5",
+            "prdc's formulas by brute force, equal",
+        ),
+        _metric(
+            "density",
+            "How densely pictures lie around reference pictures, by DINOv2 features",
+            "set dinov2",
+            "higher",
+            "from 0, may exceed 1",
+            "Naeem et al. (2020), k = 5",
+            "prdc's formulas by brute force, equal",
+        ),
+        _metric(
+            "coverage",
+            "Share of reference pictures with a picture near them, by DINOv2 features",
+            "set dinov2",
+            "higher",
+            "0 to 1",
+            "Naeem et al. (2020), k = 5",
+            "prdc's formulas by brute force, equal",
+        ),
+    )
+}
+
+
+def find_metrics(names: list[str] | tuple[str, ...]) -> list[Metric]:
+    """Metrics by name, each once.
+
+    Raises:
+        UnknownName: There is no such metric.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise UnknownName("metric", name, METRICS)
+    return [METRICS[name] for name in dict.fromkeys(names)]

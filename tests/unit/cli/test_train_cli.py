@@ -1,0 +1,130 @@
+"""`vernissage train judge` and `zoo import-judge` on tiny checkpoints: what is trained, printed, resumed and refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vernissage.cli import main
+from vernissage.judging.spec import WEIGHTS
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        seen = capsys.readouterr()
+        return ended.value.code or 0, seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture
+def recipe(tmp_path, internvl_folder):
+    rng = np.random.default_rng(0)
+    lines = []
+    for index, light in enumerate(rng.integers(0, 256, 30).tolist()):
+        Image.new("RGB", (32, 32), (light, light, light)).save(tmp_path / f"{index}.png")
+        row = {"image": f"{index}.png", "prompt": f"a grey square {index}", "perception": light / 2.55}
+        row |= {"correspondence": float(rng.integers(100)), "answers": {"Is it bright?": light > 127}}
+        lines.append(json.dumps(row) + "\n")
+    (tmp_path / "ratings.jsonl").write_text("".join(lines), encoding="utf-8")
+    path = tmp_path / "judge.toml"
+    path.write_text(
+        f'backbone = "{internvl_folder}"\ndata = "ratings.jsonl"\nout = "trained"\nbrief = true\nhead = [4]\nrank = 2\nalpha = 4\n'
+        'lr = 0.01\nepochs = 1\nevaluations = 1\nfolds = 3\nvalidation = 0.25\nprecision = "no"\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_recipe_becomes_a_judge_that_is_measured_on_prompts_it_never_saw_and_can_be_used(run, recipe, tmp_path):
+    code, out, err = run("train", "judge", recipe)
+    assert code == 0, err
+    validation, test, folder = out.splitlines()
+    assert validation.startswith("validation, 5 pictures: SRCC perception ")
+    assert test.startswith("test, 10 pictures: SRCC perception ")
+    assert "answers right" in test
+    assert Path(folder) == tmp_path / "trained"
+    (tmp_path / "vernissage.toml").write_text('judge = { driver = "trained", model = "./trained" }\n', encoding="utf-8")
+    code, out, err = run("judge", "0.png", "--prompt", "a grey square", "--ask", "Is it bright?")
+    assert code == 0, err
+    assert "judged by judge" in err
+    assert "unscored" not in out
+    code, again, _ = run("train", "judge", recipe)
+    assert (code, again.splitlines()[:2]) == (0, [validation, test]), "a finished training is only measured again"
+
+
+def test_cross_validation_judges_every_picture_once_and_resumes_with_the_same_numbers(run, recipe, tmp_path):
+    code, out, err = run("train", "judge", recipe, "--cross-validate")
+    assert code == 0, err
+    *folds, whole = out.splitlines()
+    assert [line.partition(",")[0] for line in folds] == [f"fold {number}: 10 pictures" for number in range(3)]
+    assert whole.startswith("all 30 pictures: SRCC perception ")
+    before = (tmp_path / "trained" / "fold-0" / WEIGHTS).stat().st_mtime_ns
+    (tmp_path / "trained" / "fold-2" / "predictions.jsonl").unlink()  # as if it had been cut off there
+    code, again, _ = run("train", "judge", recipe, "--cross-validate")
+    assert again == out
+    assert (tmp_path / "trained" / "fold-0" / WEIGHTS).stat().st_mtime_ns == before
+
+
+def test_all_prompts_can_be_learnt_from(run, recipe):
+    code, out, err = run("train", "judge", recipe, "--all")
+    assert code == 0, err
+    assert [line.partition(",")[0] for line in out.splitlines()][:1] == ["validation"]
+    assert len(out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rank = 2": "rank = 0"}, "'rank'"),
+        ({"rank = 2": "ranks = 2"}, "unknown key 'ranks'"),
+        ({"folds = 3": "folds = 3\nfold = 3"}, "holds out fold 3 of 3"),
+        ({"folds = 3": "folds = 300"}, "30 prompts cannot be split into 300 folds"),
+        ({"ratings.jsonl": "none.jsonl"}, "none.jsonl"),
+        ({"epochs = 1": "epochs ="}, "not valid TOML"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_with_the_fix(run, recipe, change, told):
+    text = recipe.read_text(encoding="utf-8")
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    recipe.write_text(text, encoding="utf-8")
+    code, out, err = run("train", "judge", recipe)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"image": "0.png", "perception": NaN}', "line 1: 'perception'"),
+        ('{"image": "0.png", "perception": 1e999}', "line 1: 'perception'"),
+        ('{"perception": 3}', "line 1: 'image'"),
+        ('{"image": "0.png", "stars": 3}', "unknown key 'stars'"),
+        ("nonsense", "line 1 is no JSON"),
+        ("", "no judged pictures"),
+    ],
+)
+def test_ratings_with_a_mistake_are_refused_with_their_line(run, recipe, tmp_path, line, told):
+    (tmp_path / "ratings.jsonl").write_text(line + "\n", encoding="utf-8")
+    code, _, err = run("train", "judge", recipe)
+    assert code == 2
+    assert told in err
+
+
+def test_all_and_cross_validate_exclude_each_other(run, recipe):
+    code, _, err = run("train", "judge", recipe, "--all", "--cross-validate")
+    assert code == 2
+    assert "Give one of the two" in err
+
+
+def test_an_import_of_what_is_no_judge_is_refused(run, internvl_folder, tmp_path):
+    code, _, err = run("zoo", "import-judge", internvl_folder, tmp_path / "out", "--dimension", "perception")
+    assert code == 2
+    assert "InternVLChat" in err
