@@ -63,7 +63,7 @@ def main() -> None:
         run = open_run(arguments.out / f"{name}-{arguments.references}", studio, chosen, references, settings)
         print(name, flush=True)
         run_benchmark(run, studio, references, settings, progress=say)
-        runs[name] = (run, read_items(run))
+        runs[name] = (run, read_items(run.header, run.items))
     run, items = runs["tree"]
     truth, direct = {}, {}
     for model in models:

@@ -55,9 +55,11 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
         "models": list(models),
         "references": {reference.name: reference.content() for reference in references},
         "repaint": settings.model_dump(),
-        "studio": studio.config.model_dump(mode="json", exclude={"models", "cards"}),
+        "studio": studio.config.model_dump(mode="json", exclude={"models", "cards"}, exclude_none=True),
         "group": GROUP,
     }
+    if settings.rater == "judge":
+        stated["judge"] = studio.config.trained_judge.model_dump(mode="json") if studio.config.trained_judge else "zero-shot"
     return Run(folder, Header.of("repaint", stated))
 
 

@@ -1,0 +1,1 @@
+"""The trained planner: what of it is a network."""

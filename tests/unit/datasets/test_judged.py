@@ -1,0 +1,65 @@
+"""Pictures with opinions: read from a file or from EvalMi-50K, and split so that no prompt is on both sides."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vernissage.datasets.evalmi import EvalMi, EvalPrompt
+from vernissage.datasets.judged import JudgedPicture, folds_by_prompt, judged_evalmi, read_judged
+from vernissage.errors import BadInput
+
+
+def test_pictures_are_sought_beside_the_file(tmp_path):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png")
+    (tmp_path / "r.jsonl").write_text('{"image": "a.png", "perception": 4}\n\n', encoding="utf-8")
+    (row,) = read_judged(tmp_path / "r.jsonl")
+    assert row.open().getpixel((0, 0)) == (255, 0, 0)
+    assert (row.perception, row.correspondence, row.prompt, row.answers) == (4.0, None, None, {})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"none\.jsonl"):
+        read_judged(tmp_path / "none.jsonl")
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "d", "e", None]), min_size=6, max_size=40), st.integers(2, 5), st.integers(0, 3))
+def test_every_row_is_in_one_fold_and_every_prompt_in_one(prompts, count, seed):
+    rows = [JudgedPicture(image="x.png", prompt=prompt) for prompt in prompts]
+    if len({prompt or index for index, prompt in enumerate(prompts)}) < count:
+        with pytest.raises(BadInput, match="cannot be split"):
+            folds_by_prompt(rows, count, seed=seed)
+        return
+    folds = folds_by_prompt(rows, count, seed=seed)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(len(rows)))
+    for prompt in set(prompts) - {None}:
+        assert sum(any(rows[index].prompt == prompt for index in fold) for fold in folds) == 1
+    sizes = [len({rows[index].prompt or index for index in fold}) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+    again = folds_by_prompt(rows, count, seed=seed)
+    assert all(np.array_equal(one, other) for one, other in zip(folds, again, strict=True))
+
+
+def evalmi():
+    prompts = tuple(EvalPrompt(number, f"prompt {number}", "scene", False, ("Is it?",)) for number in (1, 2))
+    opinions = {"perception": np.array([[10.0, 20.0], [30.0, np.nan]]), "correspondence": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    answers = np.full((2, 2, 5), np.nan)
+    answers[:, :, 0] = [[1, 0], [0, 1]]
+    return EvalMi(("A", "B"), prompts, opinions, answers)
+
+
+def test_evalmi_rows_are_the_pictures_that_are_there_with_all_their_opinions(tmp_path):
+    for name in ("A/001.png", "A/0002.jpg", "B/002.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    rows = judged_evalmi(evalmi(), tmp_path)
+    assert [(row.image.name, row.model, row.perception, row.correspondence, row.answers) for row in rows] == [
+        ("001.png", "A", 10.0, 1.0, {"Is it?": True}),
+        ("0002.jpg", "A", 20.0, 2.0, {"Is it?": False}),
+    ], "B/002 has no perception, B/001 no picture"
+
+
+def test_evalmi_without_any_picture_says_how_they_are_named(tmp_path):
+    with pytest.raises(BadInput, match=r"A/0001\.png"):
+        judged_evalmi(evalmi(), tmp_path)
