@@ -17,7 +17,7 @@ from record import append_result
 from vernissage.api import Studio
 from vernissage.bench.references import find_references
 from vernissage.bench.repaint import final, leaderboard, open_run, read_items, rise, run_benchmark, score_names, score_of
-from vernissage.metrics.correlation import srcc
+from vernissage.metrics.correlation import or_none, srcc
 from vernissage.metrics.interval import mean_interval, ratio_interval
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Plan
@@ -78,16 +78,16 @@ def main() -> None:
         direct[model] = mean_interval(np.array([score.value for score in rated if isinstance(score, Score)]))
         print(f"{model:<18} truth {truth[model]}  direct rating {direct[model]}", flush=True)
     right = [truth[model].value for model in models]
-    ranking = {"direct rating": srcc(np.array([direct[model].value for model in models]), np.array(right))}
+    ranking = {"direct rating": or_none(srcc, np.array([direct[model].value for model in models]), np.array(right))}
     boards = {which: leaderboard(items, which) for which in ("last", "best")}
     for which, board in boards.items():
         for name in score_names(items):
             means = np.array([board[model][name].estimate.value for model in models])
-            ranking[f"{name}, {which} round"] = srcc(means, np.array(right))
+            ranking[f"{name}, {which} round"] = or_none(srcc, means, np.array(right))
         clip_dino = np.array([(board[m]["clip"].estimate.value + board[m]["dinov2"].estimate.value) / 2 for m in models])
-        ranking[f"clip and dinov2, {which} round"] = srcc(clip_dino, np.array(right))
+        ranking[f"clip and dinov2, {which} round"] = or_none(srcc, clip_dino, np.array(right))
     for name, value in ranking.items():
-        print(f"SRCC with the truth over {len(models)} models: {name:<28} {value:.3f}")
+        print(f"SRCC with the truth over {len(models)} models: {name:<28} {'undefined, all equal' if value is None else f'{value:.3f}'}")
     rises = {name: rise(items, name) for name in score_names(items)}
     checked = {}
     for number in ("first", "best", "last"):

@@ -147,6 +147,68 @@ def fid_section(row: dict[str, Any]) -> list[str]:
     return lines + table(["package", "seconds", "times ours", "relative difference to ours"], body)
 
 
+def judge_section(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    names = ("perception", "correspondence", "answers")
+    lines = [
+        "## Mini judge",
+        "",
+        f"{row['settings']['pictures']} pictures of held-out prompts with SYNTHETIC ratings; SRCC with the opinions times 100, answers",
+        "right in per cent, 95 % bootstrap intervals over pictures.",
+        "",
+    ]
+    body = [
+        [judge, group, *(percent(found[name]) if name in found else "" for name in names), str(max(e[3] for e in found.values()))]
+        for judge, groups in figures.items()
+        for group, found in groups.items()
+        if found and (judge == "mini judge" or group in ("all", "models held out"))
+    ]
+    return lines + table(["judge", "pictures", *names, "n"], body)
+
+
+def judge_speed_section(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    seconds, pictures = figures["seconds"], figures["pictures"]
+    lines = [
+        "## Speed of judging" + (", a model of real size" if figures["image_tokens"] > 100 else ""),
+        "",
+        f"{pictures} pictures of {figures['image_tokens']} image tokens: perception, correspondence and five answers; median of "
+        f"{row['settings']['times']} runs side by side. No score differs by more than {figures['furthest']:.1g}.",
+        "",
+    ]
+    first = seconds["seven passes"]
+    body = [[name, f"{value / pictures:.3f}", f"{first / value:.2f}"] for name, value in seconds.items()]
+    return lines + table(["way", "s a picture", "times as fast as seven passes"], body)
+
+
+def tokens_section(row: dict[str, Any]) -> list[str]:
+    f = row["figures"]
+    both = f["training_s"] + f["states_once_s"]
+    lines = [
+        "## Training ModelTokens",
+        "",
+        f"{f['samples']} chats, {f['models']} models, 5 epochs; final losses differ by {f['loss_apart']:.1g}, "
+        f"{100 * f['same_choices']:.1f} % of choices are the same.",
+        "",
+    ]
+    body = [
+        ["backbone in every step", f"{f['naive_s']:.2f}", "1"],
+        ["states once, with that one pass", f"{both:.2f}", f"{f['naive_s'] / both:.1f}"],
+        ["training alone", f"{f['training_s']:.3f}", f"{f['naive_s'] / f['training_s']:.0f}"],
+    ]
+    return lines + table(["way", "seconds", "times as fast"], body)
+
+
+def large_tokens_section(row: dict[str, Any]) -> list[str]:
+    f = row["figures"]
+    return [
+        "## Training ModelTokens of thousands of models",
+        "",
+        f"{f['models']:,} models, {f['samples']:,} samples of width {f['width']:,} (synthetic states), 5 epochs: "
+        f"{f['seconds'] / 60:.1f} minutes, peak memory {f['peak_gb']:.1f} GB.",
+    ]
+
+
 SECTIONS = {
     "mini_t2i": t2i_section,
     "mini_plans": plans_section,
@@ -154,6 +216,11 @@ SECTIONS = {
     "mini_repaint": repaint_section,
     "repaint_speed": speed_section,
     "fid_speed": fid_section,
+    "mini_judge": judge_section,
+    "judge_speed": judge_speed_section,
+    "judge_speed_large": judge_speed_section,
+    "model_tokens": tokens_section,
+    "model_tokens_large": large_tokens_section,
     "cold_start": cold_section,
 }
 
@@ -168,7 +235,7 @@ def render() -> str:
     for name, section in SECTIONS.items():
         row = newest(name)
         if row is not None:
-            origin = f"*`benchmarks/{name}.py`, {row['date']}, {row['machine']}*"
+            origin = f"*`benchmarks/{name.removesuffix('_large')}.py`, {row['date']}, {row['machine']}*"
             lines += ["", *section(row), "", origin]
     return "\n".join(lines) + "\n"
 

@@ -36,7 +36,7 @@ FOLDER = BUILD / "judged"
 HELD_OUT = ("mini/pixel", "mini/sketch")
 QUESTIONS = 4
 DRAWN = {"train": 6000, "held-out": 300}
-PAINTED = {"train": 500, "held-out": 75}
+PAINTED = {"train": 300, "held-out": 75}
 """Pictures of each model."""
 
 

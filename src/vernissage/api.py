@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.painting.road import Overrides, check_overrides, choose, listen, override, paint_plans, plan_chats
-from vernissage.ports import MLLM, T2I, ImageEncoder, Judge, Progress, TextImageEncoder
+from vernissage.ports import MLLM, T2I, ImageEncoder, Judge, Progress, Scorer, TextImageEncoder
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.plan import Arguments, Plan
@@ -39,6 +39,7 @@ class Studio:
 
     def __init__(self, config: StudioConfig | None = None) -> None:
         self.config = config or StudioConfig()
+        self._scorers: dict[str, Scorer] = {}
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "Studio":
@@ -285,6 +286,7 @@ class Studio:
             dinov2=self.dinov2 if "dinov2" in needs else None,
             mllm=self.mllm if "mllm" in needs else None,
             judge=self.critic if "judge" in needs else None,
+            scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},
         )
         entries = find_entries(Path(source), prompts=Path(prompts) if prompts else None) if isinstance(source, str | Path) else source
         return score_entries(
@@ -295,6 +297,12 @@ class Studio:
             cache=Path(cache) if cache else None,
             progress=progress,
         )
+
+    def scorer(self, metric: str) -> Scorer:
+        """The learned metric of that name, loaded once."""
+        if metric not in self._scorers:
+            self._scorers[metric] = load_driver("scorer", self.config.scorers[metric])
+        return self._scorers[metric]
 
     @property
     def encoders(self) -> dict[str, ImageEncoder]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from vernissage.errors import VernissageError
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
-from vernissage.records.verdict import Verdict
+from vernissage.records.verdict import Score, Unscored, Verdict
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
@@ -122,5 +122,23 @@ class Judge(Protocol):
 
         Returns:
             One verdict a picture; what could not be scored says why.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """A learned metric: one number a picture."""
+
+    name: str
+
+    def score(
+        self, images: Sequence[Image.Image], prompts: Sequence[str | None], references: Sequence[Image.Image | None]
+    ) -> list[Score | Unscored]:
+        """A score of each picture, in order.
+
+        Args:
+            images: RGB.
+            prompts: What each should show; there wherever the metric needs one.
+            references: What each is compared with; there wherever the metric needs one.
         """
         ...

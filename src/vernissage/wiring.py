@@ -1,8 +1,8 @@
 """Who fills which port: the one place where names meet drivers.
 
 Drivers are reached by name and imported on first use, so that nothing heavy is loaded before it is needed. Other
-packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.t2i`, `vernissage.encoder` and
-`vernissage.judge`.
+packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.t2i`, `vernissage.encoder`,
+`vernissage.judge` and `vernissage.scorer`.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from vernissage.errors import BadCard, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import package_folder
 
-Port = Literal["mllm", "t2i", "encoder", "judge"]
+Port = Literal["mllm", "t2i", "encoder", "judge", "scorer"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -43,6 +43,12 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "clip": Driver("vernissage.drivers.encode_clip:ClipEncoder", "local"),
         "dinov2": Driver("vernissage.drivers.encode_dinov2:Dinov2Encoder", "local"),
         "fake": Driver("vernissage.drivers.fake:FakeEncoder"),
+    },
+    "scorer": {
+        "clip": Driver("vernissage.drivers.score_clip:ClipScorer", "local"),
+        "blip": Driver("vernissage.drivers.score_blip:BlipScorer", "local"),
+        "aesthetic": Driver("vernissage.drivers.score_aesthetic:AestheticScorer", "local"),
+        "lpips": Driver("vernissage.drivers.score_lpips:LpipsScorer", "local"),
     },
     "judge": {
         "trained": Driver("vernissage.judging.nn.judge:TrainedJudge", "local"),
@@ -87,6 +93,9 @@ class StudioConfig(BaseModel):
     judge: DriverConfig | None = None
     """Who judges, a trained judge; none, in TOML `false`, asks the MLLM. Left out, the mini judge where the MLLM is the mini one."""
 
+    scorers: dict[str, DriverConfig] = {}
+    """Learned metrics of `vernissage score`, by metric."""
+
     @field_validator("clip", "dinov2", "judge", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
@@ -123,15 +132,20 @@ def load_config(path: Path) -> StudioConfig:
         if part is not None:
             find_driver(port, part.driver)
             update[name] = _seen_from(path.parent, part)
+    for part in config.scorers.values():
+        find_driver("scorer", part.driver)
+    update["scorers"] = {name: _seen_from(path.parent, part) for name, part in config.scorers.items()}
     return config.model_copy(update=update)
 
 
 def _seen_from(folder: Path, part: DriverConfig) -> DriverConfig:
-    """A driver's configuration with a `model` that begins with a dot as a whole path; other models are names or hub ids."""
-    model = part.options.get("model")
-    if not isinstance(model, str) or not model.startswith(("./", "../")):
-        return part
-    return DriverConfig(driver=part.driver, **(part.options | {"model": str((folder / model).resolve())}))
+    """A driver's configuration with options that begin with a dot as whole paths; others are names or hub ids."""
+    whole = {
+        name: str((folder / value).resolve())
+        for name, value in part.options.items()
+        if isinstance(value, str) and value.startswith(("./", "../"))
+    }
+    return DriverConfig(driver=part.driver, **(part.options | whole)) if whole else part
 
 
 def find_driver(port: Port, name: str) -> Driver:

@@ -184,6 +184,47 @@ def test_the_two_poolings_differ_and_say_so(encoders, pictures):
     assert mean.name.startswith("dinov2-mean:")
 
 
+# ------------------------------------------------------------------------------------------------------------- raw
+
+
+def test_raw_features_have_the_direction_of_the_others_and_their_own_length(encoder, name, pictures):
+    raw, features = encoder.encode_raw(pictures), encoder.encode(pictures)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    assert raw.shape == (5, WIDTHS[name])
+    assert raw.dtype == np.float32
+    assert raw / lengths == pytest.approx(features, abs=CLOSE)
+    assert np.abs(lengths - 1).max() > 1e-3
+    assert encoder.encode_raw([]).shape == (0, WIDTHS[name])
+
+
+@pytest.mark.parametrize("raw_first", [True, False])
+def test_a_picture_is_encoded_once_for_raw_features_and_others(real, pictures, monkeypatch, raw_first):
+    passes = counting(real, monkeypatch)
+    ways = [real.encode_raw, real.encode] if raw_first else [real.encode, real.encode_raw]
+    for encode in (*ways, *ways):
+        encode(pictures)[:] = 0  # what is handed out may be changed
+    assert passes == [5]
+    assert np.linalg.norm(real.encode(pictures), axis=1) == pytest.approx(np.ones(5), abs=CLOSE)
+
+
+def test_raw_clip_features_are_those_of_transformers(encoders, clip_folder, pictures):
+    model = transformers.CLIPModel.from_pretrained(clip_folder).eval()
+    pixels = transformers.CLIPImageProcessorPil.from_pretrained(clip_folder)(images=pictures, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.visual_projection(model.vision_model(**pixels).pooler_output)
+    assert encoders("clip", batch_size=2).encode_raw(pictures) == pytest.approx(expected.numpy(), abs=CLOSE)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_raw_dinov2_features_are_those_of_transformers(encoders, dinov2_folder, pictures, pooling):
+    model = transformers.Dinov2Model.from_pretrained(dinov2_folder).eval()
+    pixels = transformers.BitImageProcessorPil.from_pretrained(dinov2_folder)(images=pictures, return_tensors="pt")
+    with torch.no_grad():
+        output = model(**pixels)
+    expected = output.pooler_output if pooling == "cls" else output.last_hidden_state.mean(dim=1)
+    assert encoders(f"dinov2-{pooling}", batch_size=2).encode_raw(pictures) == pytest.approx(expected.numpy(), abs=CLOSE)
+
+
 # ---------------------------------------------------------------------------------------------------------------- texts
 
 

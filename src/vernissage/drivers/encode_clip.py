@@ -36,6 +36,11 @@ class ClipEncoder:
         self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
         self._cache = FeatureCache(self._model.config.projection_dim)
 
+    @property
+    def logit_scale(self) -> float:
+        """What the checkpoint multiplies cosines with."""
+        return float(self._model.logit_scale.detach().exp())
+
     def encode(self, images: Sequence[Image.Image]) -> ndarray:
         """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""
         return unit_length(self.encode_raw(images))

@@ -172,6 +172,9 @@ class DiffusersT2I:
             with _quiet():
                 pipeline = self._replace_parts(base) if base.source.parts else self._read(base)
             pipeline.set_progress_bar_config(disable=True)
+            for name in ("unet", "vae"):
+                if (part := getattr(pipeline, name, None)) is not None:
+                    part.to(memory_format=torch.channels_last)  # the order that convolutions are fastest in
             if self.offload and self.device.type != "cpu":
                 pipeline.enable_model_cpu_offload(device=self.device)
             else:

@@ -4,8 +4,8 @@ from typing import Literal, NamedTuple
 
 from vernissage.errors import UnknownName
 
-Need = Literal["prompt", "reference", "set", "clip", "dinov2", "mllm", "judge"]
-"""A prompt or a reference picture for each picture, a set of reference pictures, or somebody who encodes, answers or judges."""
+Need = Literal["prompt", "reference", "set", "clip", "dinov2", "mllm", "judge", "scorer"]
+"""A prompt or a reference picture for each picture, a set of reference pictures, or somebody who encodes, answers, judges or scores."""
 
 
 class Metric(NamedTuple):
@@ -104,6 +104,51 @@ METRICS: dict[str, Metric] = {
             "0 to 100",
             "LMM4LMM (arXiv 2504.08358)",
             "see docs/judge.md",
+        ),
+        _metric(
+            "pickscore",
+            "How well people like a picture for its prompt: CLIP trained on their choices, scaled",
+            "prompt scorer",
+            "higher",
+            "about 15 to 30",
+            "Kirstain et al. (2023), PickScore; logit scale times cosine",
+            "transformers.CLIPModel's logits_per_image on one tiny checkpoint, 1e-4",
+        ),
+        _metric(
+            "hpsv2",
+            "How well people like a picture for its prompt: CLIP trained on their rankings",
+            "prompt scorer",
+            "higher",
+            "-1 to 1, about 0.2 to 0.3",
+            "Wu et al. (2023), HPSv2; cosine, with a checkpoint in transformers format",
+            "transformers.CLIPModel on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "blip-itm",
+            "How well a picture fits its prompt: probability of a match by BLIP's image-text head",
+            "prompt scorer",
+            "higher",
+            "0 to 1",
+            "Li et al. (2022), BLIP",
+            "transformers.BlipForImageTextRetrieval on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "aesthetic",
+            "How beautiful a picture is: a small network on CLIP features",
+            "scorer",
+            "higher",
+            "about 1 to 10",
+            "Schuhmann (2022), LAION improved aesthetic predictor",
+            "the network by hand on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "lpips",
+            "How unlike picture and reference are to a trained eye",
+            "reference scorer",
+            "lower",
+            "from 0",
+            "Zhang et al. (2018), LPIPS 0.1 with AlexNet; the reference is scaled to the picture's size",
+            "the formula by hand on random weights of the true shapes, 1e-5",
         ),
         _metric(
             "clip-fid",

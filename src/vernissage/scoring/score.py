@@ -5,10 +5,11 @@ A picture that cannot be read, or lacks what a metric needs, is Unscored with th
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.distribution import Statistics, frechet_distance, kernel_distance, load_statistics, manifold_scores
 from vernissage.metrics.similarity import psnr, ssim
-from vernissage.ports import MLLM, Ask, ImageEncoder, Judge, Message, Progress, TextImageEncoder
+from vernissage.ports import MLLM, Ask, ImageEncoder, Judge, Message, Progress, Scorer, TextImageEncoder
 from vernissage.prompts import load_prompt
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.verdict import Score, Unscored, Verdict
@@ -39,6 +40,8 @@ class Sources(NamedTuple):
     dinov2: ImageEncoder | None = None
     mllm: MLLM | None = None
     judge: Judge | None = None
+    scorers: Mapping[str, Scorer] = MappingProxyType({})
+    """Learned metrics by name."""
 
 
 class Scored(NamedTuple):
@@ -167,17 +170,21 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
             found[index] = NO_PROMPT
         elif "reference" in metric.needs and each.reference is None:
             found[index] = NO_REFERENCE
-    slow = next((source for name in ("mllm", "judge") if name in metric.needs and (source := getattr(chunk.sources, name))), None)
+    slow = chunk.sources.scorers.get(metric.name) or next(
+        (source for name in ("mllm", "judge") if name in metric.needs and (source := getattr(chunk.sources, name))), None
+    )
     keys: dict[int, str] = {}
     if slow is not None:
         keys = {
-            i: known.key(metric.name, slow.name, each.key, each.prompt or "") for i, each in enumerate(chunk.pictures) if i not in found
+            i: known.key(metric.name, slow.name, each.key, each.prompt or "", each.reference_key)
+            for i, each in enumerate(chunk.pictures)
+            if i not in found
         }
         found |= {index: known.scores[key] for index, key in keys.items() if key in known.scores}
     left = [index for index in range(len(chunk.pictures)) if index not in found]
     if left:
         part = chunk if len(left) == len(chunk.pictures) else chunk.part(left)
-        new = dict(zip(left, _COMPUTE[metric.name](part), strict=True))
+        new = dict(zip(left, _compute(metric)(part), strict=True))
         known.add({keys[index]: score for index, score in new.items() if index in keys and isinstance(score, Score)})
         found |= new
     return [found[index] for index in range(len(chunk.pictures))]
@@ -230,6 +237,20 @@ _COMPUTE: dict[str, Callable[[Chunk], list[Found]]] = {
 }
 
 
+def _compute(metric: Metric) -> Callable[[Chunk], list[Found]]:
+    if "scorer" not in metric.needs:
+        return _COMPUTE[metric.name]
+
+    def learned(chunk: Chunk) -> list[Found]:
+        images, prompts = [each.image for each in chunk.pictures], [each.prompt for each in chunk.pictures]
+        try:
+            return chunk.sources.scorers[metric.name].score(images, prompts, [each.reference for each in chunk.pictures])
+        except VernissageError as error:
+            return [Unscored(reason=str(error)) for _ in images]
+
+    return learned
+
+
 def _score_set(metric: Metric, mine: dict[str, Gathered], theirs: dict[str, Gathered], given: Statistics | None) -> Found:
     (encoder,) = _encoders([metric])
     own, other = mine[encoder], theirs[encoder]
@@ -256,6 +277,8 @@ def _encoders(metrics: Sequence[Metric]) -> list[str]:
 
 def _check(metrics: Sequence[Metric], sources: Sources, reference: Path | None) -> None:
     for metric in metrics:
+        if "scorer" in metric.needs and metric.name not in sources.scorers:
+            raise BadInput(f"The metric {metric.name} needs its checkpoint.", hint=f"Add [scorers.{metric.name}]; docs/how-to/score.md.")
         if {"reference", "set"} & metric.needs and reference is None:
             raise BadInput(f"The metric {metric.name} needs reference pictures.", hint="Name their folder with --reference.")
         for name in ("clip", "dinov2", "mllm", "judge"):

@@ -1,0 +1,238 @@
+"""Which pictures are found in which layout, with which prompts and groups, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vernissage.errors import BadInput
+from vernissage.records.picture import SUFFIXES
+from vernissage.scoring.layouts import find_entries
+
+
+def touch(*paths: str) -> None:
+    """Pictures are not opened to be found, so empty files will do."""
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+
+
+def text(path: str, content: str, encoding: str = "utf-8") -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content, encoding=encoding, newline="")
+    return Path(path)
+
+
+def found(source: str, prompts: Path | None = None) -> list[tuple[str, str | None, str]]:
+    entries = find_entries(Path(source), prompts=prompts)
+    assert all(entry.path == Path(source).joinpath(entry.name) or not Path(source).is_dir() for entry in entries)
+    return [(entry.name, entry.prompt, entry.group) for entry in entries]
+
+
+# ----------------------------------------------------------------------------------------------------- plain folders
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_picture_of_every_kind_is_found_in_a_folder(suffix):
+    touch(f"in/a{suffix}", f"in/b{suffix.upper()}", "in/notes.txt", "in/c.png.part")
+    assert [name for name, _, _ in found("in")] == [f"a{suffix}", f"b{suffix.upper()}"]
+
+
+def test_pictures_of_a_plain_folder_come_in_the_order_of_their_numbers_without_prompt_and_group():
+    touch("in/10.png", "in/9.png", "in/b2/1.png", "in/b10/1.png", "in/1.jpg", "in/x.png")
+    assert found("in") == [(name, None, "") for name in ("1.jpg", "9.png", "10.png", "b2/1.png", "b10/1.png", "x.png")]
+
+
+def test_a_folder_whose_name_reads_like_a_pattern_or_a_picture_is_a_folder():
+    touch("[in].png/a.png", "[in].png/deep.png/b.png")
+    assert [name for name, _, _ in found("[in].png")] == ["a.png", "deep.png/b.png"]
+
+
+@pytest.mark.parametrize("name", ["none", "empty", "empty/notes.txt/none.csv"])
+def test_where_there_are_no_pictures_that_is_said(name):
+    touch("empty/notes.txt")
+    with pytest.raises(BadInput, match=f"{name}"):
+        find_entries(Path(name))
+
+
+# ----------------------------------------------------------------------------------------------------------- GenEval
+
+
+def test_geneval_folders_tell_prompt_and_tag_of_each_picture():
+    for index, (prompt, tag) in enumerate([("a photo of a bench", "single_object"), ("ein Bär, \u201eblau\u201c", "colors")]):
+        touch(*(f"in/{index:05}/samples/{n:04}.png" for n in range(2)), f"in/{index:05}/grid.png")
+        text(f"in/{index:05}/metadata.jsonl", json.dumps({"tag": tag, "include": [], "prompt": prompt}, ensure_ascii=False) + "\n")
+    assert found("in") == [
+        ("00000/samples/0000.png", "a photo of a bench", "single_object"),
+        ("00000/samples/0001.png", "a photo of a bench", "single_object"),
+        ("00001/samples/0000.png", "ein Bär, \u201eblau\u201c", "colors"),
+        ("00001/samples/0001.png", "ein Bär, \u201eblau\u201c", "colors"),
+    ]
+
+
+def test_geneval_metadata_without_a_tag_gives_no_group():
+    touch("in/00000/samples/0.png")
+    text("in/00000/metadata.jsonl", '\n{"prompt": "a cat"}\n{"prompt": "never read"}')
+    assert found("in") == [("00000/samples/0.png", "a cat", "")]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "nonsense", "[]", "5", '"a cat"', '{"tag": "x"}', "\x80"])
+def test_geneval_metadata_with_a_mistake_are_named(content):
+    touch("in/00000/samples/0.png")
+    text("in/00000/metadata.jsonl", content, "latin-1")
+    with pytest.raises(BadInput, match=r"00000/metadata\.jsonl"):
+        find_entries(Path("in"))
+
+
+# ------------------------------------------------------------------------------------------------------ T2I-CompBench
+
+
+def test_compbench_names_tell_the_prompt():
+    touch("in/samples/a green bench and a blue bowl_000000.png", "in/samples/a cat_on_a mat_000001.png")
+    assert found("in") == [
+        ("samples/a cat_on_a mat_000001.png", "a cat_on_a mat", ""),
+        ("samples/a green bench and a blue bowl_000000.png", "a green bench and a blue bowl", ""),
+    ]
+
+
+def test_compbench_folders_side_by_side_are_groups():
+    touch("in/color/samples/a cat_000000.png", "in/shape/samples/a dog_000000.png")
+    assert found("in") == [("color/samples/a cat_000000.png", "a cat", "color"), ("shape/samples/a dog_000000.png", "a dog", "shape")]
+
+
+def test_the_samples_folder_itself_may_be_given():
+    touch("run/samples/a cat_000000.png", "run/samples/a cat_000001.png")
+    assert found("run/samples") == [("a cat_000000.png", "a cat", ""), ("a cat_000001.png", "a cat", "")]
+
+
+@pytest.mark.parametrize("name", ["00000", "a cat", "a cat_0", "_000000", "a cat_00000a"])
+def test_a_samples_folder_whose_names_hold_no_prompt_is_a_plain_folder(name):
+    touch(f"in/samples/{name}.png")
+    assert found("in") == [(f"samples/{name}.png", None, "")]
+
+
+# ------------------------------------------------------------------------------------------------------------- HPSv2
+
+
+def hps(count: int = 2) -> None:
+    for style in ("anime", "concept-art", "paintings", "photo"):
+        touch(*(f"in/{style}/{number:05}.jpg" for number in range(count)))
+
+
+def test_hpsv2_styles_are_groups():
+    hps()
+    touch("in/other/00000.jpg", "in/photo.jpg", "in/deep/photo/1.jpg")
+    groups = {name: group for name, _, group in found("in")}
+    assert groups["concept-art/00001.jpg"] == "concept-art"
+    assert [groups[name] for name in ("other/00000.jpg", "photo.jpg", "deep/photo/1.jpg")] == ["", "", ""]
+
+
+def test_a_list_of_hpsv2_is_for_the_style_that_it_is_named_after():
+    hps()
+    prompts = text("anime.json", '["one", "two"]')
+    assert [prompt for _, prompt, _ in found("in", prompts)] == ["one", "two", *[None] * 6]
+
+
+def test_a_list_of_hpsv2_of_another_length_than_its_style_is_refused():
+    hps()
+    with pytest.raises(BadInput, match="3 prompts for 2 pictures"):
+        find_entries(Path("in"), prompts=text("photo.json", '["one", "two", "three"]'))
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def test_a_csv_table_names_pictures_from_its_own_folder_on():
+    path = text("data/t.csv", 'group,prompt,image\nx,"a ""red"", old\ncat",a.png\n,,sub/b.png\n', "utf-8-sig")
+    entries = find_entries(path)
+    assert [tuple(entry) for entry in entries] == [
+        ("a.png", Path("data/a.png"), 'a "red", old\ncat', "x"),
+        ("sub/b.png", Path("data/sub/b.png"), None, ""),
+    ]
+
+
+def test_a_table_may_hold_whole_paths_and_rows_that_are_cut_short():
+    path = text("data/t.csv", "image,prompt,group,remark\n/pictures/a.png\nb.png,a cat,,hm,and,more\n")
+    entries = find_entries(path)
+    assert [(entry.path, entry.prompt) for entry in entries] == [(Path("/pictures/a.png"), None), (Path("data/b.png"), "a cat")]
+
+
+def test_a_jsonl_table_is_read_line_by_line():
+    path = text("t.JSONL", '\ufeff{"image": "b.png", "prompt": "日本の猫", "group": "x"}\r\n\r\n{"image": "a.png", "prompt": null}\n')
+    assert found(str(path)) == [("b.png", "日本の猫", "x"), ("a.png", None, "")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("t.csv", "picture,prompt\na.png,x\n", "row 1 names no image"),
+        ("t.csv", "image,prompt\na.png,x\n,y\n", "row 2 names no image"),
+        ("t.csv", f"image\n{'a' * 200_000}\n", "field larger"),
+        ("t.csv", "image\n\xff\xfe\n", "UTF-8"),
+        ("t.jsonl", '{"image": "a.png"}\n{"prompt": "x"}\n', "row 2 names no image"),
+        ("t.jsonl", '["a.png"]\n', "row 1 names no image"),
+        ("t.jsonl", '{"image": "a.png"}\n{"image": "b', "Cannot read"),
+        ("t.csv", "", "no pictures"),
+        ("t.csv", "image,prompt\n", "no pictures"),
+        ("t.jsonl", "\n", "no pictures"),
+    ],
+)
+def test_a_table_with_a_mistake_is_refused(name, content, told):
+    text(name, content, "latin-1")
+    with pytest.raises(BadInput, match=told):
+        find_entries(Path(name))
+
+
+# ----------------------------------------------------------------------------------------------------------- prompts
+
+
+def test_prompts_of_a_text_are_given_in_the_order_of_the_pictures():
+    touch("in/10.png", "in/2.png")
+    assert [prompt for _, prompt, _ in found("in", text("p.txt", "\ufeff one, two \r\n\r\n\u2028three\x85 four\n"))] == [
+        "one, two",
+        "three\x85 four",
+    ]
+
+
+def test_prompts_by_name_fit_paths_bare_names_and_nobody_else():
+    touch("in/a.png", "in/sub/b.png", "in/sub/c.png", "in/d.png")
+    prompts = text("p.csv", "image,prompt\nsub/b.png,by path\nelsewhere/a.png,by name\nc.png,by bare name\nd.jpg,of another\n")
+    assert found("in", prompts) == [
+        ("a.png", "by name", ""),
+        ("d.png", None, ""),
+        ("sub/b.png", "by path", ""),
+        ("sub/c.png", "by bare name", ""),
+    ]
+
+
+def test_prompts_by_name_go_before_those_of_the_layout_which_stay_where_there_are_none():
+    touch("in/samples/a cat_000000.png", "in/samples/a dog_000000.png", "in/samples/a fox_000000.png")
+    prompts = text("p.jsonl", '{"image": "a cat_000000.png", "prompt": "a tom"}\n{"image": "a fox_000000.png", "prompt": ""}\n')
+    assert [prompt for _, prompt, _ in found("in", prompts)] == ["a tom", "a dog", "a fox"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("p.txt", "one\n", "1 prompts for 2 pictures"),
+        ("p.txt", "", "0 prompts for 2 pictures"),
+        ("p.json", '["one", "two", "three"]', "3 prompts for 2 pictures"),
+        ("p.json", '{"a.png": "one"}', "no list of prompts"),
+        ("p.json", '["one", 2]', "no list of prompts"),
+        ("p.json", '["one", ', "Cannot read the prompts"),
+        ("p.csv", "image,prompt\nc.png,x\n", "names none of the pictures"),
+        ("p.csv", "image,prompt\na.png,\n", "names none of the pictures"),
+        ("p.csv", "a.png,x\n", "names none of the pictures"),
+        ("p.csv", "name,prompt\na.png,x\n", "row 1 names no image"),
+        ("p.jsonl", "nonsense", "Cannot read"),
+        ("p.txt", "\xff", "UTF-8"),
+        ("p.txt", None, "Cannot read the prompts"),
+        ("p.csv", None, "Cannot read"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(name, content, told):
+    touch("in/a.png", "in/b.png")
+    if content is not None:
+        text(name, content, "latin-1")
+    with pytest.raises(BadInput, match=told):
+        find_entries(Path("in"), prompts=Path(name))
