@@ -491,7 +491,8 @@ def tiny_judge(request, tmp_path_factory):
     from vernissage.judging.nn.judge import TrainedJudge
     from vernissage.judging.nn.model import add_heads, load_backbone
     from vernissage.judging.spec import AdapterSpec, HeadSpec, JudgeSpec
-    from vernissage.local.adapters import adapter_tensors, add_adapter, fingerprint
+    from vernissage.local.adapters import adapter_tensors, add_adapter
+    from vernissage.local.pretrained import fingerprint
 
     made: dict[tuple[str, str], TrainedJudge] = {}
 

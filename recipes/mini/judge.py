@@ -35,8 +35,8 @@ from vernissage.zoo.catalogue import package_folder
 FOLDER = BUILD / "judged"
 HELD_OUT = ("mini/pixel", "mini/sketch")
 QUESTIONS = 4
-DRAWN = {"train": 6000, "held-out": 300}
-PAINTED = {"train": 300, "held-out": 75}
+DRAWN = {"train": 6000, "held-out": 240}
+PAINTED = {"train": 220, "held-out": 60}
 """Pictures of each model."""
 
 

@@ -2,7 +2,7 @@
 
 Command:   python recipes/mini/ship.py
 Hardware:  any; needs the finished recipes' folders under build/mini
-Result:    src/vernissage/mini/{general,early,loras,clip,dinov2,mllm,recogniser}
+Result:    src/vernissage/mini/{general,early,loras,clip,dinov2,mllm,recogniser,judge}
 """
 
 import shutil
@@ -20,6 +20,7 @@ FOLDERS = {
     "dinov2": "dinov2",
     "mllm": "mllm",
     "recogniser": "recogniser",
+    "judge": "judge",
 }
 
 
@@ -29,7 +30,7 @@ def main() -> None:
             print(f"{source}: not made yet, left as it is")
             continue
         shutil.rmtree(TARGET / target, ignore_errors=True)
-        shutil.copytree(BUILD / source, TARGET / target)
+        shutil.copytree(BUILD / source, TARGET / target, ignore=shutil.ignore_patterns("training", "recipe.json", "*.log"))
     sizes = {path: path.stat().st_size for path in TARGET.rglob("*.safetensors")}
     for path, size in sorted(sizes.items()):
         path.chmod(0o644)

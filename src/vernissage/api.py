@@ -279,7 +279,8 @@ class Studio:
         Raises:
             UserError: A metric is unknown or needs what is not there.
         """
-        chosen = find_metrics(tuple(metrics))
+        chosen = find_metrics((metrics,) if isinstance(metrics, str) else tuple(metrics))
+        entries = find_entries(Path(source), prompts=Path(prompts) if prompts else None) if isinstance(source, str | Path) else source
         needs = {need for metric in chosen for need in metric.needs}
         sources = Sources(
             clip=self.clip if "clip" in needs else None,
@@ -288,7 +289,6 @@ class Studio:
             judge=self.critic if "judge" in needs else None,
             scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},
         )
-        entries = find_entries(Path(source), prompts=Path(prompts) if prompts else None) if isinstance(source, str | Path) else source
         return score_entries(
             entries,
             chosen,

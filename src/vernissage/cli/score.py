@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,19 @@ def command(
         return
     if source is None:
         raise BadInput("There is nothing to score.", hint="Name a folder of pictures, or see --list.")
+    chosen = names_of(metrics)
+    if not chosen:
+        raise BadInput("No metric is named.", hint="See --list for their names.")
     check_folder(out)
     studio = open_studio(config)
     with progress_bar("scoring") as progress:
-        scored = studio.score(source, names_of(metrics), reference=reference, prompts=prompts, cache=out / "cache", progress=progress)
+        scored = studio.score(source, chosen, reference=reference, prompts=prompts, cache=out / "cache", progress=progress)
     write_table(out / "scores.csv", scored)
     rows = summary(scored)
-    (out / "summary.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        (out / "summary.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"Cannot write {out / 'summary.json'}: {error.strerror}.", hint="Choose another folder with --out.") from error
     for row in rows:
         click.echo(harmless(_line(row)))
     for name in ("scores.csv", "summary.json"):
@@ -77,8 +84,9 @@ def write_table(path: Path, scored: "Scored") -> None:
             for index, entry in enumerate(scored.entries):
                 found = {name: values[index] for name, values in scored.pictures.items()}
                 missing = {name: score.reason for name, score in found.items() if not hasattr(score, "value")}
-                alike = len(missing) == len(found) and len(set(missing.values())) == 1  # such as a picture that cannot be read
-                reasons = set(missing.values()) if alike else [f"{name}: {reason}" for name, reason in missing.items()]
+                reasons = [f"{name}: {reason}" for name, reason in missing.items()]
+                if index in scored.unread:
+                    reasons = [scored.unread[index].reason]
                 values = [getattr(score, "value", "") for score in found.values()]
                 writer.writerow([whole_characters(entry.name), entry.group, *values, "; ".join(reasons)])
     except OSError as error:
@@ -107,7 +115,7 @@ def summary(scored: "Scored") -> list[dict[str, object]]:
 
 
 def _counted(reasons: list[str]) -> dict[str, int]:
-    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+    return dict(Counter(reasons))
 
 
 def _line(row: dict[str, object]) -> str:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
 from vernissage.local.device import pick_device, pick_dtype
-from vernissage.local.pretrained import load_pretrained
+from vernissage.local.pretrained import fingerprint, load_pretrained
 
 
 @final
@@ -34,6 +34,7 @@ class ClipEncoder:
         self._model = load_pretrained(CLIPModel, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
         self._pixels = load_pretrained(CLIPImageProcessorPil, model, **options)
         self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
+        self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights
         self._cache = FeatureCache(self._model.config.projection_dim)
 
     @property

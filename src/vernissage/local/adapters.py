@@ -1,6 +1,5 @@
 """LoRA adapters inside a model: put in, chosen, taken out as named tensors. Knows PEFT and nothing of what is learnt."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -92,17 +91,3 @@ def adapter_tensors(model: nn.Module, name: str | None = None) -> dict[str, nn.P
     """The tensors of one adapter, or of all, by the names that they have in the model."""
     wanted = "." + name + "." if name else "."
     return {key: tensor for key, tensor in model.named_parameters() if "lora_" in key and wanted in key[key.index("lora_") :]}
-
-
-def fingerprint(model: nn.Module) -> str:
-    """What tells a backbone from every other: names, shapes and the first numbers of all its tensors, adapters left out.
-
-    Numbers are taken in bfloat16, so that the number type a model is loaded in makes no difference.
-    """
-    digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        if "lora_" in key:
-            continue
-        digest.update(f"{key.replace('.base_layer', '')} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten()[:32].to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

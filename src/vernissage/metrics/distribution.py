@@ -4,6 +4,8 @@ Features come from any encoder; with Inception's pool features these are the usu
 and FD-DINOv2. Statistics are gathered batch by batch and can be merged, so memory does not grow with the number of pictures.
 """
 
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -93,12 +95,14 @@ def load_statistics(path: Path) -> Statistics:
         BadInput: It cannot be read or holds other arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
             mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
             n = int(file["n"]) if "n" in file else 0
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} holds no FID statistics: {error}.", hint="It must be an .npz with mu and sigma.") from error
-    if covariance.shape != (len(mean), len(mean)):
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise BadInput(f"{path} has numbers that are not finite.", hint="Save the statistics again.")
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise BadInput(f"{path} has mu of {mean.shape} and sigma of {covariance.shape}.", hint="Save the statistics again.")
     return Statistics(n or 2, mean, covariance * ((n or 2) - 1))
 
@@ -130,7 +134,7 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
     values = np.linalg.eigvalsh((inner + inner.T) / 2)
     trace_of_root = np.sqrt(np.clip(values, 0, None)).sum()
     apart = first.mean - second.mean
-    return max(0.0, float(apart @ apart + np.trace(one) + np.trace(two) - 2 * trace_of_root))
+    return float(np.maximum(0.0, apart @ apart + np.trace(one) + np.trace(two) - 2 * trace_of_root))
 
 
 def _root(covariance: ndarray) -> ndarray:

@@ -51,9 +51,12 @@ def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: i
             "A share needs as many items right as asked, something asked, and finite numbers.", hint="Pass two arrays of one length."
         )
     rng = np.random.default_rng(seed)
-    chosen = rng.integers(len(asked), size=(draws, len(asked)))
-    totals = asked[chosen].sum(axis=1)
-    shares = right[chosen].sum(axis=1)[totals > 0] / totals[totals > 0]
+    sums = []
+    for block in np.array_split(np.arange(draws), max(1, draws * len(asked) // 4_000_000)):  # so that memory stays small
+        chosen = rng.integers(len(asked), size=(len(block), len(asked)))
+        sums.append((right[chosen].sum(axis=1), asked[chosen].sum(axis=1)))
+    rights, totals = (np.concatenate(parts) for parts in zip(*sums, strict=True))
+    shares = rights[totals > 0] / totals[totals > 0]
     low, high = np.percentile(shares, [2.5, 97.5])
     return Estimate(float(right.sum() / asked.sum()), float(low), float(high), len(asked))
 

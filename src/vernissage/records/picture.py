@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import tempfile
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from vernissage.records.parameters import Parameters, read_comfyui, read_paramet
 from vernissage.records.plan import Plan, Text
 
 MAX_PIXELS = 32_000_000
+_ONE_AT_A_TIME = threading.RLock()
 _USER_COMMENT = 0x9286
 _EXIF_IFD = 0x8769
 # Other formats are not even tried: nobody has such pictures, and some readers, that of EPS for one, run programs.
@@ -161,7 +163,8 @@ def _too_large(name: str, megapixels: str) -> BadInput:
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """The picture's header; while it is worked with, Pillow's warnings about odd files are ignored."""
-    with warnings.catch_warnings():
+    # Filters of warnings belong to the whole process: two threads that change them at once would leave them changed.
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)

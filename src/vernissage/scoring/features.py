@@ -1,5 +1,6 @@
 """Features by picture content, kept on disk, so that a folder is encoded once however often and for however many metrics it is scored."""
 
+import fcntl
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,68 +9,97 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
+from vernissage.errors import BadInput
 from vernissage.metrics.distribution import Statistics, gather, merge
 from vernissage.ports import ImageEncoder
 
+_MAGIC = b"vernissage features 1\n"
+_KEY = 16
+
 
 class FeatureStore:
-    """An encoder with a memory on disk: a file of rows, and one with their keys.
+    """An encoder with a memory, on disk where a folder is given.
 
-    Rows are written before their keys, so that a row that was cut off has no key and is written over.
+    The file is a header with the width and then records of one length, key and row together, only ever appended: a record that was cut
+    off is dropped when the file is opened, and several processes may use one file.
 
     Args:
         encoder: Who encodes what is new.
-        folder: For the files; none keeps nothing.
+        folder: For the file; none keeps features for this run alone.
     """
 
     def __init__(self, encoder: ImageEncoder, folder: Path | None) -> None:
         self.encoder = encoder
-        self._stem = folder / f"features-{hashlib.sha256(encoder.name.encode()).hexdigest()[:12]}" if folder else None
-        self._places: dict[str, int] = {}
-        self._width = 0
-        if self._stem and self._keys.is_file():
-            width, *keys = self._keys.read_text(encoding="utf-8").splitlines() or ["0"]
-            self._width = int(width)
-            whole = self._rows.stat().st_size // (4 * self._width) if self._rows.is_file() and self._width else 0
-            self._places = {key: place for place, key in enumerate(keys[:whole])}
+        self._path = folder / f"{hashlib.sha256(encoder.name.encode()).hexdigest()[:12]}.features" if folder else None
+        self._rows: dict[bytes, ndarray] = {}
+        if self._path:
+            self._rows = _read(self._path)
 
-    @property
-    def _keys(self) -> Path:
-        assert self._stem is not None
-        return self._stem.with_suffix(".keys")
+    def encode(self, keys: Sequence[bytes], images: Sequence[Image.Image]) -> ndarray:
+        """Features as they are, shape (image, feature), float32; only pictures whose key is new are encoded.
 
-    @property
-    def _rows(self) -> Path:
-        assert self._stem is not None
-        return self._stem.with_suffix(".f32")
+        Rows that are not finite are given back, but not kept.
 
-    def encode(self, keys: Sequence[str], images: Sequence[Image.Image]) -> ndarray:
-        """Features as they are, shape (image, feature), float32; only pictures whose key is new are encoded."""
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._places}
-        found: dict[str, ndarray] = {}
+        Raises:
+            BadInput: The folder cannot be written.
+        """
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._rows}
+        found: dict[bytes, ndarray] = {}
         if new:
-            encoded = self.encoder.encode_raw(list(new.values()))
-            found = dict(zip(new, encoded, strict=True))
-            self._keep(list(new), encoded)
-        known = [key for key in dict.fromkeys(keys) if key not in found]
-        if known:
-            rows = np.memmap(self._rows, dtype=np.float32, mode="r").reshape(-1, self._width)
-            found |= {key: np.array(rows[self._places[key]]) for key in known}
-        return np.stack([found[key] for key in keys]) if keys else np.empty((0, self._width), dtype=np.float32)
+            found = dict(zip(new, np.asarray(self.encoder.encode_raw(list(new.values())), dtype=np.float32), strict=True))
+            good = {key: row for key, row in found.items() if np.isfinite(row).all()}
+            width = next((len(row) for row in self._rows.values()), None)
+            if good and width not in (None, len(next(iter(good.values())))):
+                self._rows = {}  # the encoder of that name gives other features now
+            self._rows |= good
+            if self._path and good:
+                _append(self._path, good)
+        return np.stack([self._rows[key] if key in self._rows else found[key] for key in keys]) if keys else np.empty((0, 0), np.float32)
 
-    def _keep(self, keys: list[str], rows: ndarray) -> None:
-        if self._stem is None:
-            return
-        self._stem.parent.mkdir(parents=True, exist_ok=True)
-        self._width = rows.shape[1]
-        with self._rows.open("r+b" if self._rows.exists() else "w+b") as file:
-            file.truncate(4 * self._width * len(self._places))
-            file.seek(0, 2)
-            file.write(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
-        fresh = not self._places
-        with self._keys.open("w" if fresh else "a", encoding="utf-8") as file:
-            file.write((f"{self._width}\n" if fresh else "") + "".join(f"{key}\n" for key in keys))
-        self._places |= {key: len(self._places) + index for index, key in enumerate(keys)}
+
+def _header(width: int) -> bytes:
+    return _MAGIC + width.to_bytes(4, "little")
+
+
+def _read(path: Path) -> dict[bytes, ndarray]:
+    """All whole records; the rows stay on disk and are mapped."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC) + 4)
+        if len(head) < len(_MAGIC) + 4 or not head.startswith(_MAGIC):
+            return {}
+        width = int.from_bytes(head[len(_MAGIC) :], "little")
+        size = _KEY + 4 * width
+        count = (path.stat().st_size - len(head)) // size
+        if count == 0 or width == 0:
+            return {}
+        kind = np.dtype([("key", f"V{_KEY}"), ("row", "<f4", (width,))])
+        records = np.memmap(path, dtype=kind, mode="r", offset=len(head), shape=(count,))
+    except OSError:
+        return {}
+    return {key.tobytes(): records["row"][index] for index, key in enumerate(np.array(records["key"]))}
+
+
+def _append(path: Path, rows: dict[bytes, ndarray]) -> None:
+    """Add records under a lock; a file of another width, or with a cut record at its end, is mended first."""
+    width = len(next(iter(rows.values())))
+    head, size = _header(width), _KEY + 4 * width
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if file.read(len(head)) != head:
+                # Never cut short what another process has mapped: the old file goes its way, a new one takes its name.
+                fresh = path.with_suffix(".new")
+                fresh.write_bytes(head + b"".join(key + row.tobytes() for key, row in rows.items()))
+                fresh.replace(path)
+                return
+            end = file.seek(0, 2)
+            file.truncate(len(head) + (end - len(head)) // size * size)
+            file.write(b"".join(key + row.tobytes() for key, row in rows.items()))
+    except OSError as error:
+        raise BadInput(f"Cannot keep features in {path}: {error.strerror}.", hint="Choose another folder.") from error
 
 
 class Gathered:
@@ -83,11 +113,15 @@ class Gathered:
         self.statistics: Statistics | None = None
         self.sample: list[ndarray] = []
         self.seen = 0
+        self.missing = 0
+        """Pictures that could not be read or encoded."""
         self._limit = limit
         self._rng = np.random.default_rng(0)
 
-    def add(self, rows: ndarray) -> None:
-        """Take in the features of some pictures."""
+    def add(self, rows: ndarray, *, asked: int) -> None:
+        """Take in the features of some pictures; of `asked`, those without finite features are counted as missing."""
+        rows = rows[np.isfinite(rows).all(axis=1)] if len(rows) else rows
+        self.missing += asked - len(rows)
         if not len(rows):
             return
         found = gather(rows)
@@ -95,9 +129,9 @@ class Gathered:
         for row in rows:  # reservoir sampling: every picture has the same chance to be kept
             self.seen += 1
             if len(self.sample) < self._limit:
-                self.sample.append(row)
+                self.sample.append(np.array(row))
             elif (place := int(self._rng.integers(self.seen))) < self._limit:
-                self.sample[place] = row
+                self.sample[place] = np.array(row)
 
     @property
     def features(self) -> ndarray:

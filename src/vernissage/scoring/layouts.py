@@ -1,14 +1,16 @@
 """Pictures with their prompts, in the layouts that people already have: GenEval, HPSv2, T2I-CompBench, a table, a plain folder."""
 
 import csv
+import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
 from vernissage.records.picture import SUFFIXES
+from vernissage.records.plan import whole_characters
 
 
 class Entry(NamedTuple):
@@ -29,17 +31,18 @@ def find_entries(source: Path, *, prompts: Path | None = None) -> list[Entry]:
     Args:
         source: A folder in GenEval's, HPSv2's or T2I-CompBench's layout, or any folder of pictures; or a CSV or JSONL file with a column
             image (path from the file on) and maybe prompt and group.
-        prompts: CSV or JSONL with image and prompt, a JSON list, or text with a prompt a line; where the layout does not tell them.
+        prompts: CSV or JSONL with image and prompt, a JSON list, text with a prompt a line, or a folder with a JSON list for each
+            group, as HPSv2 has them; where the layout does not tell them.
 
     Raises:
         BadInput: There is nothing there, or a file does not fit.
     """
     if source.is_file():
-        entries = [
-            Entry(row["image"], source.parent / row["image"], row.get("prompt") or None, row.get("group") or "") for row in _rows(source)
-        ]
+        entries = [_entry(row["image"], source.parent / row["image"], row.get("prompt"), row.get("group")) for row in _rows(source)]
     elif source.is_dir():
-        entries = next(found for layout in (_geneval, _compbench, _plain) if (found := list(layout(source))) or layout is _plain)
+        found = _pictures(source)
+        layout = next((each for each in (_geneval, _compbench) if each(source, found)), _plain)
+        entries = layout(source, found)
     else:
         raise BadInput(f"There is no {source}.", hint="Give a folder of pictures, or a CSV or JSONL file.")
     if not entries:
@@ -47,41 +50,72 @@ def find_entries(source: Path, *, prompts: Path | None = None) -> list[Entry]:
     return _with_prompts(entries, prompts) if prompts else entries
 
 
+def _entry(name: str, path: Path, prompt: str | None = None, group: str | None = None) -> Entry:
+    return Entry(
+        whole_characters(name), path, whole_characters(prompt) if prompt and prompt.strip() else None, whole_characters(group or "")
+    )
+
+
 def _pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder but hidden ones, numbers in names counted as numbers."""
     found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    return sorted(found, key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.as_posix())])
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+    def order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
+        parts = re.split(r"(\d+)", path.as_posix())
+        return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], path.as_posix()
+
+    return sorted(shown, key=order)
 
 
-def _geneval(folder: Path) -> Iterator[Entry]:
-    """`<index>/samples/<n>.png` with `metadata.jsonl`, one object, beside `samples`."""
-    for metadata in sorted(folder.glob("*/metadata.jsonl")):
+def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
+    """`<index>/samples/<n>.png` with `metadata.jsonl`, one object, beside `samples`; nothing where no folder is so."""
+    told: dict[Path, tuple[str | None, str | None]] = {}
+    for metadata in folder.glob("*/metadata.jsonl"):
+        if not (metadata.parent / "samples").is_dir():
+            continue
         try:
-            values = json.loads(metadata.read_text(encoding="utf-8").strip().splitlines()[0])
-            prompt, tag = str(values["prompt"]), str(values.get("tag", ""))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            values = json.loads(metadata.read_text(encoding="utf-8-sig").strip().splitlines()[0])
+            prompt, tag = values["prompt"], values.get("tag")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{metadata} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
-        for path in _pictures(metadata.parent / "samples"):
-            yield Entry(path.relative_to(folder).as_posix(), path, prompt, tag)
+        if not all(value is None or isinstance(value, str) for value in (prompt, tag)):
+            raise BadInput(f"{metadata} has a prompt or tag that is no text.", hint="It must hold one JSON object with a prompt.")
+        told[metadata.parent / "samples"] = prompt, tag
+    if not told:
+        return []
+    entries = []
+    for path in found:
+        if not any(above.name == "samples" for above in path.parents):
+            continue  # GenEval's grids
+        prompt, tag = next((told[above] for above in path.parents if above in told), (None, None))
+        entries.append(_entry(path.relative_to(folder).as_posix(), path, prompt, tag))
+    return entries
 
 
-def _compbench(folder: Path) -> Iterator[Entry]:
-    """`samples/<prompt>_<id>.png`."""
-    for samples in sorted({path for path in (folder, *folder.rglob("samples")) if path.is_dir() and path.name == "samples"}):
-        for path in _pictures(samples):
-            if match := re.fullmatch(r"(?P<prompt>.+)_\d{6}", path.stem):
-                group = samples.parent.relative_to(folder).as_posix() if samples != folder else ""
-                yield Entry(path.relative_to(folder).as_posix(), path, match["prompt"], group.removeprefix("."))
+def _compbench(folder: Path, found: list[Path]) -> list[Entry]:
+    """`samples/<prompt>_<id>.png`; nothing where no picture is named so."""
+    entries, named = [], False
+    for path in found:
+        samples = next((above for above in path.parents if above.name == "samples" and above.is_relative_to(folder)), None)
+        match = re.fullmatch(r"(?P<prompt>.+ .+)_\d{6}", path.stem) if samples else None
+        group = samples.parent.relative_to(folder).as_posix().removeprefix(".") if match and samples and samples != folder else ""
+        named |= match is not None
+        entries.append(_entry(path.relative_to(folder).as_posix(), path, match["prompt"] if match else None, group))
+    return entries if named else []
 
 
 _HPS_STYLES = ("anime", "concept-art", "paintings", "photo")
 
 
-def _plain(folder: Path) -> Iterator[Entry]:
+def _plain(folder: Path, found: list[Path]) -> list[Entry]:
     """Any folder; those named like HPSv2's styles are groups."""
-    for path in _pictures(folder):
+    entries = []
+    for path in found:
         name = path.relative_to(folder).as_posix()
         top = name.split("/")[0]
-        yield Entry(name, path, None, top if top in _HPS_STYLES and "/" in name else "")
+        entries.append(_entry(name, path, None, top if top in _HPS_STYLES and "/" in name else ""))
+    return entries
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -92,21 +126,24 @@ def _rows(path: Path) -> list[dict[str, str]]:
     """
     read: Callable[[str], list[dict[str, str]]] = _json_rows if path.suffix.lower() == ".jsonl" else _csv_rows
     try:
-        rows = read(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        rows = read(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
         raise BadInput(f"Cannot read {path}: {error}.", hint="It must be CSV or JSONL in UTF-8.") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not row.get("image"):
             raise BadInput(f"{path}, row {number} names no image.", hint="Add a column image.")
+        for name in ("image", "prompt", "group"):
+            if not isinstance(row.get(name) or "", str) or "\0" in (row.get(name) or ""):
+                raise BadInput(f"{path}, row {number}: its {name} is no text.", hint="Write it in quotes.")
     return rows
 
 
 def _json_rows(text: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _csv_rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(text.splitlines(keepends=True)))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
@@ -115,28 +152,48 @@ def _with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
     Raises:
         BadInput: The file cannot be read, or does not fit.
     """
-    if prompts.suffix.lower() in (".csv", ".jsonl"):
-        by_name: dict[str, str] = {}
-        for row in _rows(prompts):
-            by_name[row["image"]] = by_name[Path(row["image"]).name] = row.get("prompt") or ""
-        found = [by_name.get(entry.name, by_name.get(entry.path.name)) for entry in entries]
-        if not any(found):
-            raise BadInput(f"{prompts} names none of the pictures.", hint="Its column image must hold their names.")
-        return [entry._replace(prompt=said or entry.prompt) for entry, said in zip(entries, found, strict=True)]
+    if prompts.is_dir():
+        lists = sorted(prompts.glob("*.json"))
+        if not lists:
+            raise BadInput(f"There are no JSON lists in {prompts}.", hint="Name them after the groups, such as anime.json.")
+        for path in lists:
+            if any(entry.group == path.stem for entry in entries):
+                entries = _by_group(entries, _listed(path), path)
+        return entries
+    if prompts.suffix.lower() not in (".csv", ".jsonl"):
+        return _by_group(entries, _listed(prompts), prompts)
+    exact: dict[str, str] = {}
+    bare: dict[str, set[str]] = {}
+    for row in _rows(prompts):
+        exact[row["image"]] = row.get("prompt") or ""
+        bare.setdefault(Path(row["image"]).name, set()).add(row.get("prompt") or "")
+    unique = {name: next(iter(said)) for name, said in bare.items() if len(said) == 1}
+    found = [exact.get(entry.name, unique.get(entry.path.name)) for entry in entries]
+    if not any(found):
+        raise BadInput(f"{prompts} names none of the pictures.", hint="Its column image must hold their names.")
+    return [_entry(entry.name, entry.path, said or entry.prompt, entry.group) for entry, said in zip(entries, found, strict=True)]
+
+
+def _listed(path: Path) -> list[str]:
+    """Prompts from a JSON list, or a line each.
+
+    Raises:
+        BadInput: The file cannot be read, or is no list of texts.
+    """
     try:
-        text = prompts.read_text(encoding="utf-8-sig")
-        lines = json.loads(text) if prompts.suffix.lower() == ".json" else [line.strip() for line in text.split("\n") if line.strip()]
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise BadInput(f"Cannot read the prompts {prompts}: {error}.", hint="It must be text or JSON in UTF-8.") from error
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = json.loads(text) if path.suffix.lower() == ".json" else [line.strip() for line in text.split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be text or JSON in UTF-8.") from error
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise BadInput(f"{prompts} is no list of prompts.", hint='Write ["a cat", "a dog"].')
-    return _by_group(entries, lines, prompts)
+        raise BadInput(f"{path} is no list of prompts.", hint='Write ["a cat", "a dog"].')
+    return lines
 
 
 def _by_group(entries: list[Entry], lines: list[str], prompts: Path) -> list[Entry]:
-    """Prompts in the pictures' order; HPSv2's are named by number, one list for each style."""
-    own = [entry for entry in entries if entry.group == prompts.stem] or entries
+    """Prompts in the pictures' order; a file named after a group is for that group alone."""
+    own = [index for index, entry in enumerate(entries) if entry.group == prompts.stem] or list(range(len(entries)))
     if len(own) != len(lines):
         raise BadInput(f"{prompts} has {len(lines)} prompts for {len(own)} pictures.", hint="Give one a picture, or a CSV by name.")
-    said = dict(zip((entry.name for entry in own), lines, strict=True))
-    return [entry._replace(prompt=said.get(entry.name, entry.prompt)) for entry in entries]
+    said = dict(zip(own, lines, strict=True))
+    return [_entry(e.name, e.path, said.get(index, e.prompt), e.group) for index, e in enumerate(entries)]

@@ -5,7 +5,7 @@ A picture that cannot be read, or lacks what a metric needs, is Unscored with th
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy import ndarray
 from PIL import Image
 
 from vernissage.errors import BadInput, VernissageError
-from vernissage.metrics.distribution import Statistics, frechet_distance, kernel_distance, load_statistics, manifold_scores
+from vernissage.metrics.distribution import Manifold, Statistics, frechet_distance, kernel_distance, load_statistics, manifold_scores
 from vernissage.metrics.similarity import psnr, ssim
 from vernissage.ports import MLLM, Ask, ImageEncoder, Judge, Message, Progress, Scorer, TextImageEncoder
 from vernissage.prompts import load_prompt
@@ -52,17 +52,19 @@ class Scored(NamedTuple):
     """By metric, one score a picture."""
     sets: dict[str, Found]
     """By metric, of the whole set."""
+    unread: Mapping[int, Unscored] = MappingProxyType({})
+    """Pictures that could not be read, by place among the entries."""
 
 
 class Opened(NamedTuple):
     """A picture that could be read."""
 
-    entry: Entry
-    key: str
+    key: bytes
+    """Hash of its file."""
     image: Image.Image
     prompt: str | None
-    reference: Image.Image | None
-    reference_key: str
+    reference: "Opened | Unscored | None"
+    """The reference picture of its name, or why it cannot be read; None where there is none."""
 
 
 def score_entries(
@@ -86,38 +88,44 @@ def score_entries(
         progress: Called with (done, total) pictures, those of a reference set among them.
 
     Raises:
-        BadInput: A metric needs reference pictures and there are none, or somebody who is not configured.
+        BadInput: A metric needs reference pictures and there are none, or somebody who is not configured, or the cache cannot be written.
     """
     _check(metrics, sources, reference)
-    stores = {name: FeatureStore(encoder, cache) for name in ("clip", "dinov2") if (encoder := getattr(sources, name)) is not None}
     single, sets = [metric for metric in metrics if not metric.of_set], [metric for metric in metrics if metric.of_set]
-    known = _Journal(cache)
-    pairs = _by_name(reference) if any("reference" in metric.needs for metric in metrics) and reference else {}
+    given = load_statistics(reference) if sets and reference and not reference.is_dir() else None
+    pairs = _by_name(reference) if any("reference" in metric.needs for metric in metrics) and reference else None
     others = find_entries(reference) if sets and reference and reference.is_dir() else []
+    by_name: dict[str, FeatureStore] = {}  # one encoder may be both
+    stores: dict[str, FeatureStore] = {}
+    for name in ("clip", "dinov2"):
+        encoder = getattr(sources, name)
+        if encoder is not None:
+            stores[name] = by_name.setdefault(encoder.name, FeatureStore(encoder, cache))
+    known = _Journal(cache)
     total, done = len(entries) + len(others), 0
     scores: dict[str, list[Found]] = {metric.name: [] for metric in single}
-    mine = {name: Gathered() for name in _encoders(sets)}
+    unread: dict[int, Unscored] = {}
+    mine, theirs = ({name: Gathered() for name in _encoders(sets)} for _ in range(2))
     for part in _opened(entries, pairs):
-        good = [each for each in part if isinstance(each, Opened)]
-        chunk = Chunk(good, sources, stores)
+        unread |= {done + index: each for index, each in enumerate(part) if isinstance(each, Unscored)}
+        chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores)
         for metric in single:
             found = iter(_score_chunk(metric, chunk, known))
             scores[metric.name] += [next(found) if isinstance(each, Opened) else each for each in part]
         for name, gathered in mine.items():
-            gathered.add(chunk.raw(name))
+            gathered.add(chunk.raw(name), asked=len(part))
         done += len(part)
         if progress:
             progress(done, total)
-    theirs = {name: Gathered() for name in mine}
-    for part in _opened(others, {}):
+    for part in _opened(others, None):
         chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores)
         for name, gathered in theirs.items():
-            gathered.add(chunk.raw(name))
+            gathered.add(chunk.raw(name), asked=len(part))
         done += len(part)
         if progress:
             progress(done, total)
-    given = load_statistics(reference) if sets and reference and not reference.is_dir() else None
-    return Scored(list(entries), scores, {metric.name: _score_set(metric, mine, theirs, given) for metric in sets})
+    manifolds: dict[str, Manifold] = {}
+    return Scored(list(entries), scores, {metric.name: _score_set(metric, mine, theirs, given, manifolds) for metric in sets}, unread)
 
 
 class Chunk:
@@ -126,6 +134,7 @@ class Chunk:
     def __init__(self, pictures: list[Opened], sources: Sources, stores: dict[str, FeatureStore]) -> None:
         self.pictures, self.sources, self._stores = pictures, sources, stores
         self._raw: dict[str, ndarray] = {}
+        self._verdicts: dict[int, Verdict] = {}
 
     def raw(self, encoder: str) -> ndarray:
         """Features as they are, shape (picture, feature)."""
@@ -134,32 +143,29 @@ class Chunk:
         return self._raw[encoder]
 
     def cosines(self, encoder: str) -> list[float]:
-        """Picture against its reference, for those that have one; 0 elsewhere."""
-        pairs = {each.reference_key: each.reference for each in self.pictures if each.reference is not None}
-        rows = dict(zip(pairs, self._stores[encoder].encode(list(pairs), list(pairs.values())), strict=True)) if pairs else {}
+        """Picture against its reference; not a number for those that have none."""
+        others = {each.reference.key: each.reference.image for each in self.pictures if isinstance(each.reference, Opened)}
+        rows = dict(zip(others, self._stores[encoder].encode(list(others), list(others.values())), strict=True)) if others else {}
         mine = zip(self.pictures, self.raw(encoder), strict=True)
-        return [_cosine(row, rows[each.reference_key]) if each.reference_key in rows else 0.0 for each, row in mine]
+        return [_cosine(row, rows[each.reference.key]) if isinstance(each.reference, Opened) else np.nan for each, row in mine]
 
     @cached_property
     def text_cosines(self) -> list[float]:
-        """Picture against its prompt under CLIP, for those that have one; 0 elsewhere."""
+        """Picture against its prompt under CLIP; not a number for those that have none."""
         prompts = list(dict.fromkeys(each.prompt for each in self.pictures if each.prompt))
         assert self.sources.clip is not None
         rows = dict(zip(prompts, self.sources.clip.encode_text(prompts), strict=True)) if prompts else {}
-        return [_cosine(row, rows[each.prompt]) if each.prompt else 0.0 for each, row in zip(self.pictures, self.raw("clip"), strict=True)]
+        mine = zip(self.pictures, self.raw("clip"), strict=True)
+        return [_cosine(row, rows[each.prompt]) if each.prompt else np.nan for each, row in mine]
 
-    @cached_property
-    def verdicts(self) -> list[Verdict]:
-        """What the judge says; perception and correspondence come together."""
+    def verdicts(self, rows: Sequence[int]) -> list[Verdict]:
+        """What the judge says of some of them, asked once about each; perception and correspondence come together."""
         assert self.sources.judge is not None
-        images, prompts = [each.image for each in self.pictures], [each.prompt for each in self.pictures]
-        return self.sources.judge.judge(images, prompts, [()] * len(images))
-
-    def part(self, rows: list[int]) -> "Chunk":
-        """Only these pictures, with the features that are there already."""
-        chunk = Chunk([self.pictures[row] for row in rows], self.sources, self._stores)
-        chunk._raw = {name: values[rows] for name, values in self._raw.items()}
-        return chunk
+        left = [row for row in rows if row not in self._verdicts]
+        chosen = [self.pictures[row] for row in left]
+        said = self.sources.judge.judge([each.image for each in chosen], [each.prompt for each in chosen], [()] * len(left)) if left else []
+        self._verdicts |= dict(zip(left, said, strict=True))
+        return [self._verdicts[row] for row in rows]
 
 
 def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]:
@@ -168,38 +174,35 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
     for index, each in enumerate(chunk.pictures):
         if "prompt" in metric.needs and not each.prompt:
             found[index] = NO_PROMPT
-        elif "reference" in metric.needs and each.reference is None:
-            found[index] = NO_REFERENCE
+        elif "reference" in metric.needs and not isinstance(each.reference, Opened):
+            found[index] = each.reference or NO_REFERENCE
     slow = chunk.sources.scorers.get(metric.name) or next(
         (source for name in ("mllm", "judge") if name in metric.needs and (source := getattr(chunk.sources, name))), None
     )
     keys: dict[int, str] = {}
     if slow is not None:
-        keys = {
-            i: known.key(metric.name, slow.name, each.key, each.prompt or "", each.reference_key)
-            for i, each in enumerate(chunk.pictures)
-            if i not in found
-        }
+        left = [(index, each) for index, each in enumerate(chunk.pictures) if index not in found]
+        keys = {index: known.key(metric, getattr(slow, "identity", slow.name), each) for index, each in left}
         found |= {index: known.scores[key] for index, key in keys.items() if key in known.scores}
-    left = [index for index in range(len(chunk.pictures)) if index not in found]
-    if left:
-        part = chunk if len(left) == len(chunk.pictures) else chunk.part(left)
-        new = dict(zip(left, _compute(metric)(part), strict=True))
+    rows = [index for index in range(len(chunk.pictures)) if index not in found]
+    if rows:
+        compute = _learned(metric) if "scorer" in metric.needs else _COMPUTE[metric.name]
+        new = dict(zip(rows, compute(chunk, rows), strict=True))
         known.add({keys[index]: score for index, score in new.items() if index in keys and isinstance(score, Score)})
         found |= new
     return [found[index] for index in range(len(chunk.pictures))]
 
 
-def _scores(values: Sequence[float]) -> list[Found]:
-    return [Score(value=value) if np.isfinite(value) else Unscored(reason="the number is not finite") for value in values]
+def _scores(values: Iterable[float]) -> list[Found]:
+    return [Score(value=float(value)) if np.isfinite(value) else Unscored(reason="the number is not finite") for value in values]
 
 
-def _pixelwise(measure: Callable[[ndarray, ndarray], float]) -> Callable[[Chunk], list[Found]]:
-    def compute(chunk: Chunk) -> list[Found]:
+def _pixelwise(measure: Callable[[ndarray, ndarray], float]) -> "Compute":
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
         found: list[Found] = []
-        for each in chunk.pictures:
-            assert each.reference is not None
-            scaled = each.reference.resize(each.image.size, Image.Resampling.BICUBIC)
+        for each in (chunk.pictures[row] for row in rows):
+            assert isinstance(each.reference, Opened)
+            scaled = each.reference.image.resize(each.image.size, Image.Resampling.BICUBIC)
             try:
                 found.append(Score(value=measure(np.asarray(each.image), np.asarray(scaled))))
             except BadInput as error:
@@ -209,26 +212,27 @@ def _pixelwise(measure: Callable[[ndarray, ndarray], float]) -> Callable[[Chunk]
     return compute
 
 
-def _vqascore(chunk: Chunk) -> list[Found]:
+def _vqascore(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
     mllm = chunk.sources.mllm
     assert mllm is not None
-    texts = [f'Does this picture show "{each.prompt}"?' for each in chunk.pictures]
-    asks = [
-        Ask(messages=(Message(text=load_prompt("judging/answer").render(brief=mllm.brief, question=text), images=(each.image,)),))
-        for text, each in zip(texts, chunk.pictures, strict=True)
-    ]
+    asks = []
+    for each in (chunk.pictures[row] for row in rows):
+        text = load_prompt("judging/answer").render(brief=mllm.brief, question=f'Does this picture show "{each.prompt}"?')
+        asks.append(Ask(messages=(Message(text=text, images=(each.image,)),)))
     chosen = mllm.choose(asks, ("yes", "no"))
-    return [Unscored(reason=str(one)) if isinstance(one, VernissageError) else Score(value=float(np.clip(one[0], 0, 1))) for one in chosen]
+    return [Unscored(reason=str(one)) if isinstance(one, VernissageError) else _scores([np.clip(one[0], 0, 1)])[0] for one in chosen]
 
 
-def _judged(dimension: str) -> Callable[[Chunk], list[Found]]:
-    return lambda chunk: [getattr(verdict, dimension) for verdict in chunk.verdicts]
+def _judged(dimension: str) -> "Compute":
+    return lambda chunk, rows: [getattr(verdict, dimension) for verdict in chunk.verdicts(rows)]
 
 
-_COMPUTE: dict[str, Callable[[Chunk], list[Found]]] = {
-    "clipscore": lambda chunk: _scores([100 * max(0.0, value) for value in chunk.text_cosines]),
-    "clip-image": lambda chunk: _scores(chunk.cosines("clip")),
-    "dinov2": lambda chunk: _scores(chunk.cosines("dinov2")),
+Compute = Callable[[Chunk, Sequence[int]], list[Found]]
+"""The scores of some pictures of a chunk, those that have what the metric needs."""
+_COMPUTE: dict[str, Compute] = {
+    "clipscore": lambda chunk, rows: _scores(100 * np.maximum(0.0, np.array(chunk.text_cosines)[list(rows)])),
+    "clip-image": lambda chunk, rows: _scores(np.array(chunk.cosines("clip"))[list(rows)]),
+    "dinov2": lambda chunk, rows: _scores(np.array(chunk.cosines("dinov2"))[list(rows)]),
     "ssim": _pixelwise(ssim),
     "psnr": _pixelwise(psnr),
     "vqascore": _vqascore,
@@ -237,38 +241,52 @@ _COMPUTE: dict[str, Callable[[Chunk], list[Found]]] = {
 }
 
 
-def _compute(metric: Metric) -> Callable[[Chunk], list[Found]]:
-    if "scorer" not in metric.needs:
-        return _COMPUTE[metric.name]
+def _learned(metric: Metric) -> Compute:
+    """A learned metric's scores; where a batch fails, each picture is tried alone."""
 
-    def learned(chunk: Chunk) -> list[Found]:
-        images, prompts = [each.image for each in chunk.pictures], [each.prompt for each in chunk.pictures]
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        chosen = [chunk.pictures[row] for row in rows]
+        references = [each.reference.image if isinstance(each.reference, Opened) else None for each in chosen]
         try:
-            return chunk.sources.scorers[metric.name].score(images, prompts, [each.reference for each in chunk.pictures])
+            return chunk.sources.scorers[metric.name].score([each.image for each in chosen], [each.prompt for each in chosen], references)
         except VernissageError as error:
-            return [Unscored(reason=str(error)) for _ in images]
+            if len(rows) == 1:
+                return [Unscored(reason=str(error))]
+        return [score for row in rows for score in compute(chunk, [row])]
 
-    return learned
+    return compute
 
 
-def _score_set(metric: Metric, mine: dict[str, Gathered], theirs: dict[str, Gathered], given: Statistics | None) -> Found:
+def _score_set(
+    metric: Metric, mine: dict[str, Gathered], theirs: dict[str, Gathered], given: Statistics | None, manifolds: dict[str, Manifold]
+) -> Found:
     (encoder,) = _encoders([metric])
     own, other = mine[encoder], theirs[encoder]
+    notes = [
+        f"{each.missing} of {each.seen + each.missing} {what} could not be read or encoded"
+        for each, what in ((own, "pictures"), (other, "reference pictures"))
+        if each.missing
+    ]
     try:
         if metric.name in ("clip-fid", "fd-dinov2"):
             statistics = given if given is not None else other.statistics
             if own.statistics is None or statistics is None or min(own.statistics.n, statistics.n) < 2:
-                return Unscored(reason="a Frechet distance needs at least 2 pictures on either side")
-            n, width = own.statistics.n, len(own.statistics.mean)
-            note = f"{n} pictures for {width} features: biased, compare only with equal counts" if n <= width else ""
-            return Score(value=max(0.0, frechet_distance(own.statistics, statistics)), reason=note)
-        if given is not None:
+                return Unscored(reason="; ".join(["a Frechet distance needs at least 2 pictures on either side", *notes]))
+            n, width = min(own.statistics.n, statistics.n if given is None else own.statistics.n), len(own.statistics.mean)
+            if n <= width:
+                notes.append(f"{n} pictures for {width} features: biased, compare only with equal counts")
+            (score,) = _scores([frechet_distance(own.statistics, statistics)])
+        elif given is not None:
             return Unscored(reason=f"{metric.name} needs the reference pictures, not their statistics")
-        if metric.name == "clip-kid":
-            return Score(value=kernel_distance(own.features, other.features).mean)
-        return Score(value=getattr(manifold_scores(other.features, own.features), metric.name))
+        elif metric.name == "clip-kid":
+            (score,) = _scores([kernel_distance(own.features, other.features).mean])
+        else:
+            if encoder not in manifolds:
+                manifolds[encoder] = manifold_scores(other.features, own.features)
+            (score,) = _scores([getattr(manifolds[encoder], metric.name)])
     except BadInput as error:
-        return Unscored(reason=str(error))
+        return Unscored(reason="; ".join([str(error), *notes]))
+    return score.model_copy(update={"reason": "; ".join(notes)}) if isinstance(score, Score) else score
 
 
 def _encoders(metrics: Sequence[Metric]) -> list[str]:
@@ -288,41 +306,62 @@ def _check(metrics: Sequence[Metric], sources: Sources, reference: Path | None) 
         raise BadInput(f"There is no {reference}.", hint="Give a folder of reference pictures, or an .npz of statistics.")
 
 
-def _by_name(reference: Path) -> dict[str, Path]:
-    """Reference pictures by path below the folder without suffix, and by bare name where that is unique."""
+class References(NamedTuple):
+    """Reference pictures by what they may be found by, the surest first; a name that stands for several finds none."""
+
+    whole: dict[str, Path]
+    """By path below the folder."""
+    without_suffix: dict[str, Path]
+    bare: dict[str, Path]
+    """By name alone, without suffix."""
+
+    def find(self, name: str) -> Path | None:
+        """The reference of a picture of that path."""
+        path = Path(name)
+        for known, key in ((self.whole, name), (self.without_suffix, path.with_suffix("").as_posix()), (self.bare, path.stem)):
+            if key in known:
+                return known[key]
+        return None
+
+
+def _by_name(reference: Path) -> References:
     if not reference.is_dir():
         raise BadInput(f"{reference} is no folder of reference pictures.", hint="Statistics serve Frechet distances alone.")
-    found: dict[str, Path] = {}
-    for entry in find_entries(reference):
-        bare = Path(entry.name).stem
-        found[bare] = entry.path if bare not in found else Path()
-        found[Path(entry.name).with_suffix("").as_posix()] = entry.path
-    return {name: path for name, path in found.items() if path != Path()}
+    entries = find_entries(reference)
+
+    def unique(key: Callable[[str], str]) -> dict[str, Path]:
+        found: dict[str, list[Path]] = {}
+        for entry in entries:
+            found.setdefault(key(entry.name), []).append(entry.path)
+        return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
+
+    return References(unique(str), unique(lambda name: Path(name).with_suffix("").as_posix()), unique(lambda name: Path(name).stem))
 
 
-def _opened(entries: Sequence[Entry], pairs: dict[str, Path]) -> Iterator[list[Opened | Unscored]]:
+def _opened(entries: Sequence[Entry], references: References | None) -> Iterator[list[Opened | Unscored]]:
     """The pictures chunk by chunk, the next chunk being decoded while one is worked on."""
 
-    def read(entry: Entry) -> Opened | Unscored:
+    def read(path: Path, prompt: str | None) -> Opened | Unscored:
         try:
-            picture = Picture.open(entry.path)
-            image, key = picture.image, hashlib.blake2b(picture.data, digest_size=16).hexdigest()
-            prompt = entry.prompt
+            picture = Picture.open(path)
+            key = hashlib.blake2b(picture.data, digest_size=16).digest()
             if prompt is None and (found := read_plan(picture.data)):
-                prompt = found.plan.prompt or None
-            path = pairs.get(Path(entry.name).with_suffix("").as_posix()) or pairs.get(Path(entry.name).stem)
-            if path is None:
-                return Opened(entry, key, image, prompt, None, "")
-            other = Picture.open(path)
-            return Opened(entry, key, image, prompt, other.image, hashlib.blake2b(other.data, digest_size=16).hexdigest())
+                prompt = found.plan.prompt if found.plan.prompt.strip() else None
+            return Opened(key, picture.image, prompt, None)
         except VernissageError as error:
             return Unscored(reason=str(error))
 
+    def read_pair(entry: Entry) -> Opened | Unscored:
+        opened = read(entry.path, entry.prompt)
+        if isinstance(opened, Unscored) or references is None or (path := references.find(entry.name)) is None:
+            return opened
+        return opened._replace(reference=read(path, ""))
+
     parts = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
     with ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(read, entry) for entry in parts[0]] if parts else []
+        waiting = [pool.submit(read_pair, entry) for entry in parts[0]] if parts else []
         for index in range(len(parts)):
-            ahead = [pool.submit(read, entry) for entry in parts[index + 1]] if index + 1 < len(parts) else []
+            ahead = [pool.submit(read_pair, entry) for entry in parts[index + 1]] if index + 1 < len(parts) else []
             yield [future.result() for future in waiting]
             waiting = ahead
 
@@ -334,23 +373,36 @@ class _Journal:
         self._path = folder / "scores.jsonl" if folder else None
         self.scores: dict[str, Score] = {}
         if self._path and self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     row = json.loads(line)
                     self.scores[row["key"]] = Score(value=row["value"], reason=row["reason"])
                 except (ValueError, LookupError, TypeError):
-                    continue  # the last line may be cut off
+                    continue  # a line that was cut off
 
-    def key(self, *parts: str) -> str:
-        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    def key(self, metric: Metric, source: str, picture: Opened) -> str:
+        """What a score depends on: who gives it, the picture, and prompt and reference where they matter."""
+        prompt = picture.prompt or "" if "prompt" in metric.needs else ""
+        paired = "reference" in metric.needs and isinstance(picture.reference, Opened)
+        other = picture.reference.key.hex() if paired and isinstance(picture.reference, Opened) else ""
+        return hashlib.blake2b(json.dumps([metric.name, source, picture.key.hex(), prompt, other]).encode(), digest_size=16).hexdigest()
 
     def add(self, scores: dict[str, Score]) -> None:
+        """Keep scores.
+
+        Raises:
+            BadInput: The folder cannot be written.
+        """
         self.scores |= scores
         if self._path is None or not scores:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"key": key, "value": s.value, "reason": s.reason}) + "\n" for key, s in scores.items())
+        lines = [json.dumps({"key": key, "value": s.value, "reason": s.reason}) + "\n" for key, s in scores.items()]
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(("\n" if file.tell() else "") + "".join(lines))  # whatever was cut off before ends here
+        except OSError as error:
+            raise BadInput(f"Cannot keep scores in {self._path}: {error.strerror}.", hint="Choose another folder.") from error
 
 
 def _cosine(first: ndarray, second: ndarray) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.world import phrases
-from vernissage.world.scene import OPPOSITE, Colour, Group, Kind, Place, Relation, Scene, Style, Time
+from vernissage.world.scene import MAX_COUNT, OPPOSITE, Colour, Group, Kind, Place, Relation, Scene, Style, Time
 
 
 class GroupFacts(BaseModel):
@@ -54,10 +54,10 @@ def facts_of(scene: Scene) -> Facts:
 
 
 def scene_of(facts: Facts) -> Scene | None:
-    """The scene that these facts fix completely, or None where something is left open."""
+    """The scene that these facts fix completely, or None where something is left open or beyond what scenes can hold."""
     if None in (facts.place, facts.time, facts.style) or not 1 <= len(facts.groups) <= 2:
         return None
-    if any(group.colour is None or group.count is None for group in facts.groups):
+    if any(group.colour is None or group.count is None or group.count > MAX_COUNT for group in facts.groups):
         return None
     if (facts.relation is None) != (len(facts.groups) == 1):
         return None

@@ -180,20 +180,22 @@ def test_statistics_may_be_given_as_the_reference(run, picture):
 
 
 @pytest.mark.parametrize("layout", ["geneval", "hpsv2", "compbench", "csv"])
-def test_groups_have_a_line_each(run, picture, layout):
+def test_groups_have_a_line_each(run, picture, noise_picture, layout):
     source = "in"
+    fits = FakeEncoder().encode([noise_picture(seed) for seed in range(20)]) @ FakeEncoder().encode_text(["a cat"])[0]
+    seeds = np.argsort(-fits)[:2]
     for group in ("anime", "photo"):
         for index in range(2):
             match layout:
                 case "geneval":
-                    picture(f"in/{group}{index}/samples/0.png", index)
+                    picture(f"in/{group}{index}/samples/0.png", seeds[index])
                     text(f"in/{group}{index}/metadata.jsonl", json.dumps({"prompt": "a cat", "tag": group}))
                 case "hpsv2":
-                    picture(f"in/{group}/{index}.png", index, "a cat")
+                    picture(f"in/{group}/{index}.png", seeds[index], "a cat")
                 case "compbench":
-                    picture(f"in/{group}/samples/a cat_00000{index}.png", index)
+                    picture(f"in/{group}/samples/a cat_00000{index}.png", seeds[index])
                 case "csv":
-                    picture(f"{group}{index}.png", index)
+                    picture(f"{group}{index}.png", seeds[index])
     if layout == "csv":
         source = text("t.csv", "image,prompt,group\n" + "".join(f"{g}{i}.png,a cat,{g}\n" for g in ("anime", "photo") for i in (0, 1)))
     found = run(source)

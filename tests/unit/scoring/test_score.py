@@ -548,7 +548,7 @@ def test_where_no_picture_can_be_read_there_is_no_score(save):
 
 def test_files_that_a_table_names_and_that_are_not_there_are_told(save):
     save("in/a.png", 0, "a cat")
-    Path("in/t.csv").write_text('image\na.png\nnone.png\n.\n""/etc\n', encoding="utf-8")
+    Path("in/t.csv").write_text("image\na.png\nnone.png\n.\n..\n", encoding="utf-8")
     scored = score("clipscore", "in/t.csv", clip=FakeEncoder())
     assert [isinstance(found, Score) for found in scored.pictures["clipscore"]] == [True, False, False, False]
     assert "none.png" in reasons(scored, "clipscore")[1]

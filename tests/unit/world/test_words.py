@@ -40,6 +40,8 @@ def test_facts_and_scene_are_two_forms_of_one_thing(seed):
     scene = sample_scene(np.random.default_rng(seed))
     assert scene_of(facts_of(scene)) == scene
     assert scene_of(facts_of(scene).model_copy(update={"time": None})) is None
+    many = tuple(group.model_copy(update={"count": 5}) for group in facts_of(scene).groups)
+    assert scene_of(facts_of(scene).model_copy(update={"groups": many})) is None, "no scene holds five of a kind"
 
 
 @given(seeds)

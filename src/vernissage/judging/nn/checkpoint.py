@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vernissage.errors import BadCard, IntegrityError
 from vernissage.judging.nn.model import JudgeModel, add_heads, backbone_place, load_backbone
 from vernissage.judging.spec import SPEC, WEIGHTS, JudgeSpec, read_spec
-from vernissage.local.adapters import adapter_tensors, add_adapter, fingerprint
+from vernissage.local.adapters import adapter_tensors, add_adapter
+from vernissage.local.pretrained import fingerprint
 from vernissage.prompts import load_prompt
 
 
@@ -46,7 +47,7 @@ def load_judge(folder: Path, *, device: torch.device, dtype: str = "auto") -> tu
     for prompt_id, known in spec.prompts.items():
         if load_prompt(prompt_id).hash != known:
             raise IntegrityError(f"The judge {spec.name} was trained on other words of the prompt {prompt_id} than this version's.")
-    model = load_backbone(backbone_place(spec, folder), device=device, dtype=dtype, revision=spec.revision)
+    model = load_backbone(backbone_place(spec.backbone, folder), device=device, dtype=dtype, revision=spec.revision)
     if (found := fingerprint(model.backbone)) != spec.fingerprint:
         raise IntegrityError(
             f"The judge {spec.name} was trained on another backbone than {spec.backbone} is now ({spec.fingerprint}, not {found})."

@@ -21,8 +21,8 @@ from vernissage.errors import BadCard, BadInput, IntegrityError
 from vernissage.judging.nn.checkpoint import restore, save_judge
 from vernissage.judging.nn.model import JudgeModel, Reader, add_heads
 from vernissage.judging.spec import AdapterSpec, Dimension, HeadSpec, JudgeSpec
-from vernissage.local.adapters import PARTS, add_adapter, fingerprint
-from vernissage.local.pretrained import load_pretrained
+from vernissage.local.adapters import PARTS, add_adapter
+from vernissage.local.pretrained import fingerprint, load_pretrained
 
 _LANGUAGE = {"InternLM2ForCausalLM": "llama", "LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
 _VISION_FIELDS = {"attention_probs_dropout_prob": "attention_dropout", "qk_normalization": "use_qk_norm", "qkv_bias": "attention_bias"}

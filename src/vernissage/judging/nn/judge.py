@@ -16,6 +16,7 @@ from vernissage.judging.spec import DIMENSIONS, Dimension
 from vernissage.judging.zero_shot import NO_PROMPT
 from vernissage.local.adapters import merge_adapter
 from vernissage.local.device import pick_device
+from vernissage.local.pretrained import fingerprint
 from vernissage.records.verdict import Answer, Level, Score, Unscored, Verdict
 
 # What torch and image processors raise when a picture cannot be taken, or memory runs out.
@@ -36,6 +37,8 @@ class TrainedJudge:
     def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int = 16) -> None:
         self._model, self.spec = load_judge(Path(model), device=pick_device(device), dtype=dtype)
         self.name = self.spec.name
+        self.identity = f"{self.name} {fingerprint(self._model)}"
+        """Tells it from every other judge, of the same name too."""
         self.batch_size = batch_size
         self._one_at_a_time = threading.Lock()
         groups = list(by_adapter(self.spec))

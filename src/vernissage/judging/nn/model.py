@@ -25,6 +25,7 @@ from vernissage.local.device import pick_dtype
 from vernissage.local.pretrained import load_pretrained
 from vernissage.local.vision_inputs import load_inputs
 from vernissage.prompts import load_prompt
+from vernissage.zoo.catalogue import package_folder
 
 YES, NO = "yes", "no"
 _GAP = "\N{LATIN SMALL LETTER EZH}\N{DOWNWARDS ARROW}gap"  # stands where a question will be
@@ -222,11 +223,9 @@ def choose_adapter(model: JudgeModel, name: str, *, learning: bool = False) -> N
     use_adapter(model.backbone, name or None, learning=learning)
 
 
-def backbone_place(spec: JudgeSpec, folder: Path) -> str:
-    """Where a judge's backbone lies: a folder beside it, one of the package's, or a hub id."""
-    if spec.backbone.startswith("mini/"):
-        from vernissage.zoo.catalogue import package_folder
-
-        return str(package_folder("mini") / spec.backbone.removeprefix("mini/"))
-    beside = folder / spec.backbone
-    return str(beside) if beside.is_dir() else spec.backbone
+def backbone_place(backbone: str, folder: Path) -> str:
+    """Where a backbone lies: one of the package's, a folder seen from the judge's, or a hub id."""
+    if backbone.startswith("mini/"):
+        return str(package_folder("mini") / backbone.removeprefix("mini/"))
+    beside = folder / backbone
+    return str(beside) if beside.is_dir() else backbone

@@ -24,12 +24,24 @@ from vernissage.datasets.judged import JudgedPicture, folds_by_prompt, judged_ev
 from vernissage.errors import BadInput
 from vernissage.judging.levels import level_of
 from vernissage.judging.nn.checkpoint import load_judge, save_judge, trained_tensors
-from vernissage.judging.nn.model import NO, YES, JudgeModel, Question, add_heads, by_adapter, choose_adapter, load_backbone, question_text
+from vernissage.judging.nn.model import (
+    NO,
+    YES,
+    JudgeModel,
+    Question,
+    add_heads,
+    backbone_place,
+    by_adapter,
+    choose_adapter,
+    load_backbone,
+    question_text,
+)
 from vernissage.judging.nn.scoring import score_batch
 from vernissage.judging.recipe import JudgeRecipe
 from vernissage.judging.spec import SPEC, AdapterSpec, Dimension, HeadSpec, JudgeSpec, read_spec
-from vernissage.local.adapters import Trained, add_adapter, fingerprint
+from vernissage.local.adapters import Trained, add_adapter
 from vernissage.local.device import pick_device
+from vernissage.local.pretrained import fingerprint
 from vernissage.local.training import training_steps
 from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
@@ -90,7 +102,7 @@ def train_judge(
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available())
     # On a CPU with one process there is nothing to place; pick_device says so for the judge in use as well.
     device = accelerator.device if torch.cuda.is_available() else pick_device("auto")
-    model = load_backbone(recipe.backbone, device=device, dtype="float32", revision=recipe.revision)
+    model = load_backbone(backbone_place(recipe.backbone, folder), device=device, dtype="float32", revision=recipe.revision)
     spec = _describe(recipe, train, model)
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
