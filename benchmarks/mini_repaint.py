@@ -3,12 +3,14 @@
 Command:   .venv/bin/python benchmarks/mini_repaint.py [--references 100] [--out build/mini-repaint] [--record]
 Protocol:  drawn pictures of held-out scenes (seed 314) as references, all mini T2I models, 4 rounds of 3 pictures. The truth of
            a model is what the checker finds right in pictures of the references' own exact prompts. Models are ranked by
-           each score (last round and best round) and by the MLLM's direct rating of text and picture; SRCC against the
-           truth over the models. Rise: best picture of all rounds minus that of round 1, paired. Tree against direct:
-           the same references and one model with prompts by either way, paired. Resumable: start it again.
+           each score (last round and best round), by the mini judge, who compares the last round's picture with the reference's
+           first words, and by the MLLM's direct rating of text and picture; SRCC against the truth over the models. Rise:
+           picture chosen in the last round, or over all rounds, minus that of round 1, paired. Tree against direct: the same
+           references and one model with prompts by either way, paired. Resumable: start it again.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from vernissage.api import Studio
 from vernissage.bench.references import find_references
 from vernissage.bench.repaint import final, leaderboard, open_run, read_items, rise, run_benchmark, score_names, score_of
 from vernissage.metrics.correlation import or_none, srcc
-from vernissage.metrics.interval import mean_interval, ratio_interval
+from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Plan
 from vernissage.records.verdict import Score
@@ -35,6 +37,36 @@ from vernissage.zoo.catalogue import package_folder
 def facts_right(recogniser, scenes: list[Scene], images: list) -> tuple[np.ndarray, np.ndarray]:
     checks = [check_facts(facts_of(scene), seen) for scene, seen in zip(scenes, read_pictures(recogniser, images), strict=True)]
     return np.array([sum(c.right for c in each) for each in checks]), np.array([len(each) for each in checks])
+
+
+def _estimates(values: dict) -> dict[str, Estimate]:
+    return {model: Estimate(*value) for model, value in values.items()}
+
+
+def last_minus_first(items, name: str) -> Estimate:
+    """The score of the picture chosen in the last round minus that of round 1's, paired."""
+    apart = []
+    for item in items:
+        rounds = item.regeneration.rounds if item.regeneration else ()
+        if not rounds or rounds[0].best is None or rounds[-1].best is None:
+            continue
+        first, last = (each.candidates[each.best].scores.get(name) for each in (rounds[0], rounds[-1]))
+        if isinstance(first, Score) and isinstance(last, Score):
+            apart.append(last.value - first.value)
+    return mean_interval(np.array(apart))
+
+
+def judge_last(studio: Studio, run, items) -> dict[str, dict[str, Estimate]]:
+    """What the judge says of each model's last pictures: how well they show the reference in words, and how good they look."""
+    found = {"judge, correspondence": {}, "judge, perception": {}}
+    for model in dict.fromkeys(item.model for item in items):
+        done = [item.regeneration for item in items if item.model == model and item.regeneration]
+        images = [run.picture(final(each, "last").picture) for each in done]
+        verdicts = studio.critic.judge(images, [each.prompt for each in done], [()] * len(done))
+        for name, scores in (("correspondence", [v.correspondence for v in verdicts]), ("perception", [v.perception for v in verdicts])):
+            values = np.array([score.value for score in scores if isinstance(score, Score)])
+            found[f"judge, {name}"][model] = mean_interval(values)
+    return found
 
 
 def say(done: int, total: int) -> None:
@@ -65,8 +97,9 @@ def main() -> None:
         run_benchmark(run, studio, references, settings, progress=say)
         runs[name] = (run, read_items(run.header, run.items))
     run, items = runs["tree"]
-    truth, direct = {}, {}
-    for model in models:
+    kept = arguments.out / f"truth-{arguments.references}.json"
+    truth, direct = ({}, {}) if not kept.exists() else map(_estimates, json.loads(kept.read_text(encoding="utf-8")))
+    for model in models if not truth else ():
         plans = [Plan(prompt=tell.prompt(scene), model=model, arguments=Arguments(seed=i)) for i, scene in enumerate(scenes)]
         images = [picture.image for picture in studio.t2i.paint(plans) if isinstance(picture, Picture)]
         truth[model] = ratio_interval(*facts_right(recogniser, scenes, images))
@@ -77,6 +110,7 @@ def main() -> None:
         rated = [read_rating(reply) for reply in studio.mllm.answer(asks)]
         direct[model] = mean_interval(np.array([score.value for score in rated if isinstance(score, Score)]))
         print(f"{model:<18} truth {truth[model]}  direct rating {direct[model]}", flush=True)
+    kept.write_text(json.dumps([truth, direct]), encoding="utf-8")
     right = [truth[model].value for model in models]
     ranking = {"direct rating": or_none(srcc, np.array([direct[model].value for model in models]), np.array(right))}
     boards = {which: leaderboard(items, which) for which in ("last", "best")}
@@ -86,9 +120,14 @@ def main() -> None:
             ranking[f"{name}, {which} round"] = or_none(srcc, means, np.array(right))
         clip_dino = np.array([(board[m]["clip"].estimate.value + board[m]["dinov2"].estimate.value) / 2 for m in models])
         ranking[f"clip and dinov2, {which} round"] = or_none(srcc, clip_dino, np.array(right))
+    judged = judge_last(studio, run, items)
+    for name, by_model in judged.items():
+        ranking[f"{name}, last round"] = or_none(srcc, np.array([by_model[model].value for model in models]), np.array(right))
+        print(f"{name}: " + ", ".join(f"{model} {estimate.value:.1f}" for model, estimate in by_model.items()))
     for name, value in ranking.items():
         print(f"SRCC with the truth over {len(models)} models: {name:<28} {'undefined, all equal' if value is None else f'{value:.3f}'}")
-    rises = {name: rise(items, name) for name in score_names(items)}
+    rises = {f"{name}, all rounds": rise(items, name) for name in score_names(items)}
+    rises |= {f"{name}, last round": last_minus_first(items, name) for name in score_names(items)}
     checked = {}
     for number in ("first", "best", "last"):
         values = []
@@ -115,6 +154,7 @@ def main() -> None:
         figures = {
             "truth": truth,
             "direct_rating": direct,
+            "judged": judged,
             "boards": {w: {m: {n: c.estimate for n, c in cells.items()} for m, cells in board.items()} for w, board in boards.items()},
             "ranking": ranking,
             "rises": rises,

@@ -119,7 +119,9 @@ def repaint_section(row: dict[str, Any]) -> list[str]:
     ]
     lines += table(["model", "truth", *names, "direct text-image rating"], body)
     lines += ["", "Rank correlation with the truth over the models:", ""]
-    lines += table(["ranked by", "SRCC"], [[name, f"{value:.3f}"] for name, value in figures["ranking"].items()])
+    lines += table(
+        ["ranked by", "SRCC"], [[name, "all equal" if value is None else f"{value:.3f}"] for name, value in figures["ranking"].items()]
+    )
     lines += ["", "What the rounds bring, paired, in points: picture chosen over all rounds minus that of round 1 (or as stated).", ""]
     lines += table(["score", "rise"], [[name, percent(estimate)] for name, estimate in figures["rises"].items() if estimate])
     lines += ["", "Prompt from the tree minus direct prompt, mini/general, last round, paired, in points:", ""]
