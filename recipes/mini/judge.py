@@ -34,7 +34,7 @@ from vernissage.zoo.catalogue import package_folder
 
 FOLDER = BUILD / "judged"
 HELD_OUT = ("mini/pixel", "mini/sketch")
-QUESTIONS = 4
+QUESTIONS = 16
 DRAWN = {"train": 6000, "held-out": 240}
 PAINTED = {"train": 220, "held-out": 60}
 """Pictures of each model."""

@@ -240,3 +240,44 @@ def _show_table(items: "Sequence[Item]") -> None:
     for item in items:
         if item.regeneration is None:
             click.echo(f"unscored: {item.model} {item.reference}: {harmless(item.unscored)}", err=True)
+
+
+@command.command(name="metrics")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL of judged pictures; see docs/judge.md.")
+@click.option("--metrics", "names", default="clipscore,judge-perception,judge-correspondence", show_default=True, help="See score --list.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/metrics"), show_default=True, help="Folder of the run.")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def metrics(data: Path, names: str, out: Path, config: Path | None) -> None:
+    """Which metric agrees with people? Score judged pictures and correlate the scores with the opinions.
+
+    \b
+    vernissage bench metrics --data ratings.jsonl --metrics clipscore,vqascore,judge-perception
+    """  # noqa: D301  click wants the character itself
+    from vernissage.bench.metrics import agreements, entries_of
+    from vernissage.bench.plots import bars
+    from vernissage.cli.show import check_folder, names_of, progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.datasets.judged import read_judged
+    from vernissage.scoring.registry import find_metrics
+
+    chosen = find_metrics(names_of(names))
+    if not chosen or any(metric.of_set for metric in chosen):
+        raise BadInput("Agreement is measured picture by picture.", hint="Name metrics of single pictures; see score --list.")
+    check_folder(out)
+    rows = read_judged(data)
+    with progress_bar("scoring") as progress:
+        scored = open_studio(config).score(entries_of(rows), [m.name for m in chosen], cache=out / "cache", progress=progress)
+    found = agreements(rows, scored)
+    click.echo(f"{'metric':<22} {'dimension':<16} {'SRCC [95 % interval]':<26} {'PLCC':>7} {'KRCC':>7}  scored/asked")
+    for row in found:
+        rank = "-" if row.srcc is None else f"{row.srcc.value:.3f} [{row.srcc.low:.3f}, {row.srcc.high:.3f}]"
+        others = [value.value if value is not None else None for value in (row.plcc,)] + [row.krcc]
+        shown = " ".join(f"{'-' if value is None else f'{value:.3f}':>7}" for value in others)
+        click.echo(f"{row.metric:<22} {row.dimension:<16} {rank:<26} {shown}  {row.n}/{row.asked}")
+    out.mkdir(parents=True, exist_ok=True)
+    for dimension in dict.fromkeys(row.dimension for row in found):
+        drawn = {row.metric: row.srcc for row in found if row.dimension == dimension and row.srcc is not None}
+        if drawn:
+            path = out / f"{dimension}.svg"
+            path.write_text(bars(drawn, f"SRCC with people's {dimension}", digits=3), encoding="utf-8")
+            click.echo(str(path))
