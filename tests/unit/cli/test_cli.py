@@ -9,12 +9,12 @@ import threading
 import tomllib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
 
-from vernissage.cli import COMMANDS, main
+from vernissage.cli import COMMANDS
 from vernissage.cli.paint import place_pictures, read_history, slug
 from vernissage.drivers.fake import FakeMLLM, FakeT2I
 from vernissage.errors import BadInput
@@ -29,40 +29,6 @@ SD1 = ["model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transf
 SDXL = ["model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.1.model.ln_final.weight"]
 FLUX = ["double_blocks.0.img_attn.qkv.weight"]
 LORA = ["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"]
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as ended:  # anything else that is raised would be a traceback
-            main([str(argument) for argument in arguments])
-        seen = capsys.readouterr()
-        return Outcome(ended.value.code or 0, seen.out, seen.err)
-
-    return run
-
-
-@pytest.fixture
-def fails(run, tmp_path):
-    """Runs a command that must fail as the user's mistake: code 2, a message with the fix, nothing left behind."""
-
-    def fails(*arguments: str | Path, code: int = 2) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        found = run(*arguments)
-        assert found.code == code, found
-        assert found.out == ""
-        assert "Traceback" not in found.err
-        assert found.err.lower().count("error: ") == 1
-        assert sorted(tmp_path.rglob("*")) == before
-        return found.err
-
-    return fails
 
 
 def reply(**values) -> str:

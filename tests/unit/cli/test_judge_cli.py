@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,44 +18,14 @@ from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
 from vernissage.records.verdict import Answer, Score, Unscored, Verdict
 
+COMMAND = ("judge",)
+
 CONFIG = 'clip = false\ndinov2 = false\nmllm = { driver = "fake", brief = true }\nt2i = { driver = "fake" }\n'
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
 def studio(tmp_path):
     (tmp_path / "vernissage.toml").write_text(CONFIG, encoding="utf-8")
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as ended:  # anything else that is raised would be a traceback
-            main(["judge", *(str(argument) for argument in arguments)])
-        seen = capsys.readouterr()
-        return Outcome(ended.value.code or 0, seen.out, seen.err)
-
-    return run
-
-
-@pytest.fixture
-def fails(run, tmp_path):
-    """Runs a command that must fail as the user's mistake: code 2, a message with the fix, nothing left behind."""
-
-    def fails(*arguments: str | Path) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        found = run(*arguments)
-        assert (found.code, found.out) == (2, "")
-        assert found.err.lower().count("error: ") == 1
-        assert sorted(tmp_path.rglob("*")) == before
-        return found.err
-
-    return fails
 
 
 def colour_of(ask: Ask) -> str:

@@ -2,12 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from vernissage.cli import main
 from vernissage.cli.repaint import place_results
 from vernissage.drivers.fake import FakeMLLM
 from vernissage.errors import ReplyError
@@ -16,12 +14,6 @@ from vernissage.records.picture import Picture
 from vernissage.records.regeneration import Regeneration
 
 CONFIG = 'mllm = { driver = "fake", brief = true }\nt2i = { driver = "fake" }\nclip = { driver = "fake" }\ndinov2 = { driver = "fake" }\n'
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 def talk(ask: Ask) -> str:
@@ -54,32 +46,6 @@ def talking(monkeypatch):
     """The fake of the configuration answers from a script."""
     made = FakeMLLM.__init__
     monkeypatch.setattr(FakeMLLM, "__init__", lambda self, script=(), *, brief=False: made(self, talk, brief=brief))
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as ended:  # anything else that is raised would be a traceback
-            main([str(argument) for argument in arguments])
-        seen = capsys.readouterr()
-        return Outcome(ended.value.code or 0, seen.out, seen.err)
-
-    return run
-
-
-@pytest.fixture
-def fails(run, tmp_path):
-    """Runs a command that must fail as the user's mistake: code 2, a message with the fix, nothing left behind."""
-
-    def fails(*arguments: str | Path) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        found = run(*arguments)
-        assert (found.code, found.out) == (2, "")
-        assert found.err.lower().count("error: ") == 1
-        assert sorted(tmp_path.rglob("*")) == before
-        return found.err
-
-    return fails
 
 
 def reference(path: Path, colour: str = "red") -> Path:

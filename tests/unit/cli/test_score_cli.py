@@ -3,14 +3,12 @@
 import csv
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vernissage.api import Studio
-from vernissage.cli import main
 from vernissage.cli.score import summary, write_table
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM
 from vernissage.errors import BadInput, UnknownName
@@ -24,45 +22,15 @@ from vernissage.scoring.registry import METRICS
 from vernissage.scoring.score import Scored
 from vernissage.wiring import DriverConfig, StudioConfig
 
+COMMAND = ("score",)
+
 FAKES = "".join(f'{port} = {{ driver = "fake" }}\n' for port in ("clip", "dinov2", "mllm", "t2i"))
 SCORES, SUMMARY = Path("runs/score/scores.csv"), Path("runs/score/summary.json")
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
 def config(tmp_path):
     (tmp_path / "vernissage.toml").write_text(FAKES, encoding="utf-8")
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as ended:  # anything else that is raised would be a traceback
-            main(["score", *(str(argument) for argument in arguments)])
-        seen = capsys.readouterr()
-        return Outcome(ended.value.code or 0, seen.out, seen.err)
-
-    return run
-
-
-@pytest.fixture
-def fails(run, tmp_path):
-    """Runs a command that must fail as the user's mistake: code 2, a message with the fix, nothing left behind."""
-
-    def fails(*arguments: str | Path) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        found = run(*arguments)
-        assert (found.code, found.out) == (2, ""), found.err
-        assert found.err.lower().count("error: ") == 1
-        assert sorted(tmp_path.rglob("*")) == before
-        return found.err
-
-    return fails
 
 
 @pytest.fixture

@@ -7,19 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vernissage.cli import main
 from vernissage.judging.spec import WEIGHTS
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        seen = capsys.readouterr()
-        return ended.value.code or 0, seen.out, seen.err
-
-    return run
 
 
 @pytest.fixture
