@@ -15,6 +15,7 @@ COMMANDS = {
     "judge": "Say how good pictures are, and answer about them.",
     "score": "Score a folder of pictures with many metrics.",
     "train": "Train a judge on ratings.",
+    "data": "Collect demonstrations for planners.",
     "bench": "Run a benchmark, with tables and a report.",
     "read": "Show the plan that a picture file carries.",
     "zoo": "List, show and add the models that can be chosen.",

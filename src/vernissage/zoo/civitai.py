@@ -80,7 +80,24 @@ def _told(trouble: str, hint: str) -> Iterator[None]:
         raise DriverError(f"{trouble}: {type(error).__name__}.", hint=hint) from error
 
 
-def _check(response: httpx.Response, what: str) -> None:
+def request(path: str, options: dict[str, Any], *, address: str = ADDRESS) -> httpx.Response:
+    """Ask the API something.
+
+    Raises:
+        DriverError: It cannot be reached.
+    """
+    url = f"{address.rstrip('/')}/{path}"
+    with _told("Civitai cannot be reached", "Is there a network?"), _client() as client:
+        return client.get(url, params=options, headers=_headers(url, address))
+
+
+def check(response: httpx.Response, what: str) -> None:
+    """Raise the error that an answer's status stands for.
+
+    Raises:
+        DriverError: Civitai refuses, asks to wait, or fails.
+        BadInput: There is no such thing.
+    """
     if response.status_code in (401, 403):
         raise Refused(f"Civitai wants you to be logged in for {what}.", hint=_LOGIN)
     if response.status_code == 404:
@@ -98,10 +115,8 @@ def fetch_version(version_id: int, *, address: str = ADDRESS) -> CivitaiVersion:
         BadInput: There is no such version, or it has no weights.
         DriverError: Civitai cannot be reached, refuses or fails.
     """
-    url = f"{address.rstrip('/')}/model-versions/{version_id}"
-    with _told("Civitai cannot be reached", "Is there a network?"), _client() as client:
-        response = client.get(url, headers=_headers(url, address))
-    _check(response, f"model version {version_id}")
+    response = request(f"model-versions/{version_id}", {}, address=address)
+    check(response, f"model version {version_id}")
     try:
         answer = response.json()
     except (ValueError, RecursionError) as error:
@@ -240,7 +255,7 @@ def _fetch(file: CivitaiFile, part: Path, address: str, progress: Progress | Non
             if response.status_code == 416 and have:
                 _check_whole(response, part, have)
                 return
-            _check(response, file.name)
+            check(response, file.name)
             if response.headers.get("content-type", "").startswith("text/html"):  # a page to log in, not the file
                 raise Refused(f"Civitai wants you to be logged in for {file.name}.", hint=_LOGIN)
             if response.status_code != 206:

@@ -1,0 +1,345 @@
+"""Collecting demonstrations for planners: from Civitai's API, or from pictures that carry their parameters (ChatGenBench, step 1).
+
+What is collected stands in a JSONL file, one demonstration a line. A collection that was cut off goes on: the place in Civitai's
+list is kept beside the file, and nothing is taken twice. What is not taken is counted by its reason.
+"""
+
+import email.utils
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from vernissage.errors import BadInput, DriverError, RateLimited, Refused, VernissageError
+from vernissage.ports import Progress
+from vernissage.records.demonstration import Demonstration
+from vernissage.records.parameters import extract_loras
+from vernissage.records.picture import SUFFIXES, Picture, read_plan
+from vernissage.records.plan import Arguments, Plan
+from vernissage.zoo.civitai import ADDRESS, check, request
+
+PAGE = 200
+LONGEST_WAIT_S = 300.0
+_AGAIN = "Call it again later: what was collected is kept."
+Sort = Literal["Most Reactions", "Most Comments", "Newest"]
+Period = Literal["AllTime", "Year", "Month", "Week", "Day"]
+
+
+class Collected(NamedTuple):
+    """What came of a collection."""
+
+    kept: int
+    """Demonstrations in the file now."""
+    dropped: dict[str, int]
+    """By reason, of this call."""
+
+
+def collect_civitai(
+    out: Path,
+    *,
+    count: int = 1000,
+    sort: Sort = "Most Reactions",
+    period: Period = "AllTime",
+    nsfw: bool = False,
+    address: str = ADDRESS,
+    retries: int = 5,
+    sleep: Callable[[float], None] = time.sleep,
+    progress: Progress | None = None,
+) -> Collected:
+    """Collect demonstrations from Civitai's pictures, page by page.
+
+    Args:
+        out: JSONL file; beside it `out`.cursor says where to go on.
+        count: Demonstrations to have in the end.
+        sort: Civitai's order.
+        period: Civitai's period.
+        nsfw: Whether pictures that are not safe for work are taken as well.
+        address: The API.
+        retries: How often a failed page is asked for again; a wait that Civitai asks for is kept.
+        sleep: Waits.
+        progress: Called with (kept, count).
+
+    Raises:
+        BadInput: The file cannot be written, or was collected with other settings.
+        DriverError: Civitai cannot be reached, refuses or fails for good; what was collected is kept.
+    """
+    settings = {"sort": sort, "period": period, "nsfw": nsfw}
+    state_path = out.with_name(out.name + ".cursor")
+    state = _read_state(state_path, settings)
+    known = {each.id for each in read_demonstrations(out)} if out.exists() else set()
+    dropped: Counter[str] = Counter()
+    while len(known) < count and not state.get("ended"):
+        options = {"limit": PAGE, "sort": sort, "period": period, "nsfw": str(nsfw).lower()}
+        page = _page(address, options, state.get("cursor"), retries, sleep)
+        new: list[Demonstration] = []
+        for item in page.items:
+            found = read_civitai_image(item)
+            if isinstance(found, str):
+                dropped[found] += 1
+            elif found.nsfw and not nsfw:
+                dropped["not safe for work"] += 1
+            elif found.id in known:
+                dropped["collected already"] += 1
+            elif len(known) < count:
+                known.add(found.id)
+                new.append(found)
+        _append(out, new)
+        # The place is kept after the page's lines: cut off between the two, the page is read again and nothing in it taken twice.
+        whole = len(known) < count or not page.items
+        state = {"settings": settings, "cursor": page.cursor if whole else state.get("cursor"), "ended": whole and page.cursor is None}
+        _write(state_path, json.dumps(state))
+        if progress:
+            progress(min(len(known), count), count)
+    return Collected(len(known), dict(dropped))
+
+
+def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = None) -> Collected:
+    """Collect demonstrations from the pictures below a folder that carry A1111's or ComfyUI's parameters.
+
+    Raises:
+        BadInput: There is no such folder, or the file cannot be written.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the pictures.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    known = {each.id for each in read_demonstrations(out)} if out.exists() else set()
+    dropped: Counter[str] = Counter()
+    for done, path in enumerate(paths, start=1):
+        name = path.relative_to(folder).as_posix()
+        if name in known:
+            dropped["collected already"] += 1
+        else:
+            found = _read_picture(path, name)
+            if isinstance(found, str):
+                dropped[found] += 1
+            else:
+                known.add(name)
+                _append(out, [found])
+        if progress:
+            progress(done, len(paths))
+    return Collected(len(known), dict(dropped))
+
+
+def read_demonstrations(path: Path) -> list[Demonstration]:
+    """The demonstrations of a JSONL file; a last line that was cut off is left out.
+
+    Raises:
+        BadInput: It cannot be read, or a line has a mistake.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the demonstrations {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
+    *lines, last = text.split("\n")
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(Demonstration.model_validate_json(line))
+        except ValidationError as error:
+            raise BadInput(f"{path}, line {number}: {error.errors()[0]['msg']}.", hint="Mend or delete that line.") from error
+    if last:
+        _write(path, "".join(line + "\n" for line in lines))
+    return found
+
+
+def read_civitai_image(item: Any) -> Demonstration | str:
+    """A demonstration from an item of Civitai's list, or why it is none; numbers may be written as texts.
+
+    Example:
+        >>> read_civitai_image({"id": 1, "meta": None})
+        'no parameters'
+    """
+    if not isinstance(item, dict) or not isinstance(item.get("id"), int | str):
+        return "no picture"
+    meta = item.get("meta")
+    if not isinstance(meta, dict) or not isinstance(meta.get("prompt"), str) or not meta["prompt"].strip():
+        return "no parameters"
+    model = _model(meta)
+    if not model:
+        return "no model"
+    prompt, loras = extract_loras(meta["prompt"])
+    width, height = _size(meta.get("Size"), item)
+    values = {
+        "sampler": _sampler(meta),
+        "steps": _integer(meta.get("steps")),
+        "cfg_scale": _number(meta.get("cfgScale")),
+        "width": width,
+        "height": height,
+        "seed": _integer(meta.get("seed")),
+        "clip_skip": _integer(meta.get("Clip skip") or meta.get("clipSkip")),
+        "loras": loras,
+    }
+    try:
+        negative = meta.get("negativePrompt")
+        plan = Plan(
+            prompt=prompt.strip() or meta["prompt"].strip(),
+            negative_prompt=negative if isinstance(negative, str) else "",
+            model=model,
+            arguments=Arguments.model_validate(values),
+        )
+        return Demonstration(
+            id=f"civitai:{item['id']}",
+            plan=plan,
+            popularity=_popularity(item.get("stats")),
+            nsfw=_unsafe(item),
+            base_model=item["baseModel"] if isinstance(item.get("baseModel"), str) else "",
+            picture=item["url"] if isinstance(item.get("url"), str) else "",
+            look=item["hash"] if isinstance(item.get("hash"), str) else "",
+        )
+    except (ValidationError, ValueError):
+        return "parameters that cannot be read"
+
+
+class _Page(NamedTuple):
+    items: list[Any]
+    cursor: str | None
+    """Of the next page; None where this is the last."""
+
+
+def _page(address: str, options: dict[str, Any], cursor: str | None, retries: int, sleep: Callable[[float], None]) -> _Page:
+    """A page, asked for again where Civitai is busy, fails, breaks off or sends what is no page."""
+    trouble: VernissageError = DriverError("Civitai did not send a page that can be read.")
+    for attempt in range(retries + 1):
+        wait = 2.0**attempt
+        try:
+            response = request("images", options | ({"cursor": cursor} if cursor else {}), address=address)
+            if response.status_code == 429:
+                wait = _asked_wait(response.headers.get("retry-after"), wait)
+                trouble = RateLimited("Civitai asks to wait, again and again.", hint=_AGAIN)
+            else:
+                check(response, "list of pictures")
+                return _read_page(response.json())
+        except (Refused, BadInput):
+            raise  # asking again would change nothing
+        except VernissageError as error:
+            trouble = error
+        except (ValueError, RecursionError):
+            trouble = DriverError("Civitai did not send a page that can be read.", hint=_AGAIN)
+        if attempt < retries:
+            sleep(min(wait, LONGEST_WAIT_S))
+    raise trouble
+
+
+def _read_page(answer: Any) -> _Page:
+    """Raises ValueError where it is none."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
+        raise ValueError("no list of items")
+    metadata = answer.get("metadata")
+    following = metadata.get("nextCursor") if isinstance(metadata, dict) else None
+    return _Page(answer["items"], None if following in (None, "") or not answer["items"] else str(following))
+
+
+def _asked_wait(header: str | None, otherwise: float) -> float:
+    """Seconds from a Retry-After header, which tells seconds or a date."""
+    if not header:
+        return otherwise
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return otherwise
+
+
+def _read_picture(path: Path, name: str) -> Demonstration | str:
+    try:
+        picture = Picture.open(path)
+        found = read_plan(picture.data)
+    except VernissageError:
+        return "a picture that cannot be read"
+    if found is None or not found.plan.prompt.strip():
+        return "no parameters"
+    look = hashlib.blake2b(picture.image.tobytes(), digest_size=16).hexdigest()
+    return Demonstration(id=name, plan=found.plan, picture=str(path), look=look)
+
+
+def _model(meta: dict[str, Any]) -> str:
+    """The checkpoint's name: Civitai's own number where it is told, else the name of the file."""
+    for key, kinds, name in (("civitaiResources", ("checkpoint",), "modelVersionId"), ("resources", ("model", "checkpoint"), "name")):
+        listed = meta.get(key)
+        for resource in listed if isinstance(listed, list) else ():
+            if isinstance(resource, dict) and str(resource.get("type", "")).lower() in kinds and resource.get(name):
+                return f"civitai:{resource[name]}" if name == "modelVersionId" else str(resource[name])
+    return meta["Model"].strip() if isinstance(meta.get("Model"), str) else ""
+
+
+def _sampler(meta: dict[str, Any]) -> str | None:
+    sampler, schedule = meta.get("sampler"), meta.get("Schedule type")
+    if not isinstance(sampler, str) or not sampler.strip():
+        return None
+    plain = not isinstance(schedule, str) or schedule in ("", "Automatic", "Simple", "Normal")
+    return sampler.strip() if plain or sampler.endswith(str(schedule)) else f"{sampler.strip()} {schedule}"
+
+
+def _size(text: Any, item: dict[str, Any]) -> tuple[int | None, int | None]:
+    parts = str(text).lower().split("x") if text else []
+    if len(parts) == 2 and all(part.strip().isdecimal() for part in parts):
+        return int(parts[0]), int(parts[1])
+    return _integer(item.get("width")), _integer(item.get("height"))
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number == number and abs(number) < 1e15 else None
+
+
+def _integer(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None or number < 0 else int(number)
+
+
+def _popularity(stats: Any) -> int:
+    counts = stats.items() if isinstance(stats, dict) else ()
+    return sum(_integer(value) or 0 for name, value in counts if name in ("likeCount", "heartCount", "laughCount"))
+
+
+def _unsafe(item: dict[str, Any]) -> bool:
+    """Whether it is not safe for work. Levels are "None" and "Soft", or numbers of which 1 to 3 are safe."""
+    level = item.get("nsfwLevel")
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level > 3
+    if isinstance(level, str):
+        return level not in ("None", "Soft", "PG", "PG-13", "")
+    return item.get("nsfw") is True
+
+
+def _read_state(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Where an earlier call stopped.
+
+    Raises:
+        BadInput: It had other settings.
+    """
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(state, dict) or state.get("settings") != settings:
+        raise BadInput(f"{path} belongs to a collection with other settings.", hint="Choose another file, or delete both.")
+    return state
+
+
+def _append(path: Path, demonstrations: Iterable[Demonstration]) -> None:
+    lines = "".join(each.model_dump_json(exclude_defaults=True) + "\n" for each in demonstrations)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(path.name + ".new")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
