@@ -238,6 +238,7 @@ class Studio:
         Raises:
             BadInput: A picture cannot be read, or there are not as many prompts as pictures.
         """
+        questions = (questions,) if isinstance(questions, str) else questions
         if prompts and len(prompts) != len(pictures):
             raise BadInput(f"There are {len(pictures)} pictures and {len(prompts)} prompts.", hint="Give one prompt a picture, or none.")
         verdicts: list[Verdict] = []

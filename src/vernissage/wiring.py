@@ -104,7 +104,7 @@ class StudioConfig(BaseModel):
     @property
     def trained_judge(self) -> DriverConfig | None:
         """The trained judge to use; none means that the MLLM is asked."""
-        if {"judge", "mllm"} & self.model_fields_set:
+        if "judge" in self.model_fields_set or not str(self.mllm.options.get("model", "")).startswith("mini/"):
             return self.judge
         return _mini("trained", "judge")
 
@@ -129,12 +129,13 @@ def load_config(path: Path) -> StudioConfig:
     ports: dict[str, Port] = {"mllm": "mllm", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder", "judge": "judge"}
     for name, port in ports.items():
         part: DriverConfig | None = getattr(config, name)
-        if part is not None:
+        if part is not None and name in config.model_fields_set:
             find_driver(port, part.driver)
             update[name] = _seen_from(path.parent, part)
     for part in config.scorers.values():
         find_driver("scorer", part.driver)
-    update["scorers"] = {name: _seen_from(path.parent, part) for name, part in config.scorers.items()}
+    if config.scorers:
+        update["scorers"] = {name: _seen_from(path.parent, part) for name, part in config.scorers.items()}
     return config.model_copy(update=update)
 
 

@@ -266,3 +266,19 @@ def test_nothing_is_loaded_before_it_is_needed(tmp_path):
     studio = Studio.from_toml(write(tmp_path / "vernissage.toml", '[t2i]\ndriver = "diffusers"\nspeed = "fast"\n'))
     assert len(studio.catalogue) == 6
     assert "t2i" not in vars(studio)
+
+
+def test_a_configuration_that_names_no_language_model_keeps_the_embedded_judge(tmp_path):
+    path = tmp_path / "vernissage.toml"
+    for text, trained in (
+        ('models = ["mini/*"]\n', True),
+        ('[mllm]\ndriver = "transformers"\nmodel = "mini/mllm"\nbrief = true\n', True),
+        ('[mllm]\ndriver = "fake"\n', False),
+        ("judge = false\n", False),
+        ('[judge]\ndriver = "trained"\nmodel = "./mine"\n', True),
+    ):
+        path.write_text(text, encoding="utf-8")
+        found = load_config(path).trained_judge
+        assert (found is not None) == trained, text
+    assert found.options["model"] == str(tmp_path / "mine")
+    assert StudioConfig().trained_judge.options["model"] == "mini/judge"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,12 +92,14 @@ class Journal:
     def __init__(self, out: Path | None, settings: object) -> None:
         self._path = out.with_name(f"{out.name}.part") if out else None
         self._settings = json.dumps(settings, sort_keys=True, default=str)
-        self._known: dict[str, str] = {}
+        from vernissage.records.verdict import Verdict
+
+        self._known: dict[str, Verdict] = {}
         if self._path and self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 key, _, verdict = line.partition(" ")
-                if verdict.endswith("}"):  # the last line may be cut off
-                    self._known[key] = verdict
+                with suppress(ValueError):  # a line may be cut off
+                    self._known[key] = Verdict.model_validate_json(verdict)
 
     def key(self, data: bytes, prompt: str | None) -> str:
         """What tells this picture with this prompt from every other."""
@@ -104,9 +107,7 @@ class Journal:
 
     def find(self, key: str) -> "Verdict | None":
         """The verdict of an earlier run."""
-        from vernissage.records.verdict import Verdict
-
-        return Verdict.model_validate_json(self._known[key]) if key in self._known else None
+        return self._known.get(key)
 
     def add(self, verdicts: "dict[str, Verdict]") -> None:
         """Write down what was judged.
@@ -119,7 +120,8 @@ class Journal:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(f"{key} {verdict.model_dump_json()}\n" for key, verdict in verdicts.items())
+                lines = [f"{key} {verdict.model_dump_json()}\n" for key, verdict in verdicts.items()]
+                file.write(("\n" if file.tell() else "") + "".join(lines))  # whatever was cut off before ends here
         except OSError as error:
             raise BadInput(f"Cannot write {self._path}: {error.strerror}.", hint="Choose another place with --out.") from error
 
@@ -228,7 +230,7 @@ def _read_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
     """
     rows, number = [], 0
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
             if line.strip():
                 row = json.loads(line)
                 rows.append((number, {"image": str(row["image"]), "prompt": str(row["prompt"] or "")}))

@@ -25,7 +25,7 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
 
     \b
     vernissage train judge judge.toml
-    accelerate launch --num_processes 4 -m vernissage train judge judge.toml
+    accelerate launch --num_processes 4 -m vernissage train judge judge.toml --all
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import progress_bar
     from vernissage.errors import BadInput

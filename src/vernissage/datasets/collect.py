@@ -20,7 +20,7 @@ from vernissage.ports import Progress
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.parameters import extract_loras
 from vernissage.records.picture import SUFFIXES, Picture, read_plan
-from vernissage.records.plan import Arguments, Plan
+from vernissage.records.plan import Arguments, Plan, whole_characters
 from vernissage.zoo.civitai import ADDRESS, check, request
 
 PAGE = 200
@@ -71,7 +71,7 @@ def collect_civitai(
     settings = {"sort": sort, "period": period, "nsfw": nsfw}
     state_path = out.with_name(out.name + ".cursor")
     state = _read_state(state_path, settings)
-    known = {each.id for each in read_demonstrations(out)} if out.exists() else set()
+    known = _resume(out)
     dropped: Counter[str] = Counter()
     while len(known) < count and not state.get("ended"):
         options = {"limit": PAGE, "sort": sort, "period": period, "nsfw": str(nsfw).lower()}
@@ -107,10 +107,10 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
     if not folder.is_dir():
         raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the pictures.")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    known = {each.id for each in read_demonstrations(out)} if out.exists() else set()
+    known = _resume(out)
     dropped: Counter[str] = Counter()
     for done, path in enumerate(paths, start=1):
-        name = path.relative_to(folder).as_posix()
+        name = whole_characters(path.relative_to(folder).as_posix())
         if name in known:
             dropped["collected already"] += 1
         else:
@@ -126,25 +126,42 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
 
 
 def read_demonstrations(path: Path) -> list[Demonstration]:
-    """The demonstrations of a JSONL file; a last line that was cut off is left out.
+    """The demonstrations of a JSONL file.
 
     Raises:
         BadInput: It cannot be read, or a line has a mistake.
     """
+    return _read(path)[0]
+
+
+def _resume(path: Path) -> set[str]:
+    """The ids that were collected already; a last line that was cut off is taken out of the file."""
+    if not path.exists():
+        return set()
+    found, whole = _read(path, cut=True)
+    if whole is not None:
+        _write(path, whole)
+    return {each.id for each in found}
+
+
+def _read(path: Path, *, cut: bool = False) -> tuple[list[Demonstration], str | None]:
+    """Demonstrations, and where the file does not end as it should, the text that it should have."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the demonstrations {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
-    *lines, last = text.split("\n")
+    lines = text.split("\n")
     found = []
     for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line:
+            break
         try:
             found.append(Demonstration.model_validate_json(line))
         except ValidationError as error:
+            if cut and number == len(lines):
+                return found, "".join(each + "\n" for each in lines[:-1])
             raise BadInput(f"{path}, line {number}: {error.errors()[0]['msg']}.", hint="Mend or delete that line.") from error
-    if last:
-        _write(path, "".join(line + "\n" for line in lines))
-    return found
+    return found, None if not text or text.endswith("\n") else text + "\n"
 
 
 def read_civitai_image(item: Any) -> Demonstration | str:
@@ -255,7 +272,7 @@ def _read_picture(path: Path, name: str) -> Demonstration | str:
     if found is None or not found.plan.prompt.strip():
         return "no parameters"
     look = hashlib.blake2b(picture.image.tobytes(), digest_size=16).hexdigest()
-    return Demonstration(id=name, plan=found.plan, picture=str(path), look=look)
+    return Demonstration(id=name, plan=found.plan, picture=whole_characters(str(path)), look=look)
 
 
 def _model(meta: dict[str, Any]) -> str:
@@ -278,7 +295,7 @@ def _sampler(meta: dict[str, Any]) -> str | None:
 
 def _size(text: Any, item: dict[str, Any]) -> tuple[int | None, int | None]:
     parts = str(text).lower().split("x") if text else []
-    if len(parts) == 2 and all(part.strip().isdecimal() for part in parts):
+    if len(parts) == 2 and all(part.strip().isdecimal() and len(part) < 8 for part in parts):
         return int(parts[0]), int(parts[1])
     return _integer(item.get("width")), _integer(item.get("height"))
 

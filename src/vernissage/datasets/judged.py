@@ -48,7 +48,7 @@ def read_judged(path: Path) -> list[JudgedPicture]:
         BadInput: The file cannot be read, or a line has a mistake; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the judged pictures {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
     rows = []

@@ -58,7 +58,7 @@ class JudgeRecipe(BaseModel):
     folds: int = Field(default=5, ge=2)
     fold: int = Field(default=0, ge=0)
     """Which fold is held out as test set."""
-    validation: float = Field(default=0.1, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, le=0.5)
     """Share of the training prompts that choose the best epoch; the test fold never does."""
     evaluations: int = Field(default=5, ge=1)
     """How many times on the way the validation set is looked at."""
@@ -83,4 +83,4 @@ def load_recipe(path: Path) -> JudgeRecipe:
         raise BadCard(f"The recipe {path} holds out fold {recipe.fold} of {recipe.folds}.", hint="Folds are counted from 0.")
     places = {name: path.parent / value for name in ("data", "images", "out") if (value := getattr(recipe, name)) is not None}
     beside = path.parent / recipe.backbone
-    return recipe.model_copy(update=places | ({"backbone": str(beside)} if beside.is_dir() else {}))
+    return recipe.model_copy(update=places | ({"backbone": str(beside.resolve())} if beside.is_dir() else {}))

@@ -20,7 +20,9 @@ def load_pretrained(kind: Any, model: str, **options: Any) -> Any:
         DriverError: It is not there or not of that kind.
     """
     try:
-        return kind.from_pretrained(model, **options)
+        # Auto classes ask on a terminal whether to run a checkpoint's code; the answer is no.
+        never = {"trust_remote_code": False} if kind.__name__.startswith("Auto") else {}
+        return kind.from_pretrained(model, **never, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DriverError(f"{kind.__name__} cannot be loaded from {model}: {error}") from error
 

@@ -1,9 +1,11 @@
 """Features by picture content, kept on disk, so that a folder is encoded once however often and for however many metrics it is scored."""
 
-import fcntl
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy import ndarray
@@ -12,6 +14,11 @@ from PIL import Image
 from vernissage.errors import BadInput
 from vernissage.metrics.distribution import Statistics, gather, merge
 from vernissage.ports import ImageEncoder
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 
 _MAGIC = b"vernissage features 1\n"
 _KEY = 16
@@ -51,6 +58,7 @@ class FeatureStore:
             width = next((len(row) for row in self._rows.values()), None)
             if good and width not in (None, len(next(iter(good.values())))):
                 self._rows = {}  # the encoder of that name gives other features now
+                return self.encode(keys, images)
             self._rows |= good
             if self._path and good:
                 _append(self._path, good)
@@ -84,22 +92,34 @@ def _append(path: Path, rows: dict[bytes, ndarray]) -> None:
     """Add records under a lock; a file of another width, or with a cut record at its end, is mended first."""
     width = len(next(iter(rows.values())))
     head, size = _header(width), _KEY + 4 * width
+    records = b"".join(key + row.tobytes() for key, row in rows.items())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            if file.read(len(head)) != head:
-                # Never cut short what another process has mapped: the old file goes its way, a new one takes its name.
-                fresh = path.with_suffix(".new")
-                fresh.write_bytes(head + b"".join(key + row.tobytes() for key, row in rows.items()))
-                fresh.replace(path)
-                return
-            end = file.seek(0, 2)
-            file.truncate(len(head) + (end - len(head)) // size * size)
-            file.write(b"".join(key + row.tobytes() for key, row in rows.items()))
+        while True:
+            with path.open("a+b") as file, _locked(file):
+                if path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                    continue  # another process has put a new file in its place meanwhile
+                file.seek(0)
+                found, end = file.read(len(head)), file.seek(0, 2)
+                if found == head or not end:
+                    file.truncate(len(head) + (end - len(head)) // size * size if end else 0)
+                    file.write(records if end else head + records)
+                    return
+            # Never cut short what another process has mapped: the old file goes its way, a new one takes its name.
+            fresh = path.with_suffix(f".{os.getpid()}")
+            fresh.write_bytes(head + records)
+            fresh.replace(path)
+            return
     except OSError as error:
         raise BadInput(f"Cannot keep features in {path}: {error.strerror}.", hint="Choose another folder.") from error
+
+
+@contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    """No other process writes meanwhile; where the system has no such locks, one process at a time must do."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 class Gathered:

@@ -353,6 +353,19 @@ def test_a_run_that_was_cut_off_judges_only_what_is_left(run, asked, monkeypatch
     assert Path("again.csv").read_text(encoding="utf-8") == resumed
 
 
+def test_a_journal_that_was_cut_off_twice_is_no_trouble(run, asked):
+    for number in range(3):
+        picture(f"in/{number}.png", "red", f"a red cat {number}")
+    whole = run("in", "--out", "whole.csv").out
+    for cut in ('0123 {"perception": {}', "4567 {}"):
+        with Path("out.csv.part").open("a", encoding="utf-8") as file:
+            file.write(cut)
+        with pytest.raises(SystemExit):
+            main(["judge", "in", "--out", "out.csv"])
+    assert Path("out.csv").read_text(encoding="utf-8") == Path("whole.csv").read_text(encoding="utf-8")
+    assert whole
+
+
 def test_another_question_or_another_prompt_is_judged_anew(run, asked):
     picture("a.png", "red", "a red cat")
     Path("out.csv.part").write_text("", encoding="utf-8")

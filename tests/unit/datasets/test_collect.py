@@ -258,6 +258,16 @@ def test_the_command_tells_what_it_took_and_what_not(server, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == ["1 demonstrations", "1 not taken:", "  1 x no parameters", str(tmp_path / "d.jsonl")]
 
 
+def test_reading_a_file_without_a_last_newline_changes_nothing_and_loses_nothing(tmp_path):
+    path = tmp_path / "d.jsonl"
+    lines = [read_civitai_image(item(number)).model_dump_json() for number in range(3)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert len(read_demonstrations(path)) == 3
+    assert path.read_text(encoding="utf-8") == "\n".join(lines)
+    (tmp_path / "in").mkdir()
+    assert collect_pictures(tmp_path / "in", path).kept == 3, "going on loses nothing either"
+
+
 def test_a_line_with_a_mistake_is_named(tmp_path):
     (tmp_path / "d.jsonl").write_text('{"id": "x"}\n', encoding="utf-8")
     with pytest.raises(BadInput, match="line 1"):

@@ -19,6 +19,11 @@ def test_pictures_are_sought_beside_the_file(tmp_path):
     assert (row.perception, row.correspondence, row.prompt, row.answers) == (4.0, None, None, {})
 
 
+def test_odd_line_ends_within_a_prompt_end_no_line(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"image": "a.png", "prompt": "a\u2028b\u0085c"}\n', encoding="utf-8")
+    assert read_judged(tmp_path / "r.jsonl")[0].prompt == "a\u2028b\u0085c"
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"none\.jsonl"):
         read_judged(tmp_path / "none.jsonl")

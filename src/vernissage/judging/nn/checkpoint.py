@@ -12,7 +12,6 @@ from vernissage.errors import BadCard, IntegrityError
 from vernissage.judging.nn.model import JudgeModel, add_heads, backbone_place, load_backbone
 from vernissage.judging.spec import SPEC, WEIGHTS, JudgeSpec, read_spec
 from vernissage.local.adapters import adapter_tensors, add_adapter
-from vernissage.local.pretrained import fingerprint
 from vernissage.prompts import load_prompt
 
 
@@ -21,7 +20,8 @@ def trained_tensors(model: JudgeModel, spec: JudgeSpec) -> dict[str, nn.Paramete
     tensors = {f"adapters.{name}": tensor for name, tensor in adapter_tensors(model.backbone).items()}
     tensors |= {f"heads.{name}": tensor for name, tensor in model.heads.named_parameters()}
     if spec.projector:
-        tensors |= {f"projector.{name}": tensor for name, tensor in model.projector.named_parameters()}
+        named = model.projector.named_parameters()  # of some families it lies in the vision part and has adapters itself
+        tensors |= {f"projector.{name.replace('.base_layer', '')}": tensor for name, tensor in named if "lora_" not in name}
     return tensors
 
 
@@ -48,7 +48,7 @@ def load_judge(folder: Path, *, device: torch.device, dtype: str = "auto") -> tu
         if load_prompt(prompt_id).hash != known:
             raise IntegrityError(f"The judge {spec.name} was trained on other words of the prompt {prompt_id} than this version's.")
     model = load_backbone(backbone_place(spec.backbone, folder), device=device, dtype=dtype, revision=spec.revision)
-    if (found := fingerprint(model.backbone)) != spec.fingerprint:
+    if (found := model.fingerprint) != spec.fingerprint:
         raise IntegrityError(
             f"The judge {spec.name} was trained on another backbone than {spec.backbone} is now ({spec.fingerprint}, not {found})."
         )

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from vernissage.datasets.judged import JudgedPicture
+from vernissage.errors import BadInput
 from vernissage.judging.nn.checkpoint import load_judge
-from vernissage.judging.nn.training import Agreement, agreement_of, predict, split, train_judge
+from vernissage.judging.nn.training import Agreement, agreement_of, content_hash, predict, split, train_judge
 from vernissage.judging.recipe import JudgeRecipe
 from vernissage.local.device import pick_device
 from vernissage.ports import Progress
@@ -46,12 +47,16 @@ def cross_validate(
     for number in range(recipe.folds):
         part = split(rows, recipe.model_copy(update={"fold": number}))
         folder = recipe.out / f"fold-{number}"
-        if not (folder / _DONE).exists():
+        of = folder / "predictions.of"
+        if (folder / _DONE).exists() and of.exists() and of.read_text(encoding="utf-8") != content_hash(part.test):
+            raise BadInput(f"{folder} holds predictions of other pictures.", hint="Choose another `out`, or delete that folder.")
+        if not (folder / _DONE).exists() or not of.exists():
             chosen = recipe.model_copy(update={"fold": number})
             train_judge(chosen, part.train, part.validation, folder, progress=progress(number) if progress else None)
             model, spec = load_judge(folder, device=pick_device("auto"))
             said = predict(model, spec, part.test, batch_size=recipe.batch_size)
             _write(folder / _DONE, said)
+            of.write_text(content_hash(part.test), encoding="utf-8")
             del model
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251  the error alone, which torch raises instead of running code
 from typing import Any
 
 import torch
@@ -244,7 +245,7 @@ def _read_weights(source: Path) -> dict[str, Tensor]:
     for path in files:
         try:
             weights |= load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
             raise IntegrityError(f"The weights {path} are damaged: {error}.") from error
     if not weights or not any(key.startswith("mlpscore.") for key in weights):
         raise BadCard(f"There is no judge in {source}: its weights have no mlpscore.", hint="Give the folder of a score checkpoint.")

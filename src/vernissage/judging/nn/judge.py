@@ -1,5 +1,6 @@
 """Fills the port `Judge` with a trained judge: one look at each picture for both scores and all questions."""
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,10 @@ from vernissage.judging.levels import level_of
 from vernissage.judging.nn.checkpoint import load_judge
 from vernissage.judging.nn.model import by_adapter
 from vernissage.judging.nn.scoring import Key, score_batch
-from vernissage.judging.spec import DIMENSIONS, Dimension
+from vernissage.judging.spec import DIMENSIONS, WEIGHTS, Dimension
 from vernissage.judging.zero_shot import NO_PROMPT
 from vernissage.local.adapters import merge_adapter
 from vernissage.local.device import pick_device
-from vernissage.local.pretrained import fingerprint
 from vernissage.records.verdict import Answer, Level, Score, Unscored, Verdict
 
 # What torch and image processors raise when a picture cannot be taken, or memory runs out.
@@ -37,7 +37,9 @@ class TrainedJudge:
     def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int = 16) -> None:
         self._model, self.spec = load_judge(Path(model), device=pick_device(device), dtype=dtype)
         self.name = self.spec.name
-        self.identity = f"{self.name} {fingerprint(self._model)}"
+        folder = Path(model)
+        trained = hashlib.sha256((folder / WEIGHTS).read_bytes() + self.spec.model_dump_json(exclude={"trained"}).encode())
+        self.identity = f"{self.name} {trained.hexdigest()[:16]}"
         """Tells it from every other judge, of the same name too."""
         self.batch_size = batch_size
         self._one_at_a_time = threading.Lock()

@@ -22,7 +22,7 @@ from vernissage.judging.nn.branches import Branch, Packed, pack
 from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
 from vernissage.local.adapters import use_adapter
 from vernissage.local.device import pick_dtype
-from vernissage.local.pretrained import load_pretrained
+from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.vision_inputs import load_inputs
 from vernissage.prompts import load_prompt
 from vernissage.zoo.catalogue import package_folder
@@ -42,12 +42,13 @@ class Head(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """In float32 whatever the backbone runs in."""
-        values = hidden.float()
-        for index, layer in enumerate(self.layers):
-            values = layer(values)
-            if self.last_relu or index + 1 < len(self.layers):
-                values = F.relu(values)
-        return self.center + self.spread * values[..., 0]
+        with torch.autocast(hidden.device.type, enabled=False):
+            values = hidden.float()
+            for index, layer in enumerate(self.layers):
+                values = layer(values)
+                if self.last_relu or index + 1 < len(self.layers):
+                    values = F.relu(values)
+            return self.center + self.spread * values[..., 0]
 
 
 class Question(NamedTuple):
@@ -96,11 +97,12 @@ class JudgeModel(nn.Module):
     Args:
         backbone: Any `AutoModelForImageTextToText` whose `.model` gives hidden states and takes a 4-D mask.
         reader: Of the same checkpoint.
+        fingerprint: Of the backbone as it is stored.
     """
 
-    def __init__(self, backbone: Any, reader: Reader) -> None:
+    def __init__(self, backbone: Any, reader: Reader, fingerprint: str = "") -> None:
         super().__init__()
-        self.backbone, self.reader = backbone, reader
+        self.backbone, self.reader, self.fingerprint = backbone, reader, fingerprint
         self.heads = nn.ModuleDict()
 
     @property
@@ -185,10 +187,10 @@ def load_backbone(model: str, *, device: torch.device, dtype: str = "auto", revi
         DriverError: The checkpoint cannot be loaded, or its template does not put the picture before the question.
         BadInput: yes and no are not told apart by their first tokens.
     """
-    backbone = load_pretrained(
-        AutoModelForImageTextToText, model, dtype=pick_dtype(dtype, device), use_safetensors=True, revision=revision
-    ).to(device)
-    backbone.eval().requires_grad_(False)
+    # As it is stored, so that its fingerprint is the same wherever and in whatever type it is used.
+    backbone = load_pretrained(AutoModelForImageTextToText, model, dtype="auto", use_safetensors=True, revision=revision)
+    stored = fingerprint(backbone)
+    backbone.to(device, pick_dtype(dtype, device)).eval().requires_grad_(False)
     tokenizer, chat, inputs = load_inputs(model, backbone.config, revision=revision)
     content = [{"type": "image"}, {"type": "text", "text": _GAP}]
     text = chat.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
@@ -199,7 +201,7 @@ def load_backbone(model: str, *, device: torch.device, dtype: str = "auto", revi
     reader = Reader(tokenizer, before, after, inputs)
     if reader.ids(YES)[:1] == reader.ids(NO)[:1]:
         raise BadInput(f"The tokenizer of {model} begins yes and no alike.", hint="Use another backbone.")
-    return JudgeModel(backbone, reader)
+    return JudgeModel(backbone, reader, stored)
 
 
 def add_heads(model: JudgeModel, heads: dict[Dimension, HeadSpec]) -> None:

@@ -3,17 +3,21 @@
 Each picture is looked at once for everything that is known of it. A training that was cut off goes on where it stopped.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
@@ -41,7 +45,6 @@ from vernissage.judging.recipe import JudgeRecipe
 from vernissage.judging.spec import SPEC, AdapterSpec, Dimension, HeadSpec, JudgeSpec, read_spec
 from vernissage.local.adapters import Trained, add_adapter
 from vernissage.local.device import pick_device
-from vernissage.local.pretrained import fingerprint
 from vernissage.local.training import training_steps
 from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
@@ -97,13 +100,14 @@ def train_judge(
         BadInput: A dimension is asked for that nothing is known about, or the folder holds another training.
         DriverError: The backbone cannot be loaded.
     """
-    _check_same(folder, recipe)
+    accelerator = _accelerator(recipe)
+    if accelerator.is_main_process:
+        _check_same(folder, recipe, [*train, *validation])
+    accelerator.wait_for_everyone()
     set_seed(recipe.seed)
-    accelerator = Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available())
-    # On a CPU with one process there is nothing to place; pick_device says so for the judge in use as well.
-    device = accelerator.device if torch.cuda.is_available() else pick_device("auto")
+    device = accelerator.device
     model = load_backbone(backbone_place(recipe.backbone, folder), device=device, dtype="float32", revision=recipe.revision)
-    spec = _describe(recipe, train, model)
+    spec = _describe(recipe, train, model, folder)
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
     level_steps = level_steps if recipe.levels else 0
@@ -128,13 +132,15 @@ def train_judge(
     loop = _Loop(recipe, model, spec, accelerator, words=False)
     for done in loop.run(state / "scores", train, learning, steps):
         report(level_steps + done)
-        if done not in looks or not accelerator.is_main_process:
+        if done not in looks:
             continue
-        found = agreement(model, spec, validation, batch_size=recipe.batch_size)
-        if found.mean > best:
-            best = found.mean
-            how = {"step": done, "steps": steps, "validation": found._asdict(), "validation_mean": best}
-            save_judge(folder, model, spec.model_copy(update={"trained": spec.trained | how}))
+        if accelerator.is_main_process:
+            found = agreement(model, spec, validation, batch_size=recipe.batch_size)
+            if found.mean > best:
+                best = found.mean
+                how = {"step": done, "steps": steps, "validation": found._asdict(), "validation_mean": best}
+                save_judge(folder, model, spec.model_copy(update={"trained": spec.trained | how}))
+        accelerator.wait_for_everyone()
     return read_spec(folder)
 
 
@@ -227,7 +233,6 @@ class _Loop:
         for tensor in learning.values():
             tensor.requires_grad_(True)
         optimizer = torch.optim.AdamW(list(learning.values()), lr=self.recipe.lr, weight_decay=0.0)
-        losses, optimizer = accelerator.prepare(self.losses, optimizer) if accelerator.num_processes > 1 else (self.losses, optimizer)
         loop = training_steps(
             folder,
             steps,
@@ -237,35 +242,54 @@ class _Loop:
             writes=accelerator.is_main_process,
             log_every=10,
         )
-        rank, world, parts = accelerator.process_index, accelerator.num_processes, self.recipe.accumulate
+        rank, world = accelerator.process_index, accelerator.num_processes
         for step, log in loop:
-            rows_of = _batch(len(rows), self.recipe.batch_size, self.recipe.seed, step)[rank::world]
-            pieces = [piece.tolist() for piece in np.array_split(rows_of, min(parts, len(rows_of)))]
+            batch = _batch(len(rows), self.recipe.batch_size, self.recipe.seed, step)
+            own = batch[rank::world]
+            pieces = [piece.tolist() for piece in np.array_split(own, min(self.recipe.accumulate, len(own)))] if len(own) else []
             optimizer.zero_grad(set_to_none=True)
             model.train()
             for chosen, images in _opened(rows, pieces):
                 for adapter in by_adapter(self.spec):
                     with accelerator.autocast():
-                        found = losses(adapter, chosen, images)
-                    if not found:
-                        continue
-                    total = sum(found.values()) * (len(chosen) / len(rows_of))
-                    accelerator.backward(total)
+                        found = self.losses(adapter, chosen, images)
+                    share = len(chosen) / len(batch)
+                    total = sum(found.values()) * share
+                    if isinstance(total, Tensor) and total.requires_grad:  # nothing may be known of these pictures
+                        total.backward()
                     for name, value in found.items():
-                        log[name] = log.get(name, 0.0) + float(value.detach()) * len(chosen) / len(rows_of)
+                        log[name] = log.get(name, 0.0) + float(value.detach()) * share
+            _sum_gradients(learning.values(), world)
             nn.utils.clip_grad_norm_(list(learning.values()), 1.0)
             optimizer.step()
             yield step + 1
 
 
-class _Losses(nn.Module):
-    """A batch's losses under one adapter; a module, so that several processes can share its gradients."""
+def _accelerator(recipe: JudgeRecipe) -> Accelerator:
+    """Devices and number types; another training in this process may have had others."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # one process evaluates while the others wait
+    return Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+
+
+def _sum_gradients(tensors: Iterable[nn.Parameter], world: int) -> None:
+    """Over all processes. Few tensors learn, so they are simply added up; each process may have seen other kinds of questions."""
+    if world == 1:
+        return
+    for tensor in tensors:
+        if tensor.grad is None:
+            tensor.grad = torch.zeros_like(tensor)
+        torch.distributed.all_reduce(tensor.grad)
+
+
+class _Losses:
+    """A batch's losses under one adapter."""
 
     def __init__(self, model: JudgeModel, spec: JudgeSpec, recipe: JudgeRecipe, *, words: bool) -> None:
-        super().__init__()
         self.model, self.spec, self.recipe, self.words = model, spec, recipe, words
 
-    def forward(self, adapter: str, rows: Sequence[JudgedPicture], images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def __call__(self, adapter: str, rows: Sequence[JudgedPicture], images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Losses by name; empty where nothing is known of these pictures."""
         tasks = by_adapter(self.spec)[adapter]
         asked = [self._questions(row, tasks) for row in rows]
@@ -334,7 +358,17 @@ def _opened(rows: Sequence[JudgedPicture], groups: Sequence[list[int]]) -> Itera
             yield [rows[index] for index in group], [future.result() for future in waiting.pop(0)]
 
 
-def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeModel) -> JudgeSpec:
+def _seen_from(folder: Path, backbone: str) -> str:
+    """A backbone's folder as seen from the judge's, so that both can be moved together; names and hub ids as they are."""
+    if backbone.startswith("mini/") or not Path(backbone).is_dir():
+        return backbone
+    try:
+        return os.path.relpath(Path(backbone).resolve(), folder.resolve())
+    except ValueError:  # another drive
+        return str(Path(backbone).resolve())
+
+
+def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeModel, folder: Path) -> JudgeSpec:
     """The judge that a recipe makes from these pictures.
 
     Raises:
@@ -355,9 +389,9 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
     tasks = [*heads, *(["answers"] if answers else [])]
     return JudgeSpec(
         name=recipe.name,
-        backbone=recipe.backbone,
+        backbone=_seen_from(folder, recipe.backbone),
         revision=recipe.revision,
-        fingerprint=fingerprint(model.backbone),
+        fingerprint=model.fingerprint,
         brief=recipe.brief,
         adapters={name: adapter for name in names if adapter is not None},
         projector=recipe.levels,
@@ -372,14 +406,26 @@ def _bare(spec: JudgeSpec) -> dict[Dimension, HeadSpec]:
     return {dimension: head.model_copy(update={"adapter": ""}) for dimension, head in spec.heads.items()}
 
 
-def _check_same(folder: Path, recipe: JudgeRecipe) -> None:
-    """Remember the recipe beside the training, and refuse to go on with another.
+def _check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture]) -> None:
+    """Remember recipe and pictures beside the training, and refuse to go on with others.
 
     Raises:
-        BadInput: The folder holds a training of another recipe.
+        BadInput: The folder holds another training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images"})
+    path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images", "backbone"})
+    values["pictures"] = content_hash(rows)
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
-        raise BadInput(f"{folder} holds a training of another recipe.", hint="Choose another `out`, or delete that folder.")
-    path.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        raise BadInput(f"{folder} holds a training of another recipe or pictures.", hint="Choose another `out`, or delete that folder.")
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    fresh.replace(path)
+
+
+def content_hash(rows: Sequence[JudgedPicture]) -> str:
+    """What tells judged pictures from others: their names and all opinions, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        name = row.image.name if isinstance(row.image, Path) else hashlib.sha256(row.image.tobytes()).hexdigest()
+        digest.update(repr([name, row.prompt, row.perception, row.correspondence, row.answers]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]

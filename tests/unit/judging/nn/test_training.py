@@ -156,6 +156,53 @@ def test_a_folder_with_another_training_is_left_alone(internvl_folder, tmp_path,
         train_judge(recipe_for(internvl_folder, tmp_path, lr=1.0), rows, rows[:4], trained)
 
 
+def test_a_training_is_not_gone_on_with_other_pictures(internvl_folder, tmp_path, trained):
+    rows = grey_pictures(8)
+    recipe = recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1)
+    changed = [rows[0].model_copy(update={"perception": 1.0}), *rows[1:]]
+    for train, validation in ((changed, rows[:4]), (rows[1:], rows[:4]), (rows, rows[:3])):
+        with pytest.raises(BadInput, match="another recipe or pictures"):
+            train_judge(recipe, train, validation, trained)
+    train_judge(recipe, rows, rows[:4], trained)
+
+
+def test_a_judge_and_its_backbone_can_be_moved_together(internvl_folder, tmp_path, monkeypatch):
+    import shutil
+
+    shutil.copytree(internvl_folder, tmp_path / "here" / "backbone")
+    rows = grey_pictures(8)
+    recipe = recipe_for(tmp_path / "here" / "backbone", tmp_path, epochs=1, evaluations=1)
+    train_judge(recipe, rows, rows[:4], tmp_path / "here" / "judge")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    monkeypatch.chdir("/")
+    assert TrainedJudge(str(tmp_path / "there" / "judge"), device="cpu").name == "judge"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_judge_is_known_again_whatever_number_type_it_is_used_in(trained, dtype):
+    load_judge(trained, device=torch.device("cpu"), dtype=dtype)
+
+
+def test_heads_work_in_full_precision_while_all_else_is_halved():
+    from vernissage.judging.nn.model import Head
+    from vernissage.judging.spec import HeadSpec
+
+    head = Head(8, HeadSpec(adapter="", widths=(4,), center=50, spread=10, low=0, high=100))
+    hidden = torch.randn(5, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(head(hidden), head(hidden.double().float()))
+        assert head(hidden).dtype == torch.float32
+        halved = head(hidden)
+    assert torch.equal(halved, head(hidden))
+
+
+def test_qwen_vl_can_learn_levels_though_its_projector_lies_in_its_eyes(qwen25_vl_folder, tmp_path):
+    rows = grey_pictures(8)
+    train_judge(recipe_for(qwen25_vl_folder, tmp_path, epochs=1, evaluations=1), rows, rows[:4], tmp_path / "judge")
+    (verdict,) = TrainedJudge(str(tmp_path / "judge"), device="cpu").judge([rows[0].open()], ["day"], [["day?"]])
+    assert isinstance(verdict.perception, Score)
+
+
 def test_a_missing_picture_is_named(internvl_folder, tmp_path):
     rows = [*grey_pictures(4), JudgedPicture(image=tmp_path / "gone.png", perception=4.0)]
     with pytest.raises(BadInput, match=r"gone\.png"):
