@@ -8,6 +8,8 @@ Result:    src/vernissage/mini/{general,early,loras,clip,dinov2,mllm,recogniser,
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from pictures import BUILD
 
 TARGET = Path("src/vernissage/mini")
@@ -31,6 +33,9 @@ def main() -> None:
             continue
         shutil.rmtree(TARGET / target, ignore_errors=True)
         shutil.copytree(BUILD / source, TARGET / target, ignore=shutil.ignore_patterns("training", "recipe.json", "*.log"))
+    judge = TARGET / "judge" / "judge.safetensors"
+    if judge.exists():  # trained and saved in single precision
+        save_file({name: tensor.half() for name, tensor in load_file(judge).items()}, judge)
     sizes = {path: path.stat().st_size for path in TARGET.rglob("*.safetensors")}
     for path, size in sorted(sizes.items()):
         path.chmod(0o644)
