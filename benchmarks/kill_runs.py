@@ -33,11 +33,13 @@ def command(out: Path) -> list[str]:
 
 
 def items(out: Path) -> list[str]:
-    """The lines of a run without what differs each time: seconds."""
+    """The lines of a run without what differs each time: seconds, and the last digits that the make-up of a batch decides."""
 
     def timeless(value):
         if isinstance(value, dict):
             return {key: timeless(each) for key, each in value.items() if "seconds" not in key}
+        if isinstance(value, float):
+            return round(value, 5)
         return [timeless(each) for each in value] if isinstance(value, list) else value
 
     lines = (out / "items.jsonl").read_text(encoding="utf-8").splitlines()
