@@ -16,6 +16,7 @@ from record import append_result
 from scipy.ndimage import laplace
 
 from vernissage.api import Studio
+from vernissage.bench.metrics import interval
 from vernissage.datasets.judged import JudgedPicture, read_judged
 from vernissage.judging.nn.checkpoint import load_judge
 from vernissage.judging.nn.training import predict, split, train_judge
@@ -36,21 +37,13 @@ VARIANTS = {
 }
 
 
-def srcc_interval(mine: np.ndarray, theirs: np.ndarray, *, draws: int = 1000) -> Estimate:
-    """SRCC with a percentile bootstrap over pictures."""
-    rng = np.random.default_rng(0)
-    drawn = [srcc(mine[chosen], theirs[chosen]) for chosen in rng.integers(len(mine), size=(draws, len(mine)))]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(srcc(mine, theirs), float(low), float(high), len(mine))
-
-
 def measure(said: list[dict], rows: list[JudgedPicture]) -> dict[str, Estimate]:
     found = {}
     for dimension in ("perception", "correspondence"):
         pairs = [(own[dimension], getattr(row, dimension)) for own, row in zip(said, rows, strict=True) if dimension in own]
-        values = np.array([pair for pair in pairs if None not in pair], dtype=float)
-        if len(values) > 2 and np.ptp(values[:, 0]) > 0:
-            found[dimension] = srcc_interval(values[:, 0], values[:, 1])
+        values = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
+        if (estimate := interval(srcc, values[:, 0], values[:, 1])) is not None:
+            found[dimension] = estimate
     right = [
         float((own[number] > 0.5) == answer)
         for own, row in zip(said, rows, strict=True)

@@ -100,7 +100,9 @@ def score_entries(
     for name in ("clip", "dinov2"):
         encoder = getattr(sources, name)
         if encoder is not None:
-            stores[name] = by_name.setdefault(encoder.name, FeatureStore(encoder, cache))
+            if encoder.name not in by_name:  # opening one reads its file
+                by_name[encoder.name] = FeatureStore(encoder, cache)
+            stores[name] = by_name[encoder.name]
     known = _Journal(cache)
     total, done = len(entries) + len(others), 0
     scores: dict[str, list[Found]] = {metric.name: [] for metric in single}

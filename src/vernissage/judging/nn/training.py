@@ -111,7 +111,11 @@ def train_judge(
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
     level_steps = level_steps if recipe.levels else 0
-    report = _Reporter(progress, level_steps + steps)
+
+    def report(done: int) -> None:
+        if progress:
+            progress(done, level_steps + steps)
+
     if recipe.checkpointing:
         # The newer name where there is one: the older warns.
         getattr(model.backbone, "activation_checkpointing_enable", model.backbone.gradient_checkpointing_enable)()
@@ -330,15 +334,6 @@ class _Losses:
                 words = question_text(self.spec, PROMPT_OF["answers"], question=text)
                 asked.append(("answers", Question(words, YES if said else NO), 0.0))
         return asked
-
-
-class _Reporter:
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total = progress, total
-
-    def __call__(self, done: int) -> None:
-        if self._progress:
-            self._progress(done, self._total)
 
 
 def _batch(count: int, size: int, seed: int, step: int) -> ndarray:
