@@ -490,7 +490,8 @@ def tiny_judge(request, tmp_path_factory):
     from vernissage.judging.nn.checkpoint import save_judge
     from vernissage.judging.nn.judge import TrainedJudge
     from vernissage.judging.nn.model import add_heads, load_backbone
-    from vernissage.judging.spec import AdapterSpec, HeadSpec, JudgeSpec
+    from vernissage.judging.spec import HeadSpec, JudgeSpec
+    from vernissage.local.adapter_spec import AdapterSpec
     from vernissage.local.adapters import adapter_tensors, add_adapter
     from vernissage.local.pretrained import fingerprint
 

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vernissage.judging.levels import level_of
-from vernissage.painting.reply import PlanReply
+from vernissage.painting.reply import ArgumentsReply, PlanReply
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import Turn
+from vernissage.records.plan import Arguments
 from vernissage.records.regeneration import ASPECTS, Aspect
 from vernissage.records.verdict import LEVELS
 from vernissage.repainting.replies import FEATURES, MOST_OBJECTS, NamedObject, Objects, Overall, Rating, Relations
@@ -15,30 +16,15 @@ from vernissage.world import tell
 from vernissage.world.chats import WorldChat, sample_chat
 from vernissage.world.defects import DEFECTS, STRONGEST, Defect
 from vernissage.world.facts import check_facts, facts_of
+from vernissage.world.habits import sample_habit
 from vernissage.world.scene import Scene, sample_scene, split_of
 from vernissage.zoo.card import Card
 from vernissage.zoo.catalogue import load_catalogue
 
-SHARES = {
-    "plan": 0.16,
-    "choose": 0.01,
-    "caption": 0.05,
-    "overall": 0.01,
-    "objects": 0.10,
-    "features": 0.10,
-    "relations": 0.06,
-    "describe": 0.03,
-    "direct": 0.04,
-    "answer": 0.18,
-    "compare": 0.09,
-    "rewrite": 0.03,
-    "revise": 0.04,
-    "rate consistency": 0.03,
-    "rate perception": 0.02,
-    "rate match": 0.01,
-    "level perception": 0.02,
-    "level correspondence": 0.02,
-}
+WORD_SHARES = {"plan": 0.45, "prompt": 0.12, "arguments": 0.25, "choose": 0.02, "describe": 0.06, "rewrite": 0.04, "revise": 0.06}
+"""How often each lesson without a picture comes; plans and prompts may have a reference picture."""
+MOST_QUESTIONS = 10
+NEXT_ANSWER, NEXT_QUESTION = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n"
 SPECIALIST = {"neon": "mini/neon", "pixel art": "mini/pixel", "sketch": "mini/sketch", "watercolour": "mini/watercolour"}
 CARDS = load_catalogue()
 _HOW = ("", "slightly", "clearly", "strongly", "completely")
@@ -79,9 +65,12 @@ def perfect_plan(chat: WorldChat) -> PlanReply:
     )
 
 
+def turns_of(chat: WorldChat) -> list[Turn]:
+    return [Turn(role=role, text=text) for role, text in chat.turns]
+
+
 def plan_question(chat: WorldChat) -> str:
-    turns = [Turn(role=role, text=text) for role, text in chat.turns]
-    return load_prompt("painting/plan").render(brief=True, turns=turns, cards=[])
+    return load_prompt("painting/plan").render(brief=True, turns=turns_of(chat), cards=[])
 
 
 def near(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -103,22 +92,19 @@ def ask(prompt_id: str, **inputs: object) -> str:
     return load_prompt(prompt_id).render(brief=True, **inputs)
 
 
-def sample_lesson(rng: np.random.Generator, task: str | None = None, scene: Scene | None = None) -> Lesson:
-    """Draw a lesson by lot, of a task and about a scene where they are given."""
-    task = task or list(SHARES)[rng.choice(len(SHARES), p=list(SHARES.values()))]
-    if task == "plan":
+def word_lesson(rng: np.random.Generator, task: str | None = None) -> Lesson:
+    """Draw a lesson about words by lot, of a task where one is given; a chat may bring a reference picture."""
+    task = task or list(WORD_SHARES)[rng.choice(len(WORD_SHARES), p=list(WORD_SHARES.values()))]
+    if task in ("plan", "prompt"):
         chat = sample_chat(rng)
-        return Lesson([chat.reference] if chat.reference else [], plan_question(chat), perfect_plan(chat).model_dump_json())
-    scene = scene or sample_scene(rng)
-    if task in ("choose", "rewrite", "revise", "describe"):
-        return _about_words(task, scene, rng)
-    if task in ("compare", "rate consistency", "rate match", "level correspondence"):
-        return _about_two(task, scene, rng)
-    return _about_a_picture(task, scene, rng)
-
-
-def _about_words(task: str, scene: Scene, rng: np.random.Generator) -> Lesson:
+        pictures = [chat.reference] if chat.reference else []
+        if task == "plan":
+            return Lesson(pictures, plan_question(chat), perfect_plan(chat).model_dump_json())
+        return Lesson(pictures, ask("painting/prompt", turns=turns_of(chat)), tell.prompt(chat.scene, facts=chat.stated))
+    scene = sample_scene(rng)
     match task:
+        case "arguments":
+            return _arguments(scene, rng)
         case "choose":
             stated = frozenset(fact for fact in sorted(tell.ALL_FACTS) if rng.random() < 0.85)
             model = best_model(scene.style if "style" in stated else None).id
@@ -152,52 +138,89 @@ def _changed(current: Scene, wanted: Scene, aspect: Aspect) -> Scene:
     return current.model_copy(update={"groups": tuple(kept), "relation": wanted.relation, "place": wanted.place})
 
 
-def _about_two(task: str, scene: Scene, rng: np.random.Generator) -> Lesson:
-    """Lessons about a wanted scene and another that is like it."""
-    current = near(scene, rng) if rng.random() < (0.85 if task == "compare" else 0.6) else sample_scene(rng)
-    if task == "compare":
-        aspect = list(ASPECTS)[rng.integers(len(ASPECTS))]
-        caption = tell.caption(scene if rng.random() < 0.85 else near(scene, rng))  # what is read off a picture may be wrong
-        question = ask("repainting/compare", aspect=aspect, meaning="", caption=caption, tree="")
-        return Lesson([scene, current], question, "; ".join(tell.differences(current, scene, aspect)) or "no change")
-    checks = check_facts(facts_of(scene), facts_of(current))
-    share = sum(check.right for check in checks) / len(checks)
-    if task == "level correspondence":
-        return Lesson([current], ask("judging/correspondence", prompt=tell.prompt(scene, rng)), level_of(share, 0, 1))
-    rating = Rating(reason="; ".join(tell.differences(current, scene)) or "no change", rating=1 + round(4 * share)).model_dump_json()
-    if task == "rate match":
-        return Lesson([current], ask("repainting/rate_match", prompt=tell.prompt(scene, rng)), rating)
-    return Lesson([scene, current], ask("repainting/rate_consistency"), rating)
+def _arguments(scene: Scene, rng: np.random.Generator) -> Lesson:
+    """Arguments read off demonstrations, as the second turn of a chat whose first ended in the prompt."""
+    habit = sample_habit(rng)
+    shown = [near(scene, rng) if rng.random() < 0.5 else sample_scene(rng) for _ in range(int(rng.integers(1, 6)))]
+    if all(habit.arguments(other) != habit.arguments(scene) for other in shown):  # else nobody could know
+        shown.append(scene.model_copy(update={"groups": sample_scene(rng, pairs=float(len(scene.groups) == 2)).groups}))
+    shown = [other for other in shown if split_of(other) == split_of(scene)] or [scene]
+    shown.sort(key=lambda other: -sum(getattr(other, name) == getattr(scene, name) for name in ("place", "time", "style")))
+    rows = [{"prompt": tell.prompt(other), "answer": arguments_answer(habit.arguments(other))} for other in shown[:4]]
+    before = sample_chat(rng)
+    head = f"{ask('painting/prompt', turns=turns_of(before)[-1:])}{NEXT_ANSWER}{tell.prompt(scene)}{NEXT_QUESTION}"
+    return Lesson([], head + ask("painting/arguments", model="", demonstrations=rows), arguments_answer(habit.arguments(scene)))
 
 
-def _about_a_picture(task: str, scene: Scene, rng: np.random.Generator) -> Lesson:
+def arguments_answer(arguments: Arguments) -> str:
+    return ArgumentsReply(**arguments.model_dump(include=set(ArgumentsReply.model_fields))).model_dump_json()
+
+
+def pair_lessons(wanted: Scene, current: Scene, rng: np.random.Generator) -> list[Lesson]:
+    """Everything that is asked about a reference and an attempt to paint it: differences by aspect, and how alike they are."""
+    # What is read off a picture may be wrong.
+    captions = [tell.caption(wanted if rng.random() < 0.85 else near(wanted, rng)) for _ in ASPECTS]
+    return [
+        Lesson(
+            [wanted, current],
+            ask("repainting/compare", aspect=aspect, meaning="", caption=caption, tree=""),
+            "; ".join(tell.differences(current, wanted, aspect)) or "no change",
+        )
+        for aspect, caption in zip(ASPECTS, captions, strict=True)
+        if rng.random() < 0.6
+    ] + [Lesson([wanted, current], ask("repainting/rate_consistency"), _rated(wanted, current).model_dump_json())]
+
+
+def _share(wanted: Scene, current: Scene) -> float:
+    checks = check_facts(facts_of(wanted), facts_of(current))
+    return sum(check.right for check in checks) / len(checks)
+
+
+def _rated(wanted: Scene, current: Scene) -> Rating:
+    reason = "; ".join(tell.differences(current, wanted)) or "no change"
+    return Rating(reason=reason, rating=1 + round(4 * _share(wanted, current)))
+
+
+def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Another scene that may be like this one, or not."""
+    return near(scene, rng) if rng.random() < 0.75 else sample_scene(rng)
+
+
+def picture_lessons(scene: Scene, rng: np.random.Generator) -> list[Lesson]:
+    """What is asked about a picture: its tree, prompts for it, questions, how it matches another scene's prompt.
+
+    The long answers that are learnt early come now and then, the short ones always.
+    """
     tree = tell.tree(scene)
-    match task:
-        case "caption":
-            return Lesson([scene], ask("repainting/caption"), tell.caption(scene))
-        case "overall":
-            values = {name: getattr(tree, name) for name in ("style", "lighting", "colour_palette", "composition")}
-            return Lesson([scene], ask("repainting/overall"), Overall(**values).model_dump_json())
-        case "objects":
-            named = Objects(objects=[NamedObject(name=thing.name, type=thing.type) for thing in tree.objects])
-            return Lesson([scene], ask("repainting/objects", most=MOST_OBJECTS), named.model_dump_json())
-        case "features":
-            thing = tree.objects[rng.integers(len(tree.objects))]
-            question = ask("repainting/features", name=thing.name, type=thing.type, features=[])
-            return Lesson([scene], question, FEATURES[thing.type](**thing.features).model_dump_json(exclude_defaults=True))
-        case "relations":
-            names = [thing.name for thing in tree.objects]
-            return Lesson([scene], ask("repainting/relations", names=names), Relations(relations=list(tree.relations)).model_dump_json())
-        case "direct":
-            return Lesson([scene], ask("repainting/direct"), tell.prompt(scene))
-        case "rate perception" | "level perception":
-            defect, strength = DEFECTS[rng.integers(len(DEFECTS))], int(rng.integers(STRONGEST + 1))
-            if task == "level perception":
-                return Lesson([scene], ask("judging/perception"), LEVELS[STRONGEST - strength], (defect, strength))
-            reason = FLAW[defect][strength] if strength else "clean and sharp"
-            rating = Rating(reason=reason, rating=5 - strength).model_dump_json()
-            return Lesson([scene], ask("repainting/rate_perception"), rating, (defect, strength))
-        case _:
-            questions = tell.questions(scene, rng)
-            question = questions[rng.integers(len(questions))]
-            return Lesson([scene], ask("judging/answer", question=question.text), "yes" if question.answer else "no")
+    names = [thing.name for thing in tree.objects]
+    overall = Overall(**{name: getattr(tree, name) for name in ("style", "lighting", "colour_palette", "composition")})
+    named = Objects(objects=[NamedObject(name=thing.name, type=thing.type) for thing in tree.objects])
+    wanted = neighbour(scene, rng)
+    asked = [
+        (0.4, ask("repainting/caption"), tell.caption(scene)),
+        (0.15, ask("repainting/overall"), overall.model_dump_json()),
+        (0.4, ask("repainting/objects", most=MOST_OBJECTS), named.model_dump_json()),
+        (0.4, ask("repainting/direct"), tell.prompt(scene)),
+        (0.5, ask("repainting/relations", names=names), Relations(relations=list(tree.relations)).model_dump_json()),
+        (0.5, ask("repainting/rate_match", prompt=tell.prompt(wanted, rng)), _rated(wanted, scene).model_dump_json()),
+        (1.0, ask("judging/correspondence", prompt=tell.prompt(wanted, rng)), level_of(_share(wanted, scene), 0, 1)),
+    ]
+    for thing in tree.objects:
+        question = ask("repainting/features", name=thing.name, type=thing.type, features=[])
+        asked.append((1.0, question, FEATURES[thing.type](**thing.features).model_dump_json(exclude_defaults=True)))
+    questions = tell.questions(scene, rng)
+    for index in rng.permutation(len(questions))[:MOST_QUESTIONS]:
+        question = questions[index]
+        asked.append((1.0, ask("judging/answer", question=question.text), "yes" if question.answer else "no"))
+    return [Lesson([scene], question, answer) for often, question, answer in asked if rng.random() < often]
+
+
+def spoiled_lessons(scene: Scene, rng: np.random.Generator) -> list[Lesson]:
+    """How good a picture looks, its facts aside."""
+    defect, strength = DEFECTS[rng.integers(len(DEFECTS))], int(rng.integers(STRONGEST + 1))
+    reason = FLAW[defect][strength] if strength else "clean and sharp"
+    rating = Rating(reason=reason, rating=5 - strength).model_dump_json()
+    return [
+        Lesson([scene], ask("repainting/rate_perception"), rating, (defect, strength)),
+        Lesson([scene], ask("judging/perception"), LEVELS[STRONGEST - strength], (defect, strength)),
+    ]

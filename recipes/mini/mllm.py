@@ -12,6 +12,7 @@ together on lessons (`lessons.py`). Without the first step the language model gu
 import argparse
 import json
 import os
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +27,13 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from lessons import SHARES, Lesson, sample_lesson
+from lessons import NEXT_ANSWER, Lesson, neighbour, pair_lessons, picture_lessons, spoiled_lessons, word_lesson
 from pictures import BUILD, load_pictures
+from vernissage.local.branches import Branch, Packed, pack
 from vernissage.local.training import DEVICE, Average, half_precision, training_steps
 from vernissage.world.defects import spoil
 from vernissage.world.draw import draw
-from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene
+from vernissage.world.scene import COLOURS, KINDS, MAX_COUNT, PLACES, STYLES, TIMES, Scene, sample_scene
 
 FOLDER = BUILD / "mllm-training"
 IMAGE_TOKENS = 16
@@ -49,7 +51,10 @@ def build_tokenizer() -> Qwen2Tokenizer:
     folder = BUILD / "mllm-tokenizer"
     if not (folder / "tokenizer.json").exists():
         rng = np.random.default_rng(5)
-        lessons = [sample_lesson(rng) for _ in range(12_000)]
+        lessons = [word_lesson(rng) for _ in range(4_000)]
+        for _ in range(400):
+            scene = sample_scene(rng)
+            lessons += picture_lessons(scene, rng) + spoiled_lessons(scene, rng) + pair_lessons(scene, neighbour(scene, rng), rng)
         template = Qwen2Tokenizer()
         bpe = Tokenizer(models.BPE())
         bpe.pre_tokenizer = template.backend_tokenizer.pre_tokenizer
@@ -180,47 +185,80 @@ def train_vision(steps: int, batch: int, lr: float) -> None:
 
 
 class Album:
-    """Finds a drawn picture for a scene: the training pictures by their scene, or one drawn on the spot."""
+    """Finds a drawn picture for a scene: the training pictures by their number, or one drawn on the spot."""
 
     def __init__(self) -> None:
         self.pictures, self.scenes, self.boxes = load_pictures()
 
-    def lesson_for(self, rng: np.random.Generator) -> tuple[Lesson, list[np.ndarray], list[int | None]]:
-        """A lesson with its pictures as (n, 128, 128, 3) uint8, some slightly soft, as painted pictures are.
+    def show(self, scene: Scene, rng: np.random.Generator, *, index: int | None = None, defect: tuple | None = None) -> np.ndarray:
+        """A picture, shape (128, 128, 3), uint8; some are slightly soft, as painted pictures are."""
+        picture = draw(scene, seed=int(rng.integers(2**31))).image if index is None else Image.fromarray(self.pictures[index])
+        if defect:
+            picture = spoil(picture, *defect, seed=int(rng.integers(2**31)))
+        elif rng.random() < 0.4:
+            picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.2)))
+        return np.asarray(picture)
 
-        Comes with each picture's index among those drawn already, None where it has none.
+    def sheets(self, rng: np.random.Generator, about: int) -> list[list["Sheet"]]:
+        """What one step teaches, in parts of like length: about pictures, about pairs, about words or spoiled pictures.
+
+        All questions about the same pictures stand on one sheet and are answered in one pass (`vernissage.local.branches`).
         """
-        task = list(SHARES)[rng.choice(len(SHARES), p=list(SHARES.values()))]
-        # Lessons begin with a picture that is drawn already: ten times faster. Their chats bring their own scenes.
-        index = None if task == "plan" else int(rng.integers(len(self.scenes)))
-        lesson = sample_lesson(rng, task, None if index is None else self.scenes[index])
-        indices = [index if index is not None and scene is self.scenes[index] else None for scene in lesson.scenes]
-        pictures = [
-            draw(scene, seed=int(rng.integers(2**31))).image if known is None else Image.fromarray(self.pictures[known])
-            for scene, known in zip(lesson.scenes, indices, strict=True)
-        ]
-        if lesson.defect:
-            pictures = [spoil(picture, *lesson.defect, seed=int(rng.integers(2**31))) for picture in pictures]
-        elif not task.endswith("perception") and rng.random() < 0.4:
-            pictures = [picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.2))) for picture in pictures]
-        return lesson, [np.asarray(picture) for picture in pictures], indices
+
+        def drawn() -> tuple[int, Scene]:
+            index = int(rng.integers(len(self.scenes)))
+            return index, self.scenes[index]
+
+        single, pairs, words = [], [], []
+        for index, scene in (drawn() for _ in range(about)):
+            single.append(Sheet([self.show(scene, rng, index=index)], index, picture_lessons(scene, rng)))
+        for index, scene in (drawn() for _ in range(about // 2)):
+            current = neighbour(scene, rng)
+            shown = [self.show(scene, rng, index=index), self.show(current, rng)]
+            if rng.random() < 0.5:
+                pairs.append(Sheet(shown, index, pair_lessons(scene, current, rng)))
+            else:  # the drawn one may as well be the attempt
+                pairs.append(Sheet(shown[::-1], None, pair_lessons(current, scene, rng)))
+        for index, scene in (drawn() for _ in range(about // 4)):
+            lessons = spoiled_lessons(scene, rng)
+            words.append(Sheet([self.show(scene, rng, index=index, defect=lessons[0].defect)], None, lessons))
+        for lesson in (word_lesson(rng) for _ in range(about)):
+            words.append(Sheet([self.show(scene, rng) for scene in lesson.scenes], None, [lesson]))
+        # The longest apart, so that little is padding.
+        words.sort(key=lambda sheet: sum(len(lesson.question) + len(lesson.answer) for lesson in sheet.lessons))
+        return [single, pairs, words[: -about // 3], words[-about // 3 :]]
 
 
-def batch_of(lessons: list, tokenizer: Qwen2Tokenizer) -> dict[str, Tensor]:
-    """Token ids, attention mask and labels (only the answers are learned), padded on the right."""
+class Sheet(NamedTuple):
+    """Lessons about the same pictures."""
+
+    pictures: list[np.ndarray]
+    index: int | None
+    """Of the first among the training pictures, for what the eyes shall see there."""
+    lessons: list[Lesson]
+
+
+def packed(sheets: list[Sheet], tokenizer: Qwen2Tokenizer) -> Packed:
+    """Tokens of the sheets: the pictures are the trunk, the lessons its branches."""
     image = START + CONTEXT * IMAGE_TOKENS + END + "\n"
-    rows = []
-    for lesson in lessons:
-        head = f"<|im_start|>user\n{image * len(lesson.scenes)}{lesson.question}<|im_end|>\n<|im_start|>assistant\n"
-        before, after = tokenizer(head).input_ids, tokenizer(lesson.answer + "<|im_end|>").input_ids
-        rows.append((before + after, [-100] * len(before) + after))
-    length = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id
-    return {
-        "input_ids": torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in rows]),
-        "labels": torch.tensor([labels + [-100] * (length - len(labels)) for _, labels in rows]),
-    }
+    trunks = [tokenizer("<|im_start|>user\n" + image * len(sheet.pictures)).input_ids for sheet in sheets]
+    branches = [
+        [
+            Branch(tokenizer(lesson.question + NEXT_ANSWER).input_ids, tokenizer(lesson.answer + "<|im_end|>").input_ids)
+            for lesson in sheet.lessons
+        ]
+        for sheet in sheets
+    ]
+    return pack(trunks, branches, pad=tokenizer.pad_token_id)
+
+
+def by_kind(part: Packed, by_token: Tensor, lessons: list[Lesson]) -> dict[str, float]:
+    """Mean loss of an answer's tokens by the first word of the question, to watch."""
+    names = ["arguments" if NEXT_ANSWER in lesson.question else lesson.question.split()[0] for lesson in lessons]
+    sums: dict[str, list[float]] = {}
+    for branch, value in zip(part.branch_of.tolist(), by_token.tolist(), strict=True):
+        sums.setdefault(names[branch], []).append(value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
 def save(model: InternVLForConditionalGeneration, tokenizer: Qwen2Tokenizer, average: Average) -> None:
@@ -264,28 +302,34 @@ def train_language(steps: int, batch: int, lr: float) -> None:
     )
     for step, losses in loop:
         rng = np.random.default_rng([41, step])
-        drawn = [album.lesson_for(rng) for _ in range(batch)]
-        drawn.sort(key=lambda row: len(row[0].question) + len(row[0].answer) + 60 * len(row[0].scenes))
         optimizer.zero_grad(set_to_none=True)
+        parts = [(sheets, packed(sheets, tokenizer)) for sheets in album.sheets(rng, batch)]
         # A lesson weighs as the root of its answer's length: by tokens alone, yes and no would drown among long plans.
-        total = sum((len(tokenizer(lesson.answer).input_ids) + 1) ** 0.5 for lesson, _, _ in drawn)
-        for part in (drawn[: batch // 2], drawn[batch // 2 :]):  # short and long lessons apart, so that little is padding
-            inputs = {name: rows.to(DEVICE) for name, rows in batch_of([lesson for lesson, _, _ in part], tokenizer).items()}
-            pictures = [picture for _, several, _ in part for picture in several]
-            if pictures:
-                inputs["pixel_values"] = torch.from_numpy(np.stack(pictures)).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
-            labels = inputs.pop("labels")
+        lengths = [torch.bincount(part.branch_of).float() for _, part in parts]
+        total = sum(float((several**0.5).sum()) for several in lengths)
+        for (sheets, part), long in zip(parts, lengths, strict=True):
             projected.clear()
+            pictures = [picture for sheet in sheets for picture in sheet.pictures]
+            pixels = torch.from_numpy(np.stack(pictures)).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1 if pictures else None
             with half_precision():
-                logits = model(**inputs).logits
-            by_token = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="none")
-            lengths = (labels[:, 1:] != -100).sum(dim=1)
-            loss = (by_token.reshape(len(labels), -1).sum(dim=1) / lengths**0.5).sum() / total
+                hidden = model.model(
+                    input_ids=part.input_ids.to(DEVICE),
+                    attention_mask=part.mask.to(DEVICE),
+                    position_ids=part.positions.to(DEVICE),
+                    pixel_values=pixels,
+                    use_cache=False,
+                ).last_hidden_state
+                logits = model.lm_head(hidden[part.before[:, 0].to(DEVICE), part.before[:, 1].to(DEVICE)])
+            by_token = F.cross_entropy(logits.float(), part.answers.to(DEVICE), reduction="none")
+            weight = (1 / long**0.5)[part.branch_of].to(DEVICE)
+            loss = (by_token * weight).sum() / total
             losses["loss"] = losses.get("loss", 0.0) + loss.item()
-            known = {row: index for row, index in enumerate(index for *_, several in part for index in several) if index is not None}
+            losses |= by_kind(part, by_token.detach(), [lesson for sheet in sheets for lesson in sheet.lessons])
+            known = [(place, sheet.index) for place, sheet in enumerate(sheets) if sheet.index is not None]
             if known:  # the language model must not spoil its own eyes
-                tokens = projected[0].reshape(len(pictures), IMAGE_TOKENS, -1)[list(known)].float()
-                seeing = eyes.loss(tokens, [album.scenes[i] for i in known.values()], [album.boxes[i] for i in known.values()])
+                firsts = np.cumsum([0] + [len(sheet.pictures) for sheet in sheets])
+                tokens = projected[0].reshape(len(pictures), IMAGE_TOKENS, -1)[[int(firsts[place]) for place, _ in known]].float()
+                seeing = eyes.loss(tokens, [album.scenes[i] for _, i in known], [album.boxes[i] for _, i in known])
                 losses["eyes"] = losses.get("eyes", 0.0) + seeing.item() / 2
                 loss = loss + 0.05 * seeing
             loss.backward()
@@ -298,7 +342,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["vision", "language"])
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=48, help="pictures a step; of the language step, those with a full sheet of lessons")
     parser.add_argument("--lr", type=float, default=1e-3)
     arguments = parser.parse_args()
     torch.manual_seed(0)

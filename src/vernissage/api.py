@@ -15,8 +15,10 @@ from pydantic import ValidationError
 
 from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
-from vernissage.painting.road import Overrides, check_overrides, choose, listen, override, paint_plans, plan_chats
-from vernissage.ports import MLLM, T2I, ImageEncoder, Judge, Progress, Scorer, TextImageEncoder
+from vernissage.painting.mllm_planner import MLLMPlanner
+from vernissage.painting.planner_spec import CARDS
+from vernissage.painting.road import Overrides, check_overrides, listen, override, paint_plans
+from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextImageEncoder
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.plan import Arguments, Plan
@@ -29,7 +31,7 @@ from vernissage.scoring.registry import find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
 from vernissage.wiring import StudioConfig, load_config, load_driver
 from vernissage.zoo.card import explain
-from vernissage.zoo.catalogue import Catalogue, load_catalogue
+from vernissage.zoo.catalogue import Catalogue, load_cards, load_catalogue
 
 ImageLike = str | Path | Picture | Image.Image
 
@@ -57,18 +59,30 @@ class Studio:
 
     @cached_property
     def all_models(self) -> Catalogue:
-        """Every model there is a card of."""
-        return load_catalogue(self.config.cards)
+        """Every model there is a card of; a trained planner brings cards along."""
+        return load_catalogue([*self._planner_cards, *self.config.cards])
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The models that this studio's planner chooses from."""
+        """The models that this studio's planner chooses from: those configured, else those that a trained planner brings along."""
+        if "models" not in self.config.model_fields_set and self._planner_cards:
+            return self.all_models.choose(load_cards(self._planner_cards[0]))
         return self.all_models.choose(self.config.models)
+
+    @cached_property
+    def _planner_cards(self) -> list[Path]:
+        folder = self.config.planner_folder
+        return [folder / CARDS] if folder is not None and (folder / CARDS).is_dir() else []
 
     @cached_property
     def mllm(self) -> MLLM:
         """Who plans, describes and compares."""
         return load_driver("mllm", self.config.mllm)
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Who makes plans of chats: a trained planner, or without one the MLLM."""
+        return load_driver("planner", self.config.planner) if self.config.planner else MLLMPlanner(self.mllm)
 
     @cached_property
     def t2i(self) -> T2I:
@@ -113,15 +127,11 @@ class Studio:
         pictures = [_to_image(image) for image in [*_chat_images(request), *images]]
         if overrides.prompt is not None and overrides.model is not None:
             return override(Plan(prompt=overrides.prompt, model=overrides.model), overrides, self.all_models)
-        if overrides.prompt is not None:
-            plan = _or_raise(choose([Plan(prompt=overrides.prompt, model=next(iter(self.catalogue)))], self.mllm, self.catalogue)[0])
-            if plan.choices:
-                return override(plan.model_copy(update={"model": plan.choices[0].model}), overrides, self.all_models)
+        if overrides.prompt is not None and not isinstance(request, Chat) and not request.strip():
             request = overrides.prompt
         chat = listen(request, images=pictures, history=history)
-        plan = _or_raise(plan_chats([chat], [pictures], self.mllm, self.catalogue)[0])
-        if overrides.model is None:
-            plan = _or_raise(choose([plan], self.mllm, self.catalogue)[0])
+        known = Given(prompt=overrides.prompt, model=overrides.model if overrides.model in self.catalogue else None)
+        plan = _or_raise(self.planner.plan([chat], [pictures], self.catalogue, [known])[0])
         return override(plan, overrides, self.all_models)
 
     def paint(self, request: str | Chat = "", **options: Any) -> Picture:

@@ -5,13 +5,14 @@ several threads at once; one that cannot work so lets the calls wait for one ano
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy import ndarray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.errors import VernissageError
+from vernissage.records.chat import Chat
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
 from vernissage.records.verdict import Score, Unscored, Verdict
@@ -70,6 +71,37 @@ class MLLM(Protocol):
         """For each question the probability of each option as its answer, shape (option,), summing to 1.
 
         A model that cannot tell gives an error; no number is made up.
+        """
+        ...
+
+
+class Given(BaseModel):
+    """What of a plan is fixed before anybody plans."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str | None = None
+    model: str | None = None
+
+
+class Planner(Protocol):
+    """Chats to plans."""
+
+    name: str
+
+    def plan(
+        self, chats: Sequence[Chat], images: Sequence[Sequence[Image.Image]], catalogue: Any, given: Sequence[Given] = ()
+    ) -> list[Plan | VernissageError]:
+        """A plan for each chat, in order; one that cannot be planned becomes its error.
+
+        Args:
+            chats: The requests.
+            images: The reference pictures of each.
+            catalogue: A `zoo.catalogue.Catalogue` of the models to choose from.
+            given: What of each is fixed already; nothing where left out.
+
+        Returns:
+            Plans that their models can paint, with the models considered where the planner can tell how likely each is.
         """
         ...
 

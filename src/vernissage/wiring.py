@@ -1,8 +1,8 @@
 """Who fills which port: the one place where names meet drivers.
 
 Drivers are reached by name and imported on first use, so that nothing heavy is loaded before it is needed. Other
-packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.t2i`, `vernissage.encoder`,
-`vernissage.judge` and `vernissage.scorer`.
+packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.planner`, `vernissage.t2i`,
+`vernissage.encoder`, `vernissage.judge` and `vernissage.scorer`.
 """
 
 import importlib
@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from vernissage.errors import BadCard, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
-from vernissage.zoo.catalogue import package_folder
+from vernissage.zoo.catalogue import model_place, package_folder
 
-Port = Literal["mllm", "t2i", "encoder", "judge", "scorer"]
+Port = Literal["mllm", "planner", "t2i", "encoder", "judge", "scorer"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -34,6 +34,9 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "transformers": Driver("vernissage.drivers.mllm_transformers:TransformersMLLM", "local"),
         "openai": Driver("vernissage.drivers.mllm_openai:OpenAIMLLM"),
         "fake": Driver("vernissage.drivers.fake:FakeMLLM"),
+    },
+    "planner": {
+        "trained": Driver("vernissage.painting.nn.planner:TrainedPlanner", "local"),
     },
     "t2i": {
         "diffusers": Driver("vernissage.drivers.t2i_diffusers:DiffusersT2I", "local"),
@@ -84,6 +87,8 @@ class StudioConfig(BaseModel):
     """Further folders with model cards."""
     mllm: DriverConfig = Field(default_factory=lambda: _mini("transformers", "mllm", brief=True))
     """Who plans, describes and compares."""
+    planner: DriverConfig | None = None
+    """Who plans instead of the MLLM, a trained planner."""
     t2i: DriverConfig = Field(default_factory=lambda: DriverConfig(driver="diffusers"))
     """Who paints."""
     clip: DriverConfig | None = Field(default_factory=lambda: _mini("clip", "clip"))
@@ -96,10 +101,16 @@ class StudioConfig(BaseModel):
     scorers: dict[str, DriverConfig] = {}
     """Learned metrics of `vernissage score`, by metric."""
 
-    @field_validator("clip", "dinov2", "judge", mode="before")
+    @field_validator("clip", "dinov2", "judge", "planner", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value is False else value
+
+    @property
+    def planner_folder(self) -> Path | None:
+        """Where the trained planner lies; none without one."""
+        place = str(self.planner.options.get("model", "")) if self.planner else ""
+        return Path(model_place(place, Path())) if place else None
 
     @property
     def trained_judge(self) -> DriverConfig | None:
@@ -126,7 +137,7 @@ def load_config(path: Path) -> StudioConfig:
     except ValidationError as error:
         raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md.") from error
     update: dict[str, Any] = {"cards": tuple(path.parent / folder.expanduser() for folder in config.cards)}
-    ports: dict[str, Port] = {"mllm": "mllm", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder", "judge": "judge"}
+    ports: dict[str, Port] = {"mllm": "mllm", "planner": "planner", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder", "judge": "judge"}
     for name, port in ports.items():
         part: DriverConfig | None = getattr(config, name)
         if part is not None and name in config.model_fields_set:

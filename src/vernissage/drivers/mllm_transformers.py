@@ -4,7 +4,6 @@ Questions are answered in batches. Typed replies are constrained while they are 
 complete always fits its JSON schema. No code from a checkpoint is ever run.
 """
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,59 +12,24 @@ from inspect import signature
 from typing import Any, final
 
 import jinja2
-import llguidance
-import llguidance.hf
 import numpy as np
 import torch
 from numpy import ndarray
 from PIL import Image
-from pydantic.json_schema import GenerateJsonSchema
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
 from vernissage.drivers.replies import parse_reply
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
+from vernissage.local.constrained import Constrained, guide_tokenizer
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained
 from vernissage.local.vision_inputs import load_inputs
 from vernissage.ports import Ask, Reply
 
-_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 _SMALLER = "Lower the MLLM's batch_size, use a smaller model, or choose dtype = 'bfloat16'."
 # What transformers, its image processors and chat templates raise when something is wrong with a model or a question.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, jinja2.TemplateError)
-
-
-class _ClosedSchema(GenerateJsonSchema):
-    """JSON schemas whose objects hold nothing but their fields, or a model could go on inventing more."""
-
-    def model_schema(self, schema: Any) -> dict[str, Any]:
-        """See pydantic."""
-        return {"additionalProperties": False} | super().model_schema(schema)
-
-
-class _Constrained(LogitsProcessor):
-    """Allows at each step only the tokens that a JSON schema allows, row by row."""
-
-    def __init__(self, tokenizer: llguidance.LLTokenizer, schema: str, rows: int, prompt_length: int, end: int) -> None:
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, defaults=_COMPACT)
-        self._matchers = [llguidance.LLMatcher(tokenizer, grammar) for _ in range(rows)]
-        if mistake := self._matchers[0].get_error():
-            raise ValueError(f"replies cannot be kept to their schema: {mistake}")
-        self._length = prompt_length
-        self._end = end
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        allowed = np.zeros(scores.shape, dtype=bool)
-        for row, matcher in enumerate(self._matchers):
-            if input_ids.shape[1] > self._length and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
-            if matcher.is_stopped():
-                allowed[row, self._end] = True  # the reply is complete, and nothing may follow it
-            else:
-                bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
-                allowed[row, : len(bits)] = bits[: scores.shape[1]]
-        return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
 
 
 class _Drawn(LogitsProcessor):
@@ -117,7 +81,7 @@ class TransformersMLLM:
         self._model.to(self._device).eval()
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
         self._special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
-        self._guide: llguidance.LLTokenizer | None = None
+        self._guide: Any = None
         self._one_at_a_time = threading.Lock()
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
@@ -165,8 +129,7 @@ class TransformersMLLM:
             length = inputs["input_ids"].shape[1]
             processors = LogitsProcessorList()
             if first.reply is not None:
-                schema = json.dumps(first.reply.model_json_schema(schema_generator=_ClosedSchema))
-                processors.append(_Constrained(self._guide_tokenizer(), schema, len(asks), length, self._end()))
+                processors.append(Constrained(self._guide_tokenizer(), first.reply, len(asks), length, self._end()))
             if first.temperature > 0:
                 processors.append(_Drawn(first.temperature, [ask.seed for ask in asks]))
             output = self._model.generate(
@@ -242,9 +205,9 @@ class TransformersMLLM:
         inputs = self._make_inputs(prompts, [image.convert("RGB") for image in images])
         return inputs.to(self._device, dtype=self._model.dtype)
 
-    def _guide_tokenizer(self) -> llguidance.LLTokenizer:
+    def _guide_tokenizer(self) -> Any:
         if self._guide is None:
-            self._guide = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._model.config.get_text_config().vocab_size)
+            self._guide = guide_tokenizer(self._tokenizer, self._model.config)
         return self._guide
 
 

@@ -6,21 +6,12 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vernissage.errors import BadCard
+from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.zoo.card import explain
 
 Dimension = Literal["perception", "correspondence"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 SPEC, WEIGHTS = "judge.json", "judge.safetensors"
-
-
-class AdapterSpec(BaseModel):
-    """A LoRA adapter: where it sits and how strongly it works."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    parts: tuple[Literal["vision", "language"], ...] = Field(min_length=1)
-    rank: int = Field(ge=1)
-    alpha: float = Field(gt=0)
 
 
 class HeadSpec(BaseModel):

@@ -54,7 +54,7 @@ def plan_chats(
     prompt = load_prompt("painting/plan")
     asks = []
     for chat, pictures in zip(chats, images, strict=True):
-        text = prompt.render(brief=mllm.brief, turns=chat.turns, cards=list(catalogue.values()))
+        text = prompt.render(brief=mllm.brief, turns=chat.turns, cards=list(catalogue.choosable.values()))
         asks.append(Ask(messages=(Message(text=text, images=tuple(pictures)),), reply=PlanReply))
     return [_to_plan(reply, catalogue) for reply in mllm.answer(asks)]
 
@@ -65,13 +65,24 @@ def _to_plan(reply: Reply | VernissageError, catalogue: Catalogue) -> Plan | Ver
     found = reply.record
     if not isinstance(found, PlanReply):
         return ReplyError("The planner answered without a plan.", reply=reply.text)
-    if found.model not in catalogue:
+    return plan_of_reply(found, catalogue, reply.text)
+
+
+def plan_of_reply(found: PlanReply, catalogue: Catalogue, text: str) -> Plan | ReplyError:
+    """A planner's answer as a plan that its model can paint, or why it is none.
+
+    Args:
+        found: The answer.
+        catalogue: The models.
+        text: The answer in words, for the error.
+    """
+    if found.model not in catalogue.choosable:
         return ReplyError(
-            f"The planner chose {found.model!r}, which is not in the catalogue.", reply=reply.text, hint="Name a model with --model."
+            f"The planner chose {found.model!r}, which is not in the catalogue.", reply=text, hint="Name a model with --model."
         )
     prompt, loras = extract_loras(found.prompt)
     if not prompt.strip():
-        return ReplyError("The planner answered with an empty prompt.", reply=reply.text, hint="Give one with --prompt.")
+        return ReplyError("The planner answered with an empty prompt.", reply=text, hint="Give one with --prompt.")
     return Plan(
         prompt=prompt,
         negative_prompt=found.negative_prompt,
@@ -97,9 +108,10 @@ def choose(plans: Sequence[Plan], mllm: MLLM, catalogue: Catalogue) -> list[Plan
     back without runners-up, and nothing is made up.
     """
     prompt = load_prompt("painting/choose")
-    models = list(catalogue)
+    models = list(catalogue.choosable)
     asks = [
-        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, prompt=plan.prompt, cards=list(catalogue.values()))),)) for plan in plans
+        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, prompt=plan.prompt, cards=list(catalogue.choosable.values()))),))
+        for plan in plans
     ]
     chosen: list[Plan | VernissageError] = []
     for plan, probabilities in zip(plans, mllm.choose(asks, models), strict=True):

@@ -24,11 +24,25 @@ def package_folder(name: str) -> Path:
     return Path(str(resources.files("vernissage"))) / name
 
 
-class Catalogue(Mapping[str, Card]):
-    """Cards by id; looking up an unknown id raises `UnknownName` with the nearest ones."""
+def model_place(model: str, folder: Path) -> str:
+    """Where a model that something in `folder` builds on lies: one of the package's, a folder seen from there, or a hub id."""
+    if model.startswith("mini/"):
+        return str(package_folder("mini") / model.removeprefix("mini/"))
+    beside = folder / model
+    return str(beside) if beside.is_dir() else model
 
-    def __init__(self, cards: Iterable[Card]) -> None:
+
+class Catalogue(Mapping[str, Card]):
+    """Cards by id; looking up an unknown id raises `UnknownName` with the nearest ones.
+
+    Args:
+        cards: A later one replaces an earlier one of the same id.
+        along: Ids of those that others build on and nobody chose; they can be painted with, and no planner chooses them.
+    """
+
+    def __init__(self, cards: Iterable[Card], along: Iterable[str] = ()) -> None:
         self._cards = {card.id: card for card in cards}
+        self.choosable = {model: card for model, card in self._cards.items() if model not in set(along)}
         for model in self._cards:
             self._check_bases(model)
 
@@ -71,11 +85,13 @@ class Catalogue(Mapping[str, Card]):
                 chosen |= found
             else:
                 chosen[name] = self[name]
-        for card in list(chosen.values()):  # what they build on comes along
+        along: dict[str, Card] = {}
+        for card in chosen.values():
             while card.source.base is not None:
                 card = self[card.source.base]
-                chosen.setdefault(card.id, card)
-        return Catalogue(chosen.values())
+                if card.id not in chosen:
+                    along[card.id] = card
+        return Catalogue((chosen | along).values(), along)
 
 
 def load_catalogue(folders: Iterable[Path] = ()) -> Catalogue:
@@ -89,4 +105,14 @@ def load_catalogue(folders: Iterable[Path] = ()) -> Catalogue:
         if not folder.is_dir():
             raise BadCard(f"There is no folder of cards at {folder}.", hint="Correct `cards` in the configuration.")
     places = [package_folder("mini") / "cards", package_folder("zoo") / "cards", home() / "cards", *folders]
-    return Catalogue(load_card(path) for place in places if place.is_dir() for path in sorted(place.glob("*.toml")))
+    return Catalogue(card for place in places if place.is_dir() for card in load_cards(place).values())
+
+
+def load_cards(folder: Path) -> dict[str, Card]:
+    """The cards of one folder by id.
+
+    Raises:
+        BadCard: One of them has a mistake.
+    """
+    cards = [load_card(path) for path in sorted(folder.glob("*.toml"))]
+    return {card.id: card for card in cards}

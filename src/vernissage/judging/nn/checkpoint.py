@@ -4,15 +4,15 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from vernissage.errors import BadCard, IntegrityError
-from vernissage.judging.nn.model import JudgeModel, add_heads, backbone_place, load_backbone
+from vernissage.errors import IntegrityError
+from vernissage.judging.nn.model import JudgeModel, add_heads, load_backbone
 from vernissage.judging.spec import SPEC, WEIGHTS, JudgeSpec, read_spec
 from vernissage.local.adapters import adapter_tensors, add_adapter
+from vernissage.local.tensors import read_tensors, restore, save_tensors
 from vernissage.prompts import load_prompt
+from vernissage.zoo.catalogue import model_place
 
 
 def trained_tensors(model: JudgeModel, spec: JudgeSpec) -> dict[str, nn.Parameter]:
@@ -27,10 +27,7 @@ def trained_tensors(model: JudgeModel, spec: JudgeSpec) -> dict[str, nn.Paramete
 
 def save_judge(folder: Path, model: JudgeModel, spec: JudgeSpec, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a judge; both files appear whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in trained_tensors(model, spec).items()}
-    save_file(tensors, folder / f"{WEIGHTS}.new")
-    os.replace(folder / f"{WEIGHTS}.new", folder / WEIGHTS)
+    save_tensors(trained_tensors(model, spec), folder / WEIGHTS, dtype=dtype)
     (folder / f"{SPEC}.new").write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
     os.replace(folder / f"{SPEC}.new", folder / SPEC)
 
@@ -47,7 +44,7 @@ def load_judge(folder: Path, *, device: torch.device, dtype: str = "auto") -> tu
     for prompt_id, known in spec.prompts.items():
         if load_prompt(prompt_id).hash != known:
             raise IntegrityError(f"The judge {spec.name} was trained on other words of the prompt {prompt_id} than this version's.")
-    model = load_backbone(backbone_place(spec.backbone, folder), device=device, dtype=dtype, revision=spec.revision)
+    model = load_backbone(model_place(spec.backbone, folder), device=device, dtype=dtype, revision=spec.revision)
     if (found := model.fingerprint) != spec.fingerprint:
         raise IntegrityError(
             f"The judge {spec.name} was trained on another backbone than {spec.backbone} is now ({spec.fingerprint}, not {found})."
@@ -55,42 +52,6 @@ def load_judge(folder: Path, *, device: torch.device, dtype: str = "auto") -> tu
     for name, adapter in spec.adapters.items():
         add_adapter(model.backbone, name, parts=adapter.parts, rank=adapter.rank, alpha=adapter.alpha)
     add_heads(model, spec.heads)
-    restore(model, spec, read_weights(folder / WEIGHTS))
+    restore(trained_tensors(model, spec), read_tensors(folder / WEIGHTS), spec.name)
     model.requires_grad_(False).eval()
     return model, spec
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, all of them finite.
-
-    Raises:
-        BadCard: It is not there.
-        IntegrityError: It is damaged.
-    """
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise BadCard(f"Cannot read the weights {path}: {error.strerror}.", hint="Save the judge again.") from error
-    except SafetensorError as error:
-        raise IntegrityError(f"The weights {path} are damaged: {error}.") from error
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise IntegrityError(f"The weights {path} are damaged: {name} is not finite.")
-    return tensors
-
-
-@torch.no_grad()
-def restore(model: JudgeModel, spec: JudgeSpec, tensors: dict[str, Tensor]) -> None:
-    """Put trained tensors where they belong.
-
-    Raises:
-        IntegrityError: One is missing, too many, or of another shape.
-    """
-    wanted = trained_tensors(model, spec)
-    for names, what in ((wanted.keys() - tensors.keys(), "lack"), (tensors.keys() - wanted.keys(), "have, unasked,")):
-        if names:
-            raise IntegrityError(f"The weights of {spec.name} {what} {len(names)} tensors, among them {min(names)}.")
-    for name, place in wanted.items():
-        if place.shape != tensors[name].shape:
-            raise IntegrityError(f"In the weights of {spec.name}, {name} is {tuple(tensors[name].shape)}, not {tuple(place.shape)}.")
-        place.copy_(tensors[name].to(place.device, place.dtype))

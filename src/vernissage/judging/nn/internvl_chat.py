@@ -19,11 +19,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration
 
 from vernissage.errors import BadCard, BadInput, IntegrityError
-from vernissage.judging.nn.checkpoint import restore, save_judge
+from vernissage.judging.nn.checkpoint import save_judge, trained_tensors
 from vernissage.judging.nn.model import JudgeModel, Reader, add_heads
-from vernissage.judging.spec import AdapterSpec, Dimension, HeadSpec, JudgeSpec
+from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
+from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import PARTS, add_adapter
 from vernissage.local.pretrained import fingerprint, load_pretrained
+from vernissage.local.tensors import restore
 
 _LANGUAGE = {"InternLM2ForCausalLM": "llama", "LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
 _VISION_FIELDS = {"attention_probs_dropout_prob": "attention_dropout", "qk_normalization": "use_qk_norm", "qkv_bias": "attention_bias"}
@@ -124,7 +126,8 @@ def import_judge(
         add_adapter(backbone, name, parts=parts, rank=rank, alpha=2 * rank)
     add_heads(model, spec.heads)
     tensors = {f"adapters.{key}.{letter}.{name}.weight": value for (key, letter), value in lora.items()}
-    restore(model, spec, tensors | {f"heads.{dimension}.{key}": value for key, value in head.items()})
+    heads = {f"heads.{dimension}.{key}": value for key, value in head.items()}
+    restore(trained_tensors(model, spec), tensors | heads, spec.name)
     save_judge(out, model, spec)
     return spec
 

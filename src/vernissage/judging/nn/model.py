@@ -8,7 +8,6 @@ the answer is one token long.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,14 +17,13 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText
 
 from vernissage.errors import BadInput, DriverError
-from vernissage.judging.nn.branches import Branch, Packed, pack
 from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
 from vernissage.local.adapters import use_adapter
+from vernissage.local.branches import Branch, Packed, pack
 from vernissage.local.device import pick_dtype
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.vision_inputs import load_inputs
 from vernissage.prompts import load_prompt
-from vernissage.zoo.catalogue import package_folder
 
 YES, NO = "yes", "no"
 _GAP = "\N{LATIN SMALL LETTER EZH}\N{DOWNWARDS ARROW}gap"  # stands where a question will be
@@ -223,11 +221,3 @@ def by_adapter(spec: JudgeSpec) -> dict[str, list[str]]:
 def choose_adapter(model: JudgeModel, name: str, *, learning: bool = False) -> None:
     """Let the adapter of that name work, "" for none."""
     use_adapter(model.backbone, name or None, learning=learning)
-
-
-def backbone_place(backbone: str, folder: Path) -> str:
-    """Where a backbone lies: one of the package's, a folder seen from the judge's, or a hub id."""
-    if backbone.startswith("mini/"):
-        return str(package_folder("mini") / backbone.removeprefix("mini/"))
-    beside = folder / backbone
-    return str(beside) if beside.is_dir() else backbone

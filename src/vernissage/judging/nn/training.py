@@ -34,7 +34,6 @@ from vernissage.judging.nn.model import (
     JudgeModel,
     Question,
     add_heads,
-    backbone_place,
     by_adapter,
     choose_adapter,
     load_backbone,
@@ -42,7 +41,8 @@ from vernissage.judging.nn.model import (
 )
 from vernissage.judging.nn.scoring import score_batch
 from vernissage.judging.recipe import JudgeRecipe
-from vernissage.judging.spec import SPEC, AdapterSpec, Dimension, HeadSpec, JudgeSpec, read_spec
+from vernissage.judging.spec import SPEC, Dimension, HeadSpec, JudgeSpec, read_spec
+from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import Trained, add_adapter
 from vernissage.local.device import pick_device
 from vernissage.local.training import training_steps
@@ -50,6 +50,7 @@ from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
 from vernissage.prompts import load_prompt
 from vernissage.records.verdict import LEVELS
+from vernissage.zoo.catalogue import model_place
 
 PROMPT_OF: dict[str, str] = {"perception": "judging/perception", "correspondence": "judging/correspondence", "answers": "judging/answer"}
 
@@ -106,7 +107,7 @@ def train_judge(
     accelerator.wait_for_everyone()
     set_seed(recipe.seed)
     device = accelerator.device
-    model = load_backbone(backbone_place(recipe.backbone, folder), device=device, dtype="float32", revision=recipe.revision)
+    model = load_backbone(model_place(recipe.backbone, folder), device=device, dtype="float32", revision=recipe.revision)
     spec = _describe(recipe, train, model, folder)
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vernissage.errors import DriverError
-from vernissage.judging.nn.branches import Branch, pack
 from vernissage.judging.nn.model import Question, load_backbone
 from vernissage.local.adapters import add_adapter, linear_layers, merge_adapter, use_adapter
+from vernissage.local.branches import Branch, pack
 
 tokens = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 

@@ -1,0 +1,66 @@
+"""How a checkpoint's chat template joins turns, found by rendering one, so that a dialogue can go on in the same cache."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from vernissage.errors import DriverError
+from vernissage.local.vision_inputs import load_inputs
+
+_GAPS = ("\N{LATIN SMALL LETTER EZH}first", "\N{LATIN SMALL LETTER EZH}second", "\N{LATIN SMALL LETTER EZH}third")
+
+
+class Dialogue(NamedTuple):
+    """A checkpoint's way of writing dialogues."""
+
+    tokenizer: Any
+    chat: Any
+    inputs: Callable[..., Any]
+    to_answer: str
+    """Between a user's words and the answer."""
+    to_question: str
+    """Between an answer and the user's next words; begins with what ends an answer."""
+
+    def opening(self, text: str, pictures: int = 0) -> str:
+        """A first message with so many pictures before it, up to where the answer begins."""
+        content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": self.words(text)}]
+        return self.chat.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+
+    def next_question(self, text: str) -> str:
+        """From an answer's end through the user's next words to where the next answer begins."""
+        return self.to_question + self.words(text) + self.to_answer
+
+    def words(self, text: str) -> str:
+        """The text with a space in whatever the tokenizer would take for the end of a message, a picture or the like."""
+        for token in (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special):
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def ids(self, text: str) -> list[int]:
+        """Tokens of a text as it is."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def batch(self, openings: Sequence[str], pictures: Sequence[Image.Image]) -> Any:
+        """Model inputs, padded on the left."""
+        return self.inputs(list(openings), [picture.convert("RGB") for picture in pictures])
+
+
+def load_dialogue(model: str, config: Any, **options: Any) -> Dialogue:
+    """The dialogue of a checkpoint; see `load_inputs`.
+
+    Raises:
+        DriverError: Its template cannot be taken apart.
+    """
+    tokenizer, chat, inputs = load_inputs(model, config, **options)
+    turns = [
+        {"role": role, "content": [{"type": "text", "text": gap}]} for role, gap in zip(("user", "assistant", "user"), _GAPS, strict=True)
+    ]
+    text = chat.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    parts = [text]
+    for gap in _GAPS:
+        *head, last = parts
+        parts = [*head, *last.split(gap, 1)]
+    if len(parts) != 4:
+        raise DriverError(f"The chat template of {model} cannot be taken apart: it changes what is said.")
+    return Dialogue(tokenizer, chat, inputs, to_answer=parts[3], to_question=parts[2])

@@ -1,0 +1,264 @@
+"""Training planners: Base on whole plans, Evo on prompts and then on ModelTokens (ChatGen).
+
+A training that was cut off goes on where it stopped. Arguments are not trained: Evo reads them off demonstrations.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from vernissage.datasets.queries import Query
+from vernissage.errors import BadInput
+from vernissage.local.adapter_spec import AdapterSpec
+from vernissage.local.adapters import Trained, adapter_tensors, add_adapter, use_adapter
+from vernissage.local.branches import Branch
+from vernissage.local.device import pick_device
+from vernissage.local.tensors import read_tensors, save_tensors
+from vernissage.local.training import training_steps
+from vernissage.painting.nn.model_tokens import Samples, choose_model, train_model_tokens, word_mass
+from vernissage.painting.nn.network import ADAPTER, PROMPTS, STATES, Network, Weights, chat_question, load_network, save_planner
+from vernissage.painting.nn.new_models import RowMap, fit_row_map
+from vernissage.painting.nn.planner import about
+from vernissage.painting.planner_spec import CARDS, DEMONSTRATIONS, PlannerSpec
+from vernissage.painting.recipe import PlannerRecipe
+from vernissage.painting.reply import PlanReply
+from vernissage.ports import Progress
+from vernissage.prompts import load_prompt
+from vernissage.records.demonstration import Demonstration
+from vernissage.records.picture import Picture
+from vernissage.zoo.catalogue import load_cards, model_place
+
+
+class Lesson(NamedTuple):
+    """A query in tokens."""
+
+    opening: str
+    pictures: list[Image.Image]
+    answer: str
+
+
+def train_planner(recipe: PlannerRecipe, queries: Sequence[Query], *, progress: Progress | None = None) -> PlannerSpec:
+    """Train a planner and leave it in the recipe's folder.
+
+    Args:
+        recipe: How.
+        queries: To learn from.
+        progress: Called with (done, total) steps of the adapter's training.
+
+    Raises:
+        BadInput: The folder holds another training, or a picture cannot be read.
+        DriverError: The backbone cannot be loaded.
+    """
+    _check_same(recipe, queries)
+    torch.manual_seed(recipe.seed)
+    device = pick_device("auto")
+    place = model_place(recipe.backbone, recipe.out)
+    network = load_network(place, device=device, dtype="float32", brief=recipe.brief, revision=recipe.revision)
+    adapter = AdapterSpec(parts=recipe.parts, rank=recipe.rank, alpha=recipe.alpha) if recipe.parts else None
+    if adapter is not None:
+        add_adapter(network.backbone, ADAPTER, parts=adapter.parts, rank=adapter.rank, alpha=adapter.alpha)
+        network.backbone.to(device)
+        use_adapter(network.backbone, ADAPTER, learning=True)
+        for done, total in _train_words(network, recipe, queries):
+            if progress:
+                progress(done, total)
+        use_adapter(network.backbone, ADAPTER)
+    models = tuple(dict.fromkeys(query.plan.model for query in queries)) if recipe.kind == "evo" else ()
+    weights, measured = _train_tokens(network, recipe, queries, models) if models else (Weights(), {})
+    spec = PlannerSpec(
+        name=recipe.name,
+        kind=recipe.kind,
+        backbone=_seen_from(recipe.out, recipe.backbone),
+        revision=recipe.revision,
+        fingerprint=network.fingerprint,
+        brief=recipe.brief,
+        adapter=adapter,
+        models=models,
+        shown=recipe.shown,
+        prompts={prompt: load_prompt(prompt).hash for prompt in PROMPTS[recipe.kind]},
+        trained={
+            "recipe": recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"}),
+            "queries": len(queries),
+            "torch": torch.__version__,
+            **measured,
+        },
+    )
+    if recipe.kind == "evo":
+        _keep_demonstrations(recipe, queries)
+    if recipe.cards is not None:
+        shutil.copytree(recipe.cards, recipe.out / CARDS, dirs_exist_ok=True)
+    save_planner(recipe.out, network, spec, weights)
+    return spec
+
+
+def _train_words(network: Network, recipe: PlannerRecipe, queries: Sequence[Query]) -> Iterator[tuple[int, int]]:
+    """The adapter learns prompts or plans; yields (done, total)."""
+    learning = adapter_tensors(network.backbone, ADAPTER)
+    optimizer = torch.optim.AdamW(learning.values(), lr=recipe.lr, weight_decay=0.01)
+    steps = math.ceil(recipe.epochs * len(queries) / recipe.batch_size)
+    loop = training_steps(
+        recipe.out / "training",
+        steps,
+        optimizer,
+        peak=recipe.lr,
+        modules={"adapter": Trained(learning)},  # pyright: ignore
+    )
+    device = network.backbone.device
+    for step, losses in loop:
+        lessons = [lesson_of(network, recipe.kind, queries[row]) for row in _rows_of(step, recipe, len(queries))]
+        branches = [[Branch([], [*network.dialogue.ids(lesson.answer), network.end])] for lesson in lessons]
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            hidden, packed = network.read([each.opening for each in lessons], [each.pictures for each in lessons], branches)
+            before = packed.before.to(device)
+            logits = network.backbone.get_output_embeddings()(hidden[before[:, 0], before[:, 1]])
+        loss = F.cross_entropy(logits.float(), packed.answers.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learning.values(), 1.0)
+        optimizer.step()
+        losses["loss"] = loss.item()
+        yield step + 1, steps
+
+
+def _rows_of(step: int, recipe: PlannerRecipe, count: int) -> list[int]:
+    """The queries of a step: each epoch's order is drawn anew, the same after a restart."""
+    rows = []
+    for place in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
+        epoch, offset = divmod(place, count)
+        rows.append(int(np.random.default_rng([recipe.seed, epoch]).permutation(count)[offset]))
+    return rows
+
+
+def lesson_of(network: Network, kind: str, query: Query) -> Lesson:
+    """A query as a question and the answer to learn.
+
+    Raises:
+        BadInput: A picture cannot be read.
+    """
+    pictures = [Picture.open(image).image for image in query.chat.images]
+    plan = query.plan
+    if kind == "evo":
+        return Lesson(chat_question(network, "painting/prompt", query.chat, len(pictures)), pictures, plan.prompt)
+    answer = PlanReply(
+        prompt=plan.prompt,
+        negative_prompt=plan.negative_prompt,
+        model=plan.model,
+        **plan.arguments.model_dump(include=set(PlanReply.model_fields)),
+    )
+    return Lesson(chat_question(network, "painting/plan", query.chat, len(pictures)), pictures, answer.model_dump_json())
+
+
+def states_of(network: Network, queries: Sequence[Query]) -> Tensor:
+    """The hidden state after each query's chat and prompt; see `Network.states`."""
+    found = []
+    for start in range(0, len(queries), STATES):  # so that few pictures are open at once
+        part = queries[start : start + STATES]
+        pictures = [[Picture.open(image).image for image in query.chat.images] for query in part]
+        found.append(network.states([query.chat for query in part], pictures, [query.plan.prompt for query in part]))
+    return torch.cat(found)
+
+
+def _train_tokens(
+    network: Network, recipe: PlannerRecipe, queries: Sequence[Query], models: Sequence[str]
+) -> tuple[Weights, dict[str, float]]:
+    """W_M by the exact shortcut: one pass of the backbone, kept on disk, then a logistic regression."""
+    path = recipe.out / "training" / "states.safetensors"
+    hidden = read_tensors(path)["hidden"] if path.exists() else states_of(network, queries)
+    if not path.exists():
+        save_tensors({"hidden": hidden}, path)
+    head = network.backbone.get_output_embeddings()
+    words = word_mass(hidden, head.weight.detach().float().cpu(), bias=None if head.bias is None else head.bias.detach().float().cpu())
+    number = {model: place for place, model in enumerate(models)}
+    targets = torch.tensor([number[query.plan.model] for query in queries])
+    losses: list[float] = []
+    tokens = train_model_tokens(
+        Samples(hidden, words, targets),
+        len(models),
+        epochs=recipe.token_epochs,
+        lr=recipe.token_lr,
+        weight_decay=recipe.token_weight_decay,
+        batch_size=recipe.token_batch_size,
+        seed=recipe.seed,
+        watch=lambda _epoch, loss: losses.append(loss),
+    )
+    right = (choose_model(hidden, words, tokens).models.argmax(dim=1) == targets).float().mean()
+    row_map = _fit_row_map(network, recipe, queries, models, tokens, hidden, targets) if recipe.cards is not None else None
+    return Weights(tokens, row_map), {"token_loss": losses[-1], "token_accuracy": float(right)}
+
+
+def _fit_row_map(
+    network: Network,
+    recipe: PlannerRecipe,
+    queries: Sequence[Query],
+    models: Sequence[str],
+    tokens: Tensor,
+    hidden: Tensor,
+    targets: Tensor,
+) -> RowMap | None:
+    """From texts about the trained models: each one's description, and the same with some of its prompts."""
+    cards = load_cards(recipe.cards) if recipe.cards is not None else {}
+    prompts: dict[str, list[str]] = {}
+    for query in queries:
+        prompts.setdefault(query.plan.model, []).append(query.plan.prompt)
+    features, about_model = [], []
+    for number, model in enumerate(models):
+        if model in cards:
+            states = network.states(*about(cards[model].description, prompts[model]))
+            features += [states[0], states.mean(dim=0)]
+            about_model += [number, number]
+    if len(set(about_model)) < len(models):
+        return None  # some have no card; a map of the others would not know them
+    return fit_row_map(torch.stack(features), torch.tensor(about_model), tokens, hidden, targets)
+
+
+def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
+    """What arguments are read off: of each model the first so many plans with prompts of their own."""
+    kept: dict[str, dict[str, Demonstration]] = {}
+    for query in queries:
+        own = kept.setdefault(query.plan.model, {})
+        if len(own) < recipe.kept:
+            plan = query.plan.model_copy(update={"choices": ()})
+            own.setdefault(plan.prompt, Demonstration(id=query.demonstration or query.id, plan=plan))
+    lines = [each.model_dump_json(exclude_defaults=True) + "\n" for own in kept.values() for each in own.values()]
+    (recipe.out / DEMONSTRATIONS).write_text("".join(lines), encoding="utf-8")
+
+
+def _seen_from(folder: Path, backbone: str) -> str:
+    """A local backbone as a path from the planner's folder, so that both can be moved together."""
+    if Path(backbone).is_dir() and not backbone.startswith("mini/"):
+        return os.path.relpath(Path(backbone).resolve(), folder.resolve())
+    return backbone
+
+
+def _check_same(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
+    """Remember recipe and queries beside the training, and refuse to go on with others.
+
+    Raises:
+        BadInput: The folder holds another training.
+    """
+    if not queries:
+        raise BadInput("There are no queries to learn from.", hint="Name a file of them with `data`.")
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    path, values = recipe.out / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"})
+    digest = hashlib.sha256(
+        "\n".join(query.model_dump_json(exclude={"chat": {"turns": {"__all__": {"images"}}}}) for query in queries).encode()
+    )
+    values["queries"] = digest.hexdigest()[:16]
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
+        raise BadInput(
+            f"{recipe.out} holds a training of another recipe or other queries.", hint="Choose another `out`, or delete that folder."
+        )
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    fresh.replace(path)
