@@ -16,12 +16,21 @@ from vernissage.api import Studio
 from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.ports import Ask, Message
 from vernissage.prompts import load_prompt
+from vernissage.records.tree import UnderstandingTree
 from vernissage.repainting.describe import describe
 from vernissage.repainting.lockstep import Ports, run_together
 from vernissage.world import tell
 from vernissage.world.draw import draw
 from vernissage.world.facts import check_facts, facts_of, read_text
-from vernissage.world.scene import sample_scene
+from vernissage.world.scene import OPPOSITE, sample_scene
+
+
+def said_alike(tree: UnderstandingTree, true: UnderstandingTree) -> bool:
+    """Whether the relation is the true one; "star above car" and "car below star" say the same."""
+    (relation,) = true.relations
+    word = next(each for each in OPPOSITE if each in relation)
+    first, second = (part.strip() for part in relation.split(word))
+    return tree.relations in ((relation,), (f"{second} {OPPOSITE[word]} {first}",))
 
 
 def main() -> None:
@@ -54,7 +63,7 @@ def main() -> None:
             asked.append(len(pairs))
         figures[f"{attribute}_of_found"] = ratio_interval(np.array(right), np.array(asked))
     related = [(tree, true) for tree, true in zip(trees, truth, strict=True) if true.relations]
-    figures["relations"] = mean_interval(np.array([bool(tree) and tree.relations == true.relations for tree, true in related], dtype=float))
+    figures["relations"] = mean_interval(np.array([bool(tree) and said_alike(tree, true) for tree, true in related], dtype=float))
     for name in ("style", "lighting"):
         figures[name] = mean_interval(
             np.array(

@@ -36,7 +36,7 @@ FOLDER = BUILD / "judged"
 HELD_OUT = ("mini/pixel", "mini/sketch")
 QUESTIONS = 16
 DRAWN = {"train": 6000, "held-out": 240}
-PAINTED = {"train": 220, "held-out": 60}
+PAINTED = {"train": 500, "held-out": 60}
 """Pictures of each model."""
 
 

@@ -192,7 +192,8 @@ def picture_lessons(scene: Scene, rng: np.random.Generator) -> list[Lesson]:
     The long answers that are learnt early come now and then, the short ones always.
     """
     tree = tell.tree(scene)
-    names = [thing.name for thing in tree.objects]
+    # What is seen first may be named first.
+    names = [tree.objects[place].name for place in rng.permutation(len(tree.objects))]
     overall = Overall(**{name: getattr(tree, name) for name in ("style", "lighting", "colour_palette", "composition")})
     named = Objects(objects=[NamedObject(name=thing.name, type=thing.type) for thing in tree.objects])
     wanted = neighbour(scene, rng)

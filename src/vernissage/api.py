@@ -5,7 +5,7 @@ studio; `Studio.from_toml` makes one of real models, with the same calls.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.painting.mllm_planner import MLLMPlanner
 from vernissage.painting.planner_spec import CARDS
+from vernissage.painting.rewriting import RewritingPlanner
 from vernissage.painting.road import Overrides, check_overrides, listen, override, paint_plans
-from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextImageEncoder
+from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.plan import Arguments, Plan
@@ -29,9 +30,9 @@ from vernissage.repainting.select import RATINGS
 from vernissage.scoring.layouts import Entry, find_entries
 from vernissage.scoring.registry import find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
-from vernissage.wiring import StudioConfig, load_config, load_driver
+from vernissage.wiring import StudioConfig, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
-from vernissage.zoo.catalogue import Catalogue, load_cards, load_catalogue
+from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue
 
 ImageLike = str | Path | Picture | Image.Image
 
@@ -64,9 +65,10 @@ class Studio:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The models that this studio's planner chooses from: those configured, else those that a trained planner brings along."""
+        """The models that this studio's planner chooses from: those configured, else a trained planner's and the user's own."""
         if "models" not in self.config.model_fields_set and self._planner_cards:
-            return self.all_models.choose(load_cards(self._planner_cards[0]))
+            folders = [*self._planner_cards, home() / "cards", *self.config.cards]
+            return self.all_models.choose(name for folder in folders if folder.is_dir() for name in load_cards(folder))
         return self.all_models.choose(self.config.models)
 
     @cached_property
@@ -84,6 +86,17 @@ class Studio:
         """Who makes plans of chats: a trained planner, or without one the MLLM."""
         return load_driver("planner", self.config.planner) if self.config.planner else MLLMPlanner(self.mllm)
 
+    def planner_maker(self, name: str) -> Callable[[], Planner]:
+        """What makes the planner of that name when it is wanted: see `wiring.planner_config`, or "baseline".
+
+        Raises:
+            UnknownName: There is none of that name.
+        """
+        if name == "baseline":
+            return lambda: RewritingPlanner(self.mllm)
+        config = planner_config(name)
+        return (lambda: load_driver("planner", config)) if config else lambda: MLLMPlanner(self.mllm)
+
     @cached_property
     def t2i(self) -> T2I:
         """Who paints."""
@@ -98,6 +111,11 @@ class Studio:
     def dinov2(self) -> ImageEncoder | None:
         """Compares pictures with pictures."""
         return load_driver("encoder", self.config.dinov2) if self.config.dinov2 else None
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder | None:
+        """Compares words with words."""
+        return load_driver("text_encoder", self.config.text_encoder) if self.config.text_encoder else None
 
     def plan(
         self,

@@ -139,6 +139,16 @@ class TextImageEncoder(ImageEncoder, Protocol):
         ...
 
 
+class TextEncoder(Protocol):
+    """Texts to features of their tokens, for BERTScore."""
+
+    name: str
+
+    def encode_tokens(self, texts: Sequence[str]) -> Sequence[tuple[ndarray, ndarray]]:
+        """For each text, in order, its tokens' features, shape (token, width), float32, unit length, and which of them count."""
+        ...
+
+
 class Judge(Protocol):
     """Whoever says how good pictures are."""
 

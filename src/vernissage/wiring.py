@@ -2,7 +2,7 @@
 
 Drivers are reached by name and imported on first use, so that nothing heavy is loaded before it is needed. Other
 packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.planner`, `vernissage.t2i`,
-`vernissage.encoder`, `vernissage.judge` and `vernissage.scorer`.
+`vernissage.encoder`, `vernissage.text_encoder`, `vernissage.judge` and `vernissage.scorer`.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from vernissage.errors import BadCard, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import model_place, package_folder
 
-Port = Literal["mllm", "planner", "t2i", "encoder", "judge", "scorer"]
+Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "judge", "scorer"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -47,6 +47,9 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "dinov2": Driver("vernissage.drivers.encode_dinov2:Dinov2Encoder", "local"),
         "fake": Driver("vernissage.drivers.fake:FakeEncoder"),
     },
+    "text_encoder": {
+        "transformers": Driver("vernissage.drivers.encode_text:TransformersTextEncoder", "local"),
+    },
     "scorer": {
         "clip": Driver("vernissage.drivers.score_clip:ClipScorer", "local"),
         "blip": Driver("vernissage.drivers.score_blip:BlipScorer", "local"),
@@ -57,6 +60,10 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "trained": Driver("vernissage.judging.nn.judge:TrainedJudge", "local"),
     },
 }
+
+
+PLANNERS = ("evo", "base")
+"""Trained planners of the mini studio."""
 
 
 class DriverConfig(BaseModel):
@@ -95,13 +102,15 @@ class StudioConfig(BaseModel):
     """Compares pictures with words; none, in TOML `false`, leaves similarities out."""
     dinov2: DriverConfig | None = Field(default_factory=lambda: _mini("dinov2", "dinov2"))
     """Compares pictures with pictures; none, in TOML `false`, leaves that out."""
+    text_encoder: DriverConfig | None = Field(default_factory=lambda: _mini("transformers", "clip"))
+    """Compares words with words, for BERTScore; none, in TOML `false`, leaves that out."""
     judge: DriverConfig | None = None
     """Who judges, a trained judge; none, in TOML `false`, asks the MLLM. Left out, the mini judge where the MLLM is the mini one."""
 
     scorers: dict[str, DriverConfig] = {}
     """Learned metrics of `vernissage score`, by metric."""
 
-    @field_validator("clip", "dinov2", "judge", "planner", mode="before")
+    @field_validator("clip", "dinov2", "text_encoder", "judge", "planner", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value is False else value
@@ -118,6 +127,21 @@ class StudioConfig(BaseModel):
         if "judge" in self.model_fields_set or not str(self.mllm.options.get("model", "")).startswith("mini/"):
             return self.judge
         return _mini("trained", "judge")
+
+
+def planner_config(name: str) -> DriverConfig | None:
+    """The planner of that name: the mini studio's evo or base, the folder of a trained one, or none for the MLLM ("mllm").
+
+    Raises:
+        UnknownName: There is none of that name.
+    """
+    if name == "mllm":
+        return None
+    if name in PLANNERS:
+        return _mini("trained", f"planner-{name}")
+    if name.startswith("mini/") or Path(name).is_dir():
+        return DriverConfig.model_validate({"driver": "trained", "model": name})
+    raise UnknownName("planner", name, ["mllm", *PLANNERS, "the folder of a trained one"])
 
 
 def load_config(path: Path) -> StudioConfig:
@@ -137,7 +161,15 @@ def load_config(path: Path) -> StudioConfig:
     except ValidationError as error:
         raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md.") from error
     update: dict[str, Any] = {"cards": tuple(path.parent / folder.expanduser() for folder in config.cards)}
-    ports: dict[str, Port] = {"mllm": "mllm", "planner": "planner", "t2i": "t2i", "clip": "encoder", "dinov2": "encoder", "judge": "judge"}
+    ports: dict[str, Port] = {
+        "mllm": "mllm",
+        "planner": "planner",
+        "t2i": "t2i",
+        "clip": "encoder",
+        "dinov2": "encoder",
+        "text_encoder": "text_encoder",
+        "judge": "judge",
+    }
     for name, port in ports.items():
         part: DriverConfig | None = getattr(config, name)
         if part is not None and name in config.model_fields_set:

@@ -55,7 +55,9 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
         "models": list(models),
         "references": {reference.name: reference.content() for reference in references},
         "repaint": settings.model_dump(),
-        "studio": studio.config.model_dump(mode="json", exclude={"models", "cards", "scorers"}, exclude_none=True),
+        "studio": studio.config.model_dump(
+            mode="json", exclude={"models", "cards", "scorers", "planner", "text_encoder"}, exclude_none=True
+        ),
         "group": GROUP,
     }
     if settings.rater == "judge":

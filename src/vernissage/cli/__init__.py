@@ -11,11 +11,12 @@ from vernissage.errors import MissingExtra, UserError, VernissageError
 
 COMMANDS = {
     "paint": "Paint a picture from a chat, in your own words.",
+    "chat": "Paint in a conversation, each turn refining the last picture.",
     "repaint": "Let a model paint a picture again, and score it.",
     "judge": "Say how good pictures are, and answer about them.",
     "score": "Score a folder of pictures with many metrics.",
-    "train": "Train a judge on ratings.",
-    "data": "Collect demonstrations for planners.",
+    "train": "Train a judge on ratings, or a planner on queries.",
+    "data": "Collect and prepare what planners learn from.",
     "bench": "Run a benchmark, with tables and a report.",
     "read": "Show the plan that a picture file carries.",
     "zoo": "List, show and add the models that can be chosen.",

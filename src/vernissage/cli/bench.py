@@ -1,5 +1,6 @@
 """`vernissage bench`: benchmarks that resume, with tables, exports and reports."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from vernissage.cli import harmless
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
+    from vernissage.bench.chatgen import Known, Row
     from vernissage.bench.repaint import Item
     from vernissage.datasets.evalmi import EvalMi
 
@@ -115,6 +117,68 @@ def compare(first: Path, second: Path, which: str) -> None:
         raise BadInput("The runs have no model and reference in common.", hint="Compare runs over the same data.")
     for row in rows:
         click.echo(f"{row.first:<24} {row.score:<12} {row.difference}  n = {row.difference.n}  p = {row.p_value:.4f}")
+
+
+@command.command(name="chatgen")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Queries: .jsonl, .json or .parquet; see docs/paint.md.")
+@click.option(
+    "--planners", default="evo,base", show_default=True, help="evo, base, mllm, baseline, or folders of trained ones, with commas between."
+)
+@click.option(
+    "--known", type=click.Choice(["nothing", "prompt", "model"]), default="nothing", show_default=True, help="What planners are told."
+)
+@click.option("--limit", type=click.IntRange(2), help="Only the first so many queries.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/chatgen"), show_default=True, help="Folder of the run.")
+@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+def chatgen(data: Path, planners: str, known: "Known", limit: int | None, out: Path, config: Path | None) -> None:
+    """ChatGenBench: how good planners are at prompts, models and arguments.
+
+    With --known prompt planners are told the true prompt, with --known model the model as well: what early steps cost late ones.
+
+    \b
+    vernissage bench chatgen --data test.jsonl --planners evo,base,mllm,baseline
+    """  # noqa: D301  click wants the character itself
+    from vernissage.bench.chatgen import Prompts, differences, open_run, read_items, run_benchmark, table
+    from vernissage.cli.show import check_folder, names_of, progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.datasets.queries import read_queries
+    from vernissage.wiring import planner_config
+
+    check_folder(out)
+    names = names_of(planners)
+    if not names:
+        raise BadInput("No planner was named.", hint="Name some with --planners, with commas between.")
+    queries = read_queries(data)[:limit]
+    trained = [name for name in names if name not in ("mllm", "baseline")]
+    for name in trained:
+        planner_config(name)
+    # The models are those of the first trained planner, unless the configuration names some.
+    studio = open_studio(config, planner=trained[0] if trained else None)
+    run = open_run(out, studio, names, queries, known)
+    with progress_bar("planning") as progress:
+        run_benchmark(run, studio, {name: studio.planner_maker(name) for name in names}, queries, progress=progress)
+    items = read_items(run, queries)
+    prompts = Prompts(studio.text_encoder, queries) if studio.text_encoder else None
+    _show_steps(table(items, prompts))
+    for row in differences(items, prompts):
+        click.echo(f"{row.first} - {row.second}, {row.measure:<10} {row.difference}  n = {row.difference.n}")
+    for name, own in items.items():
+        for reason, count in Counter(item.unscored for item in own if item.plan is None).most_common(5):
+            click.echo(f"unscored: {name}: {count} x {harmless(reason.splitlines()[0])}", err=True)
+
+
+def _show_steps(rows: "Sequence[Row]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row.by_argument))
+    shown = Table("planner", "queries", "scored/asked", "prompt (BERTScore)", "model", "among 5", "arguments", *names, "s a query")
+    for row in rows:
+        estimates = [row.prompt, row.selection, row.among_five, row.arguments]
+        cells = ["-" if each is None else str(each) for each in estimates]
+        single = [f"{100 * row.by_argument[name].value:.1f}" if name in row.by_argument else "-" for name in names]
+        shown.add_row(row.planner, row.part, f"{row.scored}/{row.asked}", *cells, *single, f"{row.seconds:.3f}")
+    Console(width=200).print(shown)
 
 
 @command.command(name="evalmi")

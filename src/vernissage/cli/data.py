@@ -9,12 +9,14 @@ from vernissage.cli import harmless
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
-    from vernissage.datasets.collect import Collected
+    from collections.abc import Mapping
+
+    from vernissage.ports import TextEncoder
 
 
 @click.group(name="data")
 def command() -> None:
-    """Collect demonstrations for planners; a collection that was cut off goes on where it stopped."""
+    """Collect, filter, role-play, deduplicate and split what planners learn from (ChatGenBench)."""
 
 
 @command.command(name="collect")
@@ -34,22 +36,182 @@ def collect(out: Path, pictures: Path | None, count: int, address: str, **option
     vernissage data collect --count 5000 --out demonstrations.jsonl
     vernissage data collect --pictures outputs/
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import check_folder, progress_bar
+    from vernissage.cli.show import progress_bar
     from vernissage.datasets.collect import collect_civitai, collect_pictures
 
-    check_folder(out.parent)
-    if out.is_dir():
-        raise BadInput(f"{out} is a folder.", hint="Name a file with --out, such as demonstrations.jsonl.")
+    _check_out(out)
     with progress_bar("collecting") as progress:
         if pictures:
             found = collect_pictures(pictures, out, progress=progress)
         else:
             found = collect_civitai(out, count=count, address=address, progress=progress, **options)
-    for line in _lines(found):
-        click.echo(harmless(line))
+    _report(found.kept, "demonstrations", found.dropped, out)
+
+
+def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> None:
+    """What stays, what went and why, and where it lies."""
+    click.echo(f"{kept} {what}")
+    if dropped:
+        click.echo(f"{sum(dropped.values())} not taken:")
+        for reason, count in sorted(dropped.items(), key=lambda pair: -pair[1]):
+            click.echo(harmless(f"  {count} x {reason}"))
     click.echo(harmless(str(out)))
 
 
-def _lines(found: "Collected") -> list[str]:
-    dropped = [f"  {count} x {reason}" for reason, count in sorted(found.dropped.items(), key=lambda pair: -pair[1])]
-    return [f"{found.kept} demonstrations"] + ([f"{sum(found.dropped.values())} not taken:", *dropped] if dropped else [])
+def _check_out(out: Path) -> None:
+    from vernissage.cli.show import check_folder
+
+    check_folder(out.parent)
+    if out.is_dir():
+        raise BadInput(f"{out} is a folder.", hint="Name a file with --out.")
+
+
+_CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one."
+)
+
+
+@command.command(name="filter")
+@click.argument("demonstrations", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("filtered.jsonl"), show_default=True, help="JSONL file.")
+@click.option("--least", type=click.IntRange(1), default=3, show_default=True, help="Demonstrations that a model must have.")
+@click.option("--outdated", default="none", show_default=True, help='Base models to leave out, with commas between, like "SD 1.4,SD 2.0".')
+@click.option("--nsfw", is_flag=True, help="Keep what is not safe for work.")
+def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bool) -> None:
+    """Drop demonstrations of outdated or rare models, doubles, and what is not safe for work."""
+    from vernissage.cli.show import names_of, progress_bar
+    from vernissage.datasets.collect import read_demonstrations, write_demonstrations
+    from vernissage.datasets.filtering import filter_demonstrations
+
+    _check_out(out)
+    found = read_demonstrations(demonstrations)
+    with progress_bar("filtering") as progress:
+        filtered = filter_demonstrations(found, least=least, outdated=names_of(outdated), nsfw=nsfw, progress=progress)
+    write_demonstrations(filtered.kept, out)
+    _report(len(filtered.kept), "demonstrations", filtered.dropped, out)
+
+
+@command.command(name="role-play")
+@click.argument("demonstrations", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("queries.jsonl"), show_default=True, help="JSONL file.")
+@click.option("--each", type=click.IntRange(1), default=5, show_default=True, help="Requests made of a demonstration, by different roles.")
+@click.option("--roles", type=click.Path(path_type=Path), help="TOML with a list `roles`; default: 120 of ours.")
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A vernissage.toml; give several to have several MLLMs play.",
+)
+@click.option("--input-price", type=click.FloatRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
+@click.option("--output-price", type=click.FloatRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--yes", is_flag=True, help="Begin without asking.")
+def role_play_(
+    demonstrations: Path,
+    out: Path,
+    each: int,
+    roles: Path | None,
+    configs: tuple[Path, ...],
+    input_price: float,
+    output_price: float,
+    seed: int,
+    yes: bool,
+) -> None:
+    """Let language models play everyday people who ask for what the demonstrations show; goes on where it was cut off.
+
+    \b
+    vernissage data role-play filtered.jsonl --config gpt.toml --config qwen.toml --input-price 0.15 --output-price 0.6
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.datasets.collect import read_demonstrations
+    from vernissage.datasets.role_play import ROLES, estimate, load_roles, plan_tasks, role_play
+
+    _check_out(out)
+    found = read_demonstrations(demonstrations)
+    chosen = load_roles(roles or ROLES)
+    studios = {str(config or "default"): open_studio(config) for config in (configs or (None,))}
+    descriptions = {model: card.description for model, card in next(iter(studios.values())).all_models.items()}
+    tasks = plan_tasks(found, list(studios), chosen, each=each, seed=seed)
+    expected = estimate(tasks, descriptions)
+    words = f"{expected.calls} requests, about {expected.input_tokens} tokens in and {expected.output_tokens} out"
+    cost = expected.cost(input_price, output_price)
+    click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
+    if not yes and not click.confirm("Begin?", err=True):
+        raise SystemExit(1)
+    with progress_bar("playing") as progress:
+        made = role_play(tasks, {name: studio.mllm for name, studio in studios.items()}, out, descriptions=descriptions, progress=progress)
+    _report(made.kept, "queries", made.dropped, out)
+
+
+@command.command(name="deduplicate")
+@click.argument("queries", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("distinct.jsonl"), show_default=True, help=".jsonl, .json, .parquet."
+)
+@click.option(
+    "--bound", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="Rescaled BERTScore above which queries are doubles."
+)
+@_CONFIG
+def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> None:
+    """Drop queries that say nearly the same as an earlier one."""
+    from vernissage.cli.show import progress_bar
+    from vernissage.datasets.near_doubles import drop_near_doubles
+    from vernissage.datasets.queries import read_queries, write_queries
+
+    _check_out(out)
+    found = read_queries(queries)
+    texts = ["\n".join(turn.text for turn in query.chat.turns if turn.role == "user") for query in found]
+    with progress_bar("comparing") as progress:
+        kept = drop_near_doubles(texts, _text_encoder(config), bound=bound, progress=progress)
+    write_queries([found[row] for row in kept], out)
+    _report(len(kept), "queries", {"nearly the same as an earlier one": len(found) - len(kept)} if len(kept) < len(found) else {}, out)
+
+
+@command.command(name="split")
+@click.argument("queries", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("."), help="Folder for train.jsonl, test.jsonl, review.csv.")
+@click.option("--share", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, help="Of each model's queries, for the test.")
+@click.option(
+    "--few", type=click.IntRange(0), default=10, show_default=True, help="Training queries up to which a model counts as few-shot."
+)
+@click.option("--ask", is_flag=True, help="Let the MLLM judge whether test queries read like people's.")
+@click.option(
+    "--review", type=click.Path(path_type=Path), help="The review.csv of an earlier call with people's decisions: drop what they refuse."
+)
+@_CONFIG
+def split_(queries: Path, out: Path, share: float, few: int, ask: bool, review: Path | None, config: Path | None) -> None:
+    """Split queries into training and test set, the test set into supervised and few-shot.
+
+    The most distinct queries of each model are tested, if they read like people's. Look through review.csv, write no into the column
+    `keep` of what should go, and call again with --review.
+    """
+    from vernissage.cli.show import check_folder, progress_bar
+    from vernissage.cli.studio import open_studio
+    from vernissage.datasets.queries import divide, read_queries, write_queries
+    from vernissage.datasets.splitting import read_review, split_queries, write_review
+
+    check_folder(out)
+    found = read_queries(queries)
+    decisions = read_review(review) if review else {}
+    with progress_bar("splitting") as progress:
+        parts = split_queries(found, _text_encoder(config), share=share, mllm=open_studio(config).mllm if ask else None, progress=progress)
+    returned = dict(parts.returned)
+    if refused := [query for query in parts.test if not decisions.get(query.id, True)]:
+        returned["refused in the review"] = len(refused)
+    tested = divide([query for query in parts.test if decisions.get(query.id, True)], parts.train, few=few)
+    write_queries(parts.train, out / "train.jsonl")
+    write_queries(tested, out / "test.jsonl")
+    write_review(tested, out / "review.csv")
+    rare = sum(query.division == "few-shot" for query in tested)
+    _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
+
+
+def _text_encoder(config: Path | None) -> "TextEncoder":
+    from vernissage.cli.studio import open_studio
+
+    encoder = open_studio(config).text_encoder
+    if encoder is None:
+        raise BadInput("Comparing texts needs a text encoder.", hint="Configure `text_encoder`.")
+    return encoder

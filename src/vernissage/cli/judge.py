@@ -58,7 +58,7 @@ def command(
         if out.is_dir():
             raise BadInput(f"{out} is a folder.", hint="Name a file with --out, such as verdicts.csv.")
     studio = open_studio(config)
-    journal = Journal(out, [studio.config.model_dump(mode="json"), list(questions)])
+    journal = Journal(out, [studio.config.model_dump(mode="json", exclude={"planner", "text_encoder"}), list(questions)])
     found: dict[Path, Verdict | str] = {}
     with progress_bar("judging") as progress:
         for start in range(0, len(paths), CHUNK):

@@ -30,6 +30,7 @@ from vernissage.zoo.card import explain
 @click.option("--clip-skip", type=int, help="A1111 counting: 1 is the last layer.")
 @click.option("-n", "count", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures; several come with a contact sheet.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File, or folder for several; default: here.")
+@click.option("--planner", help="evo, base, mllm, or the folder of a trained planner; default: as configured.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 @click.option("--explain", is_flag=True, help="Show every step, with the models considered and their probabilities.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and paint nothing.")
@@ -39,6 +40,7 @@ def command(
     history: Path | None,
     count: int,
     out: Path | None,
+    planner: str | None,
     config: Path | None,
     explain: bool,
     plan_only: bool,
@@ -65,7 +67,7 @@ def command(
         raise BadInput("There is nothing to paint: no text was given.", hint='Try: vernissage paint "a red car in the city"')
     turns = read_history(history) if history else ()
     overrides = Overrides(prompt=prompt, negative_prompt=negative_prompt, model=model, arguments=Arguments.model_validate(numbers))
-    studio: Studio = open_studio(config)
+    studio: Studio = open_studio(config, planner=planner)
     place_pictures(prompt or request, [None] * count, out)  # a place that will not do is told before anything is painted
     plan = studio.plan(request, images=images, history=turns, overrides=overrides)
     if studio.is_mini and not images and (note := outside_the_world(" ".join([*(turn.text for turn in turns), prompt or request]))):

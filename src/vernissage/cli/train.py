@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group(name="train")
 def command() -> None:
-    """Train a judge from a recipe; a training that was cut off goes on where it stopped."""
+    """Train a judge or a planner from a recipe; a training that was cut off goes on where it stopped."""
 
 
 @command.command(name="judge")
@@ -53,6 +53,33 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
     if part.test:
         found = training.measure_judge(chosen.out, part.test, batch_size=chosen.batch_size)
         click.echo(f"test, {len(part.test)} pictures: {_shown(found)}")
+    click.echo(harmless(str(chosen.out)))
+
+
+@command.command(name="planner")
+@click.argument("recipe", type=click.Path(path_type=Path))
+def planner(recipe: Path) -> None:
+    """Train a planner, Base or Evo, on the queries that RECIPE names.
+
+    \b
+    vernissage train planner planner.toml
+    vernissage paint --planner runs/planner "a red car in the city"
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import progress_bar
+    from vernissage.datasets.queries import read_queries
+    from vernissage.painting.recipe import load_recipe
+    from vernissage.wiring import import_local
+
+    chosen = load_recipe(recipe)
+    queries = read_queries(chosen.data)
+    training = import_local("vernissage.painting.nn.training")
+    with progress_bar("training") as progress:
+        spec = training.train_planner(chosen, queries, progress=progress)
+    click.echo(f"{spec.name}: {spec.kind}, {len(queries)} queries" + (f", {len(spec.models)} models" if spec.models else ""))
+    if "token_accuracy" in spec.trained:
+        click.echo(
+            f"ModelTokens: loss {spec.trained['token_loss']:.3f}, right on {spec.trained['token_accuracy']:.1%} of the training queries"
+        )
     click.echo(harmless(str(chosen.out)))
 
 

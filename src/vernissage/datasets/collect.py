@@ -134,6 +134,16 @@ def read_demonstrations(path: Path) -> list[Demonstration]:
     return _read(path)[0]
 
 
+def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
+    """Write a JSONL file; it appears whole or not at all.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, "".join(each.model_dump_json(exclude_defaults=True) + "\n" for each in demonstrations))
+
+
 def _resume(path: Path) -> set[str]:
     """The ids that were collected already; a last line that was cut off is taken out of the file."""
     if not path.exists():

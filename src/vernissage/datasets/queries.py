@@ -84,6 +84,36 @@ def write_queries(queries: Sequence[Query], path: Path) -> None:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
 
 
+def resume_queries(path: Path) -> set[str]:
+    """The ids of a JSONL file that is being written; a last line that was cut off is taken out of it.
+
+    Raises:
+        BadInput: It cannot be read, or another line has a mistake.
+    """
+    if not path.exists():
+        return set()
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+    return {query.id for query in read_queries(path)} if end else set()
+
+
+def append_queries(path: Path, queries: Sequence[Query]) -> None:
+    """Add queries to a JSONL file.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(_seen_from(query, path.parent).model_dump_json(exclude_defaults=True) + "\n" for query in queries))
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
+
+
 def divide(queries: Iterable[Query], trained: Iterable[Query], *, few: int = 10) -> list[Query]:
     """The queries with their division: few-shot where the training set has at most `few` queries of the model.
 

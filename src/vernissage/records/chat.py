@@ -12,6 +12,8 @@ from vernissage.errors import BadInput
 from vernissage.records.plan import Text
 
 InputType = Literal["single", "multimodal", "history"]
+INPUT_TYPE_SHARES: dict[InputType, float] = {"single": 0.58, "multimodal": 0.27, "history": 0.15}
+"""How often each comes in ChatGenBench's training set (ChatGen, arXiv 2411.17176, table of splits)."""
 
 
 class Turn(BaseModel):

@@ -52,10 +52,12 @@ class UnderstandingTree(BaseModel):
         return {name: value for name, value in named.items() if value}
 
     def outline(self) -> str:
-        """The tree as lines of text, to be read by people and language models."""
+        """The tree as lines of text, to be read by people and language models; features by name, whatever order they came in."""
         lines = [f"caption: {self.caption}", *(f"{name}: {value}" for name, value in self.overall().items())]
         for thing in self.objects:
-            lines.append(": ".join(part for part in (thing.name, ", ".join(" ".join(pair) for pair in thing.features.items())) if part))
+            lines.append(
+                ": ".join(part for part in (thing.name, ", ".join(" ".join(pair) for pair in sorted(thing.features.items()))) if part)
+            )
         if self.relations:
             lines.append(f"relations: {', '.join(self.relations)}")
         return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vernissage.records.chat import InputType
+from vernissage.records.chat import INPUT_TYPE_SHARES, InputType
 from vernissage.world import tell
 from vernissage.world.facts import Facts, facts_of
 from vernissage.world.scene import (
@@ -29,9 +29,6 @@ from vernissage.world.scene import (
     split_of,
 )
 from vernissage.zoo.catalogue import package_folder
-
-INPUT_TYPE_SHARES: dict[InputType, float] = {"single": 0.58, "multimodal": 0.27, "history": 0.15}
-"""As in ChatGenBench's training set (ChatGen, table of splits)."""
 
 _PLACES: dict[Place, list[str]] = {
     "sea": ["by the sea", "out on the ocean", "at sea", "over the waves of the sea"],

@@ -1,0 +1,122 @@
+"""Near doubles among many short texts: BERTScore above a bound, found fast enough for hundreds of thousands of queries.
+
+Comparing all pairs token by token would take days. Texts whose mean features lie near one another are candidates; only those are
+compared token by token.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_tokens
+from vernissage.ports import Progress, TextEncoder
+
+BOUND = 0.8
+"""ChatGen (arXiv 2411.17176) drops queries with a BERTScore similarity above it."""
+NEIGHBOURS = 96
+"""Candidates of a text among those before it."""
+ENCODED = 4096
+ROWS, COLUMNS = 1024, 8192
+"""Of the likeness of means that is in memory at once."""
+
+
+class _Shelf:
+    """Token features of all texts, in half precision, on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "tokens"
+        self._file = self._path.open("wb")
+        self._starts = [0]
+        self._counted: list[ndarray] = []
+        self._vectors: ndarray | None = None
+        self.width = 0
+
+    def add(self, features: TokenFeatures) -> None:
+        self.width = features.vectors.shape[1]
+        self._file.write(features.vectors.astype(np.float16).tobytes())
+        self._starts.append(self._starts[-1] + len(features.vectors))
+        self._counted.append(features.counted)
+
+    def __getitem__(self, row: int) -> TokenFeatures:
+        if self._vectors is None:
+            self._file.close()
+            self._vectors = np.memmap(self._path, dtype=np.float16, mode="r", shape=(self._starts[-1], self.width))
+        own = self._vectors[self._starts[row] : self._starts[row + 1]]
+        return TokenFeatures(np.asarray(own, dtype=np.float32), self._counted[row])
+
+
+def drop_near_doubles(
+    texts: Sequence[str], encoder: TextEncoder, *, bound: float = BOUND, zero: Match | None = None, progress: Progress | None = None
+) -> list[int]:
+    """The places of the texts that stay: those with no earlier one that stays and is too much like them.
+
+    Args:
+        texts: In order of preference.
+        encoder: Whose features are compared.
+        bound: BERTScore F, rescaled, above which a text is a double.
+        zero: What unrelated texts score; drawn from the texts where left out.
+        progress: Called with (done, total) texts, encoded and then compared.
+    """
+    if len(texts) < 2:
+        return list(range(len(texts)))
+    total = 2 * len(texts)
+    with tempfile.TemporaryDirectory() as folder:
+        shelf = _Shelf(Path(folder))
+        means: list[ndarray] = []
+        for start in range(0, len(texts), ENCODED):
+            for vectors, counted in encoder.encode_tokens(texts[start : start + ENCODED]):
+                features = TokenFeatures(vectors, counted)
+                shelf.add(features)
+                means.append(_mean(features))
+            if progress:
+                progress(len(means), total)
+        stacked = np.stack(means)
+        del means
+        if zero is None:
+            sample = np.random.default_rng(0).permutation(len(texts))[:1000]
+            zero = baseline([shelf[int(row)] for row in sample])
+        stays: list[bool] = []
+        kept = np.zeros(0, dtype=np.int64)
+        for start in range(0, len(texts), ROWS):
+            rows = np.arange(start, min(start + ROWS, len(texts)))
+            # Only what stays can make another a double, so those of earlier blocks that went are not among the candidates.
+            before, within = _nearest(stacked, rows, kept), _nearest(stacked, rows, rows)
+            for row, others in zip(rows.tolist(), map(list.__add__, before, within), strict=True):
+                stays.append(not any(stays[other] and _f(shelf, row, other, zero) > bound for other in others))
+            kept = np.concatenate([kept, rows[np.array(stays[start:])]])
+            if progress:
+                progress(len(texts) + len(stays), total)
+    return [row for row, kept in enumerate(stays) if kept]
+
+
+def _mean(features: TokenFeatures) -> ndarray:
+    """Unit mean of the tokens that count; zeros where none does."""
+    if not features.counted.any():
+        return np.zeros(features.vectors.shape[1], dtype=np.float32)
+    mean = features.vectors[features.counted].mean(axis=0)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+
+
+def _nearest(means: ndarray, rows: ndarray, others: ndarray) -> list[list[int]]:
+    """For each row the likest of others that come before it, the likest first."""
+    best = np.full((len(rows), 0), -np.inf, dtype=np.float32)
+    places = np.zeros((len(rows), 0), dtype=np.int64)
+    for left in range(0, len(others), COLUMNS):
+        part = others[left : left + COLUMNS]
+        likeness = means[rows] @ means[part].T
+        likeness[part[None, :] >= rows[:, None]] = -np.inf
+        best = np.concatenate([best, likeness], axis=1)
+        places = np.concatenate([places, np.broadcast_to(part, likeness.shape)], axis=1)
+        if best.shape[1] > NEIGHBOURS:
+            chosen = np.argpartition(-best, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+            best, places = np.take_along_axis(best, chosen, axis=1), np.take_along_axis(places, chosen, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    best, places = np.take_along_axis(best, order, axis=1), np.take_along_axis(places, order, axis=1)
+    return [own[likely > -np.inf].tolist() for own, likely in zip(places, best, strict=True)]
+
+
+def _f(shelf: _Shelf, row: int, other: int, zero: Match) -> float:
+    return (match_tokens(shelf[row], shelf[other]).f - zero.f) / (1 - zero.f)

@@ -1,0 +1,192 @@
+"""Splitting queries into training and test set: of each model the most distinct ones are tested, those that read like people's.
+
+References:
+    ChatGen (arXiv 2411.17176), ChatGenBench: about 20 % a model, the most distinct by BERTScore; then filters by length, number of
+    turns, colloquialism and a language model's judgement, and a look by people.
+"""
+
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vernissage.datasets.queries import Query
+from vernissage.errors import BadInput
+from vernissage.metrics.bert_score import TokenFeatures, match_tokens
+from vernissage.ports import MLLM, Ask, Message, Progress, Reply, TextEncoder
+from vernissage.prompts import load_prompt
+
+WORDS = (3, 60)
+"""Words that a request may have."""
+TURNS = 7
+SHARE = 0.2
+LEAST_COLLOQUIAL = 0.05
+EXACT = 200
+"""Queries of a model that are compared pair by pair; of more, as many others are drawn for each."""
+# People's words and not a prompt's: they speak of themselves, ask, shorten and add particles.
+_COLLOQUIAL = frozenset(
+    word
+    for line in (
+        "i i'm i'd i'll i've me my mine we us our you your can could would please pls plz thanks thx hey hi hello hmm uh um oh yo yeah ok",
+        "okay like just maybe kinda sorta gonna wanna gotta lemme really so well nice cool it's that's let's don't can't want need make",
+        "give get show something some what how is are do does y'all ya folks guys lol arr aye",
+    )
+    for word in line.split()
+)
+
+
+class Split(NamedTuple):
+    """The two sets, and how many candidates for the test set were kept in training for which reason."""
+
+    train: list[Query]
+    test: list[Query]
+    returned: dict[str, int]
+
+
+class IsRequest(BaseModel):
+    """What a language model answers to the prompt `painting/is_request`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reason: str = ""
+    natural: bool
+
+
+def words_of(query: Query) -> list[str]:
+    """What the user said, all turns, in lower-case words."""
+    text = " ".join(turn.text for turn in query.chat.turns if turn.role == "user")
+    return re.findall(r"[\w']+", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+
+
+def colloquialism(query: Query) -> float:
+    """The share of words that people use and prompts do not, in [0, 1].
+
+    Differs from the paper, which uses spaCy: its models cannot be had everywhere, and a list of words can be read.
+
+    Example:
+        >>> from vernissage.records.chat import Chat
+        >>> from vernissage.records.plan import Plan
+        >>> def said(text): return Query(id="1", chat=Chat.of(text), plan=Plan(prompt="x", model="m"))
+        >>> colloquialism(said("can you make me a cat?")) > 0.5, colloquialism(said("cat, masterpiece, 8k"))
+        (True, 0.0)
+    """
+    words = words_of(query)
+    return sum(word in _COLLOQUIAL for word in words) / len(words) if words else 0.0
+
+
+def split_queries(
+    queries: Sequence[Query],
+    encoder: TextEncoder,
+    *,
+    share: float = SHARE,
+    mllm: MLLM | None = None,
+    colloquial: float = LEAST_COLLOQUIAL,
+    progress: Progress | None = None,
+) -> Split:
+    """Choose the test set; every query of the same demonstration and model stays on one side.
+
+    Args:
+        queries: All.
+        encoder: Whose features say how distinct a query is.
+        share: Of each model's queries, rounded down, so that a model with few is only trained on.
+        mllm: Asked whether a candidate reads like a person's request; nobody is where left out.
+        colloquial: Least share of people's words, see `colloquialism`.
+        progress: Called with (done, total) models.
+    """
+    by_model: dict[str, list[int]] = {}
+    for row, query in enumerate(queries):
+        by_model.setdefault(query.plan.model, []).append(row)
+    candidates: list[int] = []
+    for done, rows in enumerate(by_model.values(), start=1):
+        count = math.floor(share * len(rows))
+        if count:
+            distinct = _distinctness([" ".join(words_of(queries[row])) for row in rows], encoder)
+            order = np.argsort(-distinct, kind="stable")[:count]
+            candidates += [rows[place] for place in order]
+        if progress:
+            progress(done, len(by_model))
+    reasons = {row: reason for row in candidates if (reason := _unfit(queries[row], colloquial))}
+    left = [row for row in candidates if row not in reasons]
+    reasons |= {row: reason for row, reason in zip(left, _judged([queries[row] for row in left], mllm), strict=True) if reason}
+    tested = {row for row in candidates if row not in reasons}
+    # What was made from a tested demonstration would give its plan away.
+    given_away = {queries[row].demonstration for row in tested if queries[row].demonstration}
+    train = [
+        query for row, query in enumerate(queries) if row not in tested and not (query.demonstration and query.demonstration in given_away)
+    ]
+    returned = Counter(reasons.values())
+    if gone := len(queries) - len(tested) - len(train):
+        returned["left out of training: made from a tested demonstration"] = gone
+    return Split(train, [query for row, query in enumerate(queries) if row in tested], dict(returned))
+
+
+def _unfit(query: Query, colloquial: float) -> str:
+    """Why a query is not for testing; empty where it is."""
+    if not WORDS[0] <= len(words_of(query)) <= WORDS[1]:
+        return f"not {WORDS[0]} to {WORDS[1]} words"
+    if len(query.chat.turns) > TURNS:
+        return f"more than {TURNS} turns"
+    if colloquialism(query) < colloquial:
+        return "reads like a prompt"
+    return ""
+
+
+def _distinctness(texts: Sequence[str], encoder: TextEncoder) -> np.ndarray:
+    """One minus the highest BERTScore F with another text, shape (text,)."""
+    features = [TokenFeatures(*each) for each in encoder.encode_tokens(texts)]
+    rng = np.random.default_rng(0)
+    highest = np.full(len(texts), -1.0)
+    for row, own in enumerate(features):
+        others = range(len(texts)) if len(texts) <= EXACT else rng.integers(len(texts), size=EXACT).tolist()
+        highest[row] = max((match_tokens(own, features[other]).f for other in others if other != row), default=-1.0)
+    return 1 - highest
+
+
+def _judged(queries: Sequence[Query], mllm: MLLM | None) -> list[str]:
+    """Why a language model finds each unfit; empty where it does not, or gives no usable reply."""
+    if mllm is None or not queries:
+        return [""] * len(queries)
+    prompt = load_prompt("painting/is_request")
+    asks = [
+        Ask(messages=(Message(text=prompt.render(brief=mllm.brief, turns=query.chat.turns, prompt=query.plan.prompt)),), reply=IsRequest)
+        for query in queries
+    ]
+    replies = [reply.record if isinstance(reply, Reply) else None for reply in mllm.answer(asks)]
+    return ["a language model finds it unnatural" if isinstance(said, IsRequest) and not said.natural else "" for said in replies]
+
+
+def write_review(queries: Sequence[Query], path: Path) -> None:
+    """A CSV for people to look through: they write no into the column `keep` of what should go."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "keep", "request", "prompt", "model", "role"])
+        for query in queries:
+            said = " / ".join(f"{turn.role}: {turn.text}" if len(query.chat.turns) > 1 else turn.text for turn in query.chat.turns)
+            rows.writerow([query.id, "yes", said, query.plan.prompt, query.plan.model, query.role])
+
+
+def read_review(path: Path) -> dict[str, bool]:
+    """What people want to keep, by id.
+
+    Raises:
+        BadInput: It cannot be read, lacks a column, or a decision is neither yes nor no.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"Cannot read the review {path}: {error}.", hint="It must be the CSV that was written, in UTF-8.") from error
+    decisions = {"yes": True, "y": True, "1": True, "no": False, "n": False, "0": False}
+    found = {}
+    for number, row in enumerate(rows, start=2):
+        said = (row.get("keep") or "").strip().lower()
+        if not row.get("id") or said not in decisions:
+            raise BadInput(f"{path}, line {number}: keep must be yes or no, not {said!r}.", hint="Mend that line.")
+        found[row["id"]] = decisions[said]
+    return found

@@ -1,0 +1,73 @@
+"""Texts to token features with any encoder in transformers format (BERT, RoBERTa, DeBERTa, CLIP's text part), for BERTScore."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from vernissage.errors import BadInput
+from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.pretrained import fingerprint, load_pretrained
+from vernissage.metrics.bert_score import TokenFeatures
+
+
+@final
+class TransformersTextEncoder:
+    """Hidden states of one layer, for each token.
+
+    Args:
+        model: Local folder or hub id.
+        layer: Whose output is taken, counted from 1 as bert-score does; 0 for the last.
+        device: "auto", "cpu", "cuda", "mps".
+        dtype: "auto", "float32", "float16", "bfloat16".
+        batch_size: Texts in one pass.
+        revision: Commit or tag of the hub repository.
+    """
+
+    def __init__(
+        self, model: str, *, layer: int = 0, device: str = "auto", dtype: str = "auto", batch_size: int = 64, revision: str | None = None
+    ) -> None:
+        self._device = pick_device(device)
+        whole = load_pretrained(AutoModel, model, dtype=pick_dtype(dtype, self._device), use_safetensors=True, revision=revision)
+        self._model: Any = getattr(whole, "text_model", whole).to(self._device).eval()
+        self._tokenizer = load_pretrained(AutoTokenizer, model, revision=revision)
+        config = self._model.config
+        if not 0 <= layer <= config.num_hidden_layers:
+            raise BadInput(f"{model} has {config.num_hidden_layers} layers, not {layer}.", hint="Correct `layer`.")
+        self._layer = layer or config.num_hidden_layers
+        self._longest = min(int(self._tokenizer.model_max_length), int(getattr(config, "max_position_embeddings", 512)))
+        self.name = f"{model} {fingerprint(self._model)} layer {self._layer}"
+        self.batch_size = batch_size
+        self._one_at_a_time = threading.Lock()
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenFeatures]:
+        """Features of each text, in order. Equal texts are encoded once, like lengths together, so that little is padding."""
+        different = list(dict.fromkeys(texts))
+        rows = (
+            self._tokenizer(different, add_special_tokens=True, truncation=True, max_length=self._longest)["input_ids"] if different else []
+        )
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        found: dict[str, TokenFeatures] = {}
+        with self._one_at_a_time:
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                found |= dict(zip([different[row] for row in batch], self._encode([rows[row] for row in batch]), strict=True))
+        return [found[text] for text in texts]
+
+    @torch.inference_mode()
+    def _encode(self, rows: list[list[int]]) -> list[TokenFeatures]:
+        padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self._device)
+        states = self._model(
+            input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], output_hidden_states=True
+        ).hidden_states[self._layer]
+        vectors = torch.nn.functional.normalize(states.float(), dim=-1).cpu().numpy()
+        special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+        left = self._tokenizer.padding_side == "left"
+        features = []
+        for row, own in zip(rows, vectors, strict=True):
+            kept = own[-len(row) :] if left else own[: len(row)]
+            features.append(TokenFeatures(kept, np.array([token not in special for token in row], dtype=bool)))
+        return features
