@@ -11,8 +11,11 @@ from vernissage.cli import harmless
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
+    from vernissage.api import Studio
+    from vernissage.bench.chatgen import Item as Planned
     from vernissage.bench.chatgen import Known, Row
     from vernissage.bench.repaint import Item
+    from vernissage.bench.run import Run
     from vernissage.datasets.evalmi import EvalMi
 
 
@@ -128,9 +131,15 @@ def compare(first: Path, second: Path, which: str) -> None:
     "--known", type=click.Choice(["nothing", "prompt", "model"]), default="nothing", show_default=True, help="What planners are told."
 )
 @click.option("--limit", type=click.IntRange(2), help="Only the first so many queries.")
+@click.option(
+    "--paint", "painted", type=click.IntRange(0), default=0, show_default=True, help="Paint the plans of so many queries, and score."
+)
+@click.option("--metrics", default="clip-fid,clipscore,judge-perception,judge-correspondence", show_default=True, help="Of painted plans.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/chatgen"), show_default=True, help="Folder of the run.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
-def chatgen(data: Path, planners: str, known: "Known", limit: int | None, out: Path, config: Path | None) -> None:
+def chatgen(
+    data: Path, planners: str, known: "Known", limit: int | None, painted: int, metrics: str, out: Path, config: Path | None
+) -> None:
     """ChatGenBench: how good planners are at prompts, models and arguments.
 
     With --known prompt planners are told the true prompt, with --known model the model as well: what early steps cost late ones.
@@ -165,6 +174,27 @@ def chatgen(data: Path, planners: str, known: "Known", limit: int | None, out: P
     for name, own in items.items():
         for reason, count in Counter(item.unscored for item in own if item.plan is None).most_common(5):
             click.echo(f"unscored: {name}: {count} x {harmless(reason.splitlines()[0])}", err=True)
+    if painted:
+        _paint_and_score(run, studio, items, painted, names_of(metrics))
+
+
+def _paint_and_score(run: "Run", studio: "Studio", items: "dict[str, list[Planned]]", count: int, metrics: tuple[str, ...]) -> None:
+    from vernissage.bench.chatgen_pictures import NORMS, paint_items, score_pictures
+    from vernissage.cli.show import progress_bar
+
+    with progress_bar("painting") as progress:
+        entries = paint_items(run, studio, items, count, progress=progress)
+    with progress_bar("scoring") as progress:
+        drawn, duels = score_pictures(run, studio, entries, metrics, asked=count, progress=progress)
+    for row in drawn:
+        shown = ", ".join(
+            f"{name} {'-' if each is None else f'{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]'}" for name, each in row.scores.items()
+        )
+        whole = "-" if row.unified is None else f"{100 * row.unified:.1f}"
+        click.echo(f"{row.planner}: unified {whole}; {shown}; painted {row.painted}/{row.asked}")
+    click.echo("norms of unified: " + ", ".join(f"{name} {NORMS[name].zero:g} to {NORMS[name].one:g}" for name in metrics))
+    for duel in duels:
+        click.echo(f"{duel.first} against {duel.second}, {duel.measure}: {duel.wins} won, {duel.ties} even, {duel.losses} lost")
 
 
 def _show_steps(rows: "Sequence[Row]") -> None:

@@ -1,0 +1,156 @@
+"""ChatGenBench, the last step: plans painted and compared with pictures that people would have made of the same chats.
+
+Pictures are painted once and kept below the run; each planner's plan and the true plan of a query share a seed.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vernissage.api import Studio
+from vernissage.bench.chatgen import Item
+from vernissage.bench.run import Run
+from vernissage.errors import BadInput
+from vernissage.metrics.interval import Estimate, mean_interval
+from vernissage.metrics.unified import Norm, unified
+from vernissage.ports import Progress
+from vernissage.records.picture import Picture
+from vernissage.records.plan import Plan
+from vernissage.records.verdict import Score, Unscored
+from vernissage.scoring.layouts import Entry
+
+TRUE = "people"
+"""The name under which the true plans are painted."""
+BATCH = 8
+NORMS: dict[str, Norm] = {
+    "clip-fid": Norm(100.0, 0.0),
+    "fd-dinov2": Norm(1.0, 0.0),
+    "clipscore": Norm(0.0, 100.0),
+    "hpsv2": Norm(0.2, 0.4),
+    "pickscore": Norm(15.0, 30.0),
+    "aesthetic": Norm(1.0, 10.0),
+    "vqascore": Norm(0.0, 1.0),
+    "judge-perception": Norm(0.0, 100.0),
+    "judge-correspondence": Norm(0.0, 100.0),
+}
+"""What counts as 0 and what as 1 in Unified: ours, stated with every table, because ChatGen does not print its own."""
+TIE = 1.0
+"""Points of a judge within which two pictures are even."""
+
+
+class Drawn(NamedTuple):
+    """A planner's pictures, scored."""
+
+    planner: str
+    scores: dict[str, Estimate | None]
+    """By metric, on its own scale; metrics of sets have no interval of their own and stand as (value, value, value)."""
+    unified: float | None
+    """Mean of the metrics after `NORMS`, in [0, 1]; None where one of them is missing."""
+    painted: int
+    asked: int
+
+
+class Duel(NamedTuple):
+    """Two planners' pictures of the same chats, picture by picture."""
+
+    first: str
+    second: str
+    measure: str
+    wins: int
+    ties: int
+    losses: int
+
+
+def paint_items(
+    run: Run, studio: Studio, items: dict[str, list[Item]], count: int, *, progress: Progress | None = None
+) -> dict[str, list[Entry]]:
+    """Pictures of the first `count` queries that every planner has planned, by planner; the true plans' under `TRUE`.
+
+    Raises:
+        BadInput: There is no such query.
+    """
+    planned = [{item.query.id for item in own if item.plan is not None} for own in items.values()]
+    shared = set.intersection(*planned) if planned else set()
+    first = next(iter(items.values()), [])
+    queries = [item.query for item in first if item.query.id in shared][:count]
+    if not queries:
+        raise BadInput("No query was planned by every planner.", hint="Look at why they are unscored.")
+    seeds = {query.id: number for number, query in enumerate(queries)}
+    plans = {name: {item.query.id: item.plan for item in own if item.query.id in seeds} for name, own in items.items()}
+    plans[TRUE] = {query.id: _complete(query.plan, studio) for query in queries}
+    entries: dict[str, list[Entry]] = {}
+    done, total = 0, len(plans) * len(queries)
+    for name, own in plans.items():
+        folder = run.folder / "painted" / name.replace("/", "-")
+        paths = {query.id: folder / f"{number:05d}.png" for number, query in enumerate(queries)}
+        missing = [query.id for query in queries if not paths[query.id].exists()]
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            seeded = [_seeded(own[each], seeds[each]) for each in part]
+            for each, picture in zip(part, studio.t2i.paint(seeded), strict=True):
+                if isinstance(picture, Picture):
+                    picture.save(paths[each])
+            if progress:
+                progress(done + len(queries) - len(missing) + start + len(part), total)
+        done += len(queries)
+        entries[name] = [Entry(query.id, paths[query.id], query.plan.prompt) for query in queries if paths[query.id].exists()]
+    return entries
+
+
+def _complete(plan: Plan, studio: Studio) -> Plan:
+    card = studio.all_models[plan.model]
+    return plan.model_copy(update={"arguments": card.complete(plan.arguments)})
+
+
+def _seeded(plan: Plan | None, seed: int) -> Plan:
+    if plan is None:
+        raise BadInput("A query without a plan cannot be painted.", hint="Run the benchmark to its end first.")
+    return plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed}), "choices": ()})
+
+
+def score_pictures(
+    run: Run, studio: Studio, entries: dict[str, list[Entry]], metrics: Sequence[str], *, asked: int, progress: Progress | None = None
+) -> tuple[list[Drawn], list[Duel]]:
+    """Score each planner's pictures, by the true prompts and against the true plans' pictures, and let planners' pictures meet.
+
+    Raises:
+        BadInput: A metric has no norm, so that Unified could not be told.
+    """
+    if unknown := [name for name in metrics if name not in NORMS]:
+        raise BadInput(f"There is no norm for {', '.join(unknown)}.", hint=f"Unified takes: {', '.join(NORMS)}.")
+    reference = run.folder / "painted" / TRUE
+    drawn, by_planner = [], {}
+    for name, own in entries.items():
+        if name == TRUE:
+            continue
+        scored = studio.score(own, metrics, reference=reference, cache=run.folder / "cache", progress=progress)
+        by_planner[name] = {
+            metric: dict(zip([entry.name for entry in own], values, strict=True)) for metric, values in scored.pictures.items()
+        }
+        found: dict[str, Estimate | None] = {}
+        for metric in metrics:
+            if metric in scored.sets:
+                value = scored.sets[metric]
+                found[metric] = Estimate(value.value, value.value, value.value, len(own)) if isinstance(value, Score) else None
+            else:
+                values = [value.value for value in scored.pictures[metric] if isinstance(value, Score)]
+                found[metric] = mean_interval(np.array(values)) if values else None
+        known = {metric: each.value for metric, each in found.items() if each is not None}
+        whole = unified(known, {metric: NORMS[metric] for metric in metrics}) if len(known) == len(metrics) else None
+        drawn.append(Drawn(name, found, whole, len(own), asked))
+    return drawn, _duels(by_planner)
+
+
+def _duels(scores: dict[str, dict[str, dict[str, Score | Unscored]]]) -> list[Duel]:
+    """Win, tie and lose by the judge's two dimensions, where they were asked for (ChatGen's pairwise study, with a judge for people)."""
+    names, found = list(scores), []
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            for measure in ("judge-perception", "judge-correspondence"):
+                one, two = scores[first].get(measure, {}), scores[second].get(measure, {})
+                gaps = [a.value - b.value for key, a in one.items() if isinstance(a, Score) and isinstance(b := two.get(key), Score)]
+                if gaps:
+                    wins, losses = sum(gap > TIE for gap in gaps), sum(gap < -TIE for gap in gaps)
+                    found.append(Duel(first, second, measure, wins, len(gaps) - wins - losses, losses))
+    return found
