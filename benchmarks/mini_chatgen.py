@@ -66,7 +66,7 @@ def steps(queries: list[Query], known: str, names: list[str]) -> tuple[dict, obj
 def new_models(train: list[Query], test: list[Query]) -> dict:
     """Every model left out in turn; see the protocol."""
     device = torch.device("cpu")
-    network, spec, weights = load_planner(package_folder("mini") / "planner-evo", device=device, dtype="float32")
+    network, spec, _ = load_planner(package_folder("mini") / "planner-evo", device=device, dtype="float32")
     recipe = spec.trained["recipe"]
     hidden, tested = states_of(network, train), states_of(network, test)
     head = network.backbone.get_output_embeddings().weight.float()
@@ -100,9 +100,8 @@ def new_models(train: list[Query], test: list[Query]) -> dict:
         lost.append(float(without.float().mean() - with_new.float().mean()))
         print(f"left out {left_out + 1}/{len(spec.models)}", end="\r")
     found = {"own_among_five": mean_interval(torch.tensor(own).numpy()), "lost_by_others": mean_interval(torch.tensor(lost).numpy())}
-    print(
-        f"new models: among five {found['own_among_five']} (chance {100 * TOP / len(spec.models):.1f}); others lose {found['lost_by_others']}"
-    )
+    chance = 100 * TOP / len(spec.models)
+    print(f"new models: among five {found['own_among_five']} (chance {chance:.1f}); others lose {found['lost_by_others']}")
     return {name: list(each) for name, each in found.items()} | {"chance": TOP / len(spec.models)}
 
 

@@ -211,6 +211,75 @@ def large_tokens_section(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def chatgen_section(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    head = ["planner", "queries", "scored/asked", "prompt (BERTScore)", "model", "among five", "arguments", "sampler", "steps", "cfg_scale"]
+
+    def body(rows: list[dict[str, Any]], told: str = "") -> list[list[str]]:
+        return [
+            [
+                each["planner"] + told,
+                each["part"],
+                f"{each['scored']}/{each['asked']}",
+                *("-" if each[name] is None else percent(each[name]) for name in ("prompt", "selection", "among_five", "arguments")),
+                *(f"{100 * each['by_argument'][name][0]:.1f}" for name in ("sampler", "steps", "cfg_scale")),
+            ]
+            for each in rows
+        ]
+
+    rows = body(figures["steps"]["rows"])
+    for known in ("prompt", "model"):
+        told = ", true prompt given" if known == "prompt" else ", true prompt and model given"
+        rows += body([each for each in figures[f"{known} given"]["rows"] if each["part"] in ("all", "supervised", "few-shot")], told)
+    lines = [
+        "## Planners, step by step",
+        "",
+        f"The mini ChatGenBench: {row['settings']['chats']} held-out chats of a community of 49 models whose names tell",
+        "nothing, 12 of them rare (few-shot). Per cent; the prompt's BERTScore F is rescaled so that different queries' prompts have 0.",
+        "",
+        *table(head, rows),
+        "",
+        "Paired differences over all chats that both planned:",
+        "",
+    ]
+    lines += table(
+        ["difference", "measure", "in points"], [[f"{a} - {b}", name, percent(gap)] for a, b, name, gap in figures["steps"]["differences"]]
+    )
+    new, seconds = figures["new models"], figures["seconds a query"]
+    lines += [
+        "",
+        "A model added by its description alone, each of the 49 in turn: among the five likeliest for",
+        f"{percent(new['own_among_five'])} % of its own chats (chance {100 * new['chance']:.1f});",
+        f"the others lose {percent(new['lost_by_others'])} points of selection.",
+        f"Evo takes {seconds['evo']:.3f} s a query, Base {seconds['base']:.3f} s: {seconds['ratio']:.2f} times (the paper's: 1.73).",
+    ]
+    if "painted" in figures:
+        names = list(figures["painted"][0]["scores"])
+        drawn = [
+            [
+                each["planner"],
+                *("-" if each["scores"][n] is None else f"{each['scores'][n][0]:.2f}" for n in names),
+                f"{100 * each['unified']:.1f}",
+            ]
+            for each in figures["painted"]
+        ]
+        lines += ["", f"The first {row['settings']['painted']} chats painted, against the true plans' pictures with the same seeds:", ""]
+        lines += table(["planner", *names, "unified"], drawn)
+        lines += ["", *(f"{a} against {b}, {name}: {w} won, {t} even, {x} lost." for a, b, name, w, t, x in figures["duels"])]
+    return lines
+
+
+def deduplicate_section(row: dict[str, Any]) -> list[str]:
+    figures, settings = row["figures"], row["settings"]
+    return [
+        "## Near doubles",
+        "",
+        f"{settings['texts']:,} short requests: {figures['seconds']:.0f} s, {figures['gigabytes']:.2f} GB, {figures['kept']:,} stay.",
+        f"Against brute force on {settings['sample']:,} others, which drops {figures['dropped_by_brute_force']:,}:",
+        f"recall {figures['recall']:.4f}.",
+    ]
+
+
 SECTIONS = {
     "mini_t2i": t2i_section,
     "mini_plans": plans_section,
@@ -221,6 +290,8 @@ SECTIONS = {
     "mini_judge": judge_section,
     "judge_speed": judge_speed_section,
     "judge_speed_large": judge_speed_section,
+    "mini_chatgen": chatgen_section,
+    "deduplicate": deduplicate_section,
     "model_tokens": tokens_section,
     "model_tokens_large": large_tokens_section,
     "cold_start": cold_section,

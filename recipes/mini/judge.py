@@ -34,7 +34,8 @@ from vernissage.zoo.catalogue import package_folder
 
 FOLDER = BUILD / "judged"
 HELD_OUT = ("mini/pixel", "mini/sketch")
-QUESTIONS = 16
+QUESTIONS = {"train": 6, "held-out": 16}
+"""Asked about a picture; the mini MLLM knows most answers already, so a few keep it from forgetting them."""
 DRAWN = {"train": 6000, "held-out": 240}
 PAINTED = {"train": 500, "held-out": 60}
 """Pictures of each model."""
@@ -102,7 +103,7 @@ def make(split: Split) -> None:
         correspondences.append(sum(check.right for check in checks) / len(checks))
         true = scene_of(facts)  # what is painted may be no whole scene, and then nothing is asked about it
         questions = tell.questions(true, rng) if true else []
-        chosen = [questions[i] for i in rng.permutation(len(questions))[:QUESTIONS]]
+        chosen = [questions[i] for i in rng.permutation(len(questions))[: QUESTIONS[split]]]
         asked.append(list({question.text: question.answer for question in chosen}.items()))
         lines.append({"image": f"{split}/{index:05d}.png", "prompt": tell.prompt(wanted, rng), "model": model})
     raters, names = sample_raters(), tuple(str(index) for index in range(len(rows)))

@@ -6,7 +6,8 @@ Result:    see recipes/mini/README.md; writes build/mini/mllm (transformers form
 
 First the vision encoder learns to see: a throw-away head reads kind and colour at every patch, and place, time and
 style of the whole, through the same projector that the language model will look through. Then everything is trained
-together on lessons (`lessons.py`). Without the first step the language model guesses from word statistics for hours.
+together on lessons (`lessons.py`), all about one picture in one pass. Without the first step the language model guesses from word
+statistics for hours; with one lesson a picture it learnt captions and plans, but not to answer yes or no.
 """
 
 import argparse

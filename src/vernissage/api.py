@@ -4,6 +4,7 @@ A studio holds what is loaded, so that the second picture is faster than the fir
 studio; `Studio.from_toml` makes one of real models, with the same calls.
 """
 
+import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.painting.mllm_planner import MLLMPlanner
-from vernissage.painting.planner_spec import CARDS
+from vernissage.painting.planner_spec import CARDS, WEIGHTS
 from vernissage.painting.rewriting import RewritingPlanner
 from vernissage.painting.road import Overrides, check_overrides, listen, override, paint_plans
 from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
@@ -32,7 +33,7 @@ from vernissage.scoring.registry import find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
 from vernissage.wiring import StudioConfig, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
-from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue
+from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
 
 ImageLike = str | Path | Picture | Image.Image
 
@@ -68,7 +69,8 @@ class Studio:
         """The models that this studio's planner chooses from: those configured, else a trained planner's and the user's own."""
         if "models" not in self.config.model_fields_set and self._planner_cards:
             folders = [*self._planner_cards, home() / "cards", *self.config.cards]
-            return self.all_models.choose(name for folder in folders if folder.is_dir() for name in load_cards(folder))
+            names = [name for folder in folders if folder.is_dir() for name in load_cards(folder)]
+            return self.all_models.choose(names or self.config.models)
         return self.all_models.choose(self.config.models)
 
     @cached_property
@@ -85,6 +87,17 @@ class Studio:
     def planner(self) -> Planner:
         """Who makes plans of chats: a trained planner, or without one the MLLM."""
         return load_driver("planner", self.config.planner) if self.config.planner else MLLMPlanner(self.mllm)
+
+    def planner_identity(self, name: str) -> str:
+        """What tells a planner from others of the same name: of a trained one, the hash of its weights."""
+        try:
+            config = planner_config(name)
+        except UnknownName:  # a planner that a program brings along
+            return name
+        if config is None:
+            return name
+        weights = Path(model_place(str(config.options["model"]), Path())) / WEIGHTS
+        return hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else name
 
     def planner_maker(self, name: str) -> Callable[[], Planner]:
         """What makes the planner of that name when it is wanted: see `wiring.planner_config`, or "baseline".
@@ -148,7 +161,7 @@ class Studio:
         if overrides.prompt is not None and not isinstance(request, Chat) and not request.strip():
             request = overrides.prompt
         chat = listen(request, images=pictures, history=history)
-        known = Given(prompt=overrides.prompt, model=overrides.model if overrides.model in self.catalogue else None)
+        known = Given(prompt=overrides.prompt, model=overrides.model if overrides.model in self.catalogue.choosable else None)
         plan = _or_raise(self.planner.plan([chat], [pictures], self.catalogue, [known])[0])
         return override(plan, overrides, self.all_models)
 

@@ -3,8 +3,8 @@
 Plans are kept in a run that may be cut off. A query that could not be planned is Unscored and counted, and stands in no mean.
 """
 
-import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from vernissage.api import Studio
 from vernissage.bench.run import Header, Run
-from vernissage.datasets.queries import Query
+from vernissage.datasets.queries import Query, content_hash
 from vernissage.errors import BadInput, UserError, VernissageError
 from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_pairs, rescale
 from vernissage.metrics.interval import Estimate, mean_interval
@@ -50,12 +50,12 @@ class Row(NamedTuple):
     asked: int
     prompt: Estimate | None
     """BERTScore F, rescaled; at most 1, higher is better. None without a text encoder."""
-    selection: Estimate
-    """Share of queries with the right model."""
+    selection: Estimate | None
+    """Share of queries with the right model; None where none was planned."""
     among_five: Estimate | None
     """Share with the right model among the five likeliest; None where the planner does not tell likelihoods."""
-    arguments: Estimate
-    """Mean over arguments of exact match."""
+    arguments: Estimate | None
+    """Mean over arguments of exact match; None where no true plan states any."""
     by_argument: dict[str, Estimate]
     seconds: float
     """Of planning, a query, in batches."""
@@ -67,11 +67,16 @@ def open_run(folder: Any, studio: Studio, planners: Sequence[str], queries: Sequ
     Raises:
         UserError: The folder holds another run.
     """
+    ids = Counter(query.id for query in queries)
+    if twice := [name for name, count in ids.items() if count > 1]:
+        raise BadInput(
+            f"{len(twice)} ids stand for more than one query, among them {twice[0]!r}.", hint="Give every query an id of its own."
+        )
     stated = {
-        "planners": list(planners),
+        "planners": {name: studio.planner_identity(name) for name in planners},
         "known": known,
         "queries": [query.id for query in queries],
-        "content": _content(queries),
+        "content": content_hash(queries),
         "models": list(studio.catalogue.choosable),
         "studio": studio.config.model_dump(mode="json", include={"mllm"}),
         "group": GROUP,
@@ -191,39 +196,37 @@ def table(items: dict[str, list[Item]], prompts: Prompts | None) -> list[Row]:
     for planner, own in items.items():
         scores = prompts.scores(own) if prompts else None
         for part, chosen in parts_of(own):
-            if any(own[row].plan is not None for row in chosen):
+            if chosen:
                 rows.append(_row(planner, part, [own[row] for row in chosen], None if scores is None else scores[chosen]))
     return rows
 
 
 def _row(planner: str, part: str, items: Sequence[Item], scores: ndarray | None) -> Row:
     planned = [(item.plan, item.query.plan) for item in items if item.plan is not None]
-    told = all(plan.choices for plan, _ in planned)
+    told = bool(planned) and all(plan.choices for plan, _ in planned)
     matches = [argument_matches(plan, true) for plan, true in planned]
     by_argument = {
         name: mean_interval(np.array([match[name] for match in matches if name in match], dtype=float))
         for name in ARGUMENTS
         if any(name in match for match in matches)
     }
-    means = np.array([np.mean(list(match.values())) for match in matches if match])
-    if not len(means):
-        raise BadInput("None of the queries says with which arguments it was painted.", hint="Use queries with arguments.")
+    means = [float(np.mean(list(match.values()))) for match in matches if match]
     return Row(
         planner=planner,
         part=part,
         scored=len(planned),
         asked=len(items),
-        prompt=None if scores is None else mean_interval(scores[np.isfinite(scores)]),
-        selection=mean_interval(np.array([plan.model == true.model for plan, true in planned], dtype=float)),
-        among_five=mean_interval(
-            np.array([true.model in [choice.model for choice in plan.choices[:TOP]] for plan, true in planned], dtype=float)
-        )
-        if told
-        else None,
-        arguments=mean_interval(means),
+        prompt=None if scores is None else _mean(scores[np.isfinite(scores)].tolist()),
+        selection=_mean([plan.model == true.model for plan, true in planned]),
+        among_five=_mean([true.model in [choice.model for choice in plan.choices[:TOP]] for plan, true in planned]) if told else None,
+        arguments=_mean(means),
         by_argument=by_argument,
         seconds=float(np.mean([item.seconds for item in items])),
     )
+
+
+def _mean(values: Sequence[float]) -> Estimate | None:
+    return mean_interval(np.array(values, dtype=float)) if values else None
 
 
 def argument_matches(plan: Plan, true: Plan) -> dict[str, bool]:
@@ -261,7 +264,8 @@ def differences(items: dict[str, list[Item]], prompts: Prompts | None) -> list[D
                 continue
             one, two = ([item for item in items[name] if item.query.id in both] for name in (first, second))
             for measure, values in _measures(one, two, prompts):
-                found.append(Difference(first, second, measure, mean_interval(values)))
+                if len(values):
+                    found.append(Difference(first, second, measure, mean_interval(values)))
     return found
 
 
@@ -280,10 +284,3 @@ def _selected(item: Item) -> float:
 def _argument_share(item: Item) -> float | None:
     matches = argument_matches(item.plan, item.query.plan) if item.plan else {}
     return float(np.mean(list(matches.values()))) if matches else None
-
-
-def _content(queries: Sequence[Query]) -> str:
-    digest = hashlib.sha256()
-    for query in queries:
-        digest.update(query.model_dump_json(exclude={"chat": {"turns": {"__all__": {"images"}}}}).encode())
-    return digest.hexdigest()[:16]

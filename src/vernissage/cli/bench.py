@@ -151,7 +151,9 @@ def chatgen(
     from vernissage.cli.show import check_folder, names_of, progress_bar
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.queries import read_queries
+    from vernissage.painting.planner_spec import read_spec
     from vernissage.wiring import planner_config
+    from vernissage.zoo.catalogue import model_place
 
     check_folder(out)
     names = names_of(planners)
@@ -160,7 +162,9 @@ def chatgen(
     queries = read_queries(data)[:limit]
     trained = [name for name in names if name not in ("mllm", "baseline")]
     for name in trained:
-        planner_config(name)
+        config_of = planner_config(name)
+        if known != "nothing" and config_of and read_spec(Path(model_place(str(config_of.options["model"]), Path()))).kind == "base":
+            raise BadInput(f"{name} plans at once and cannot be told the {known}.", hint="Leave it out, or use --known nothing.")
     # The models are those of the first trained planner, unless the configuration names some.
     studio = open_studio(config, planner=trained[0] if trained else None)
     run = open_run(out, studio, names, queries, known)

@@ -1,5 +1,6 @@
 """`vernissage chat`: paint in a conversation, each turn refining the last picture."""
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def command(out: Path, planner: str | None, model: str | None, seed: int | None,
     \b
     vernissage chat
     > a red car in the city, as a sketch
-    > nice, now make it blue
+    > nice, now make the car blue instead of red
     > /save car.png
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import check_folder
@@ -48,6 +49,8 @@ def command(out: Path, planner: str | None, model: str | None, seed: int | None,
 
 def _lines() -> Iterator[str]:
     """What is typed; from a pipe every line is shown as if it were."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     typed = sys.stdin.isatty()
     while True:
         click.echo("> ", nl=False, err=True)
@@ -60,12 +63,31 @@ def _lines() -> Iterator[str]:
         yield line
 
 
+def _png_path(name: str) -> Path:
+    """Where a picture is saved.
+
+    Raises:
+        BadInput: No file can be called so.
+    """
+    try:
+        path = Path(name).expanduser()
+        path = path if path.suffix else path.with_suffix(".png")
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"No file can be called {name!r}: {error}.", hint="Give a file name, such as /save car.png.") from error
+    if "\0" in name or path.is_dir():
+        raise BadInput(f"No file can be called {name!r}.", hint="Give a file name, such as /save car.png.")
+    if path.suffix.lower() != ".png":
+        raise BadInput(f"Pictures are written as PNG, not {path.suffix}.", hint=f"Use {path.with_suffix('.png')}.")
+    return path
+
+
 class _Talk:
     """A conversation with its settings."""
 
     def __init__(self, studio: "Studio", out: Path, model: str | None, seed: int | None, explain: bool) -> None:
         self.studio = studio
         self.out, self.model, self.seed, self.explain = out, model, seed, explain
+        self.keep_seed = True
         self.steps: list[Step] = []
 
     def hear(self, line: str) -> bool:
@@ -99,7 +121,7 @@ class _Talk:
             case "seed":
                 if argument and not argument.isdecimal():
                     raise BadInput(f"{argument!r} is no seed.", hint="Give a whole number, such as /seed 7.")
-                self.seed = int(argument) if argument else None
+                self.seed, self.keep_seed = int(argument) if argument else None, bool(argument)
                 click.echo(f"seed: {'by lot' if self.seed is None else self.seed}")
             case "undo":
                 gone = self._last(pop=True)
@@ -110,10 +132,7 @@ class _Talk:
             case "save":
                 if not argument:
                     raise BadInput("Where to?", hint="Give a file name, such as /save car.png.")
-                path = Path(argument).expanduser()
-                path = path if path.suffix else path.with_suffix(".png")
-                if path.suffix.lower() != ".png":
-                    raise BadInput(f"Pictures are written as PNG, not {path.suffix}.", hint=f"Use {path.with_suffix('.png')}.")
+                path = _png_path(argument)
                 self._last().picture.save(path)
                 click.echo(str(path))
         return True
@@ -126,8 +145,8 @@ class _Talk:
         from vernissage.records.plan import Arguments
 
         # The seed stays from turn to turn, so that a picture changes where it is asked to.
-        last = self.steps[-1].plan.arguments.seed if self.steps else None
-        seed = self.seed if self.seed is not None else last
+        last = self.steps[-1].plan.arguments.seed if self.steps and self.keep_seed else None
+        seed, self.keep_seed = self.seed if self.seed is not None else last, True
         overrides = Overrides(model=self.model, arguments=Arguments(seed=seed))
         plan = self.studio.plan(chat_after(self.steps, text), overrides=overrides)
         if self.explain:

@@ -1,5 +1,6 @@
 """`vernissage data`: sets to train and measure with."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ from vernissage.cli import harmless
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from vernissage.datasets.queries import Query
     from vernissage.ports import TextEncoder
 
 
@@ -105,7 +107,7 @@ def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bo
 )
 @click.option("--input-price", type=click.FloatRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
 @click.option("--output-price", type=click.FloatRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--yes", is_flag=True, help="Begin without asking.")
 def role_play_(
     demonstrations: Path,
@@ -126,6 +128,7 @@ def role_play_(
     from vernissage.cli.show import progress_bar
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.collect import read_demonstrations
+    from vernissage.datasets.queries import resume_queries
     from vernissage.datasets.role_play import ROLES, estimate, load_roles, plan_tasks, role_play
 
     _check_out(out)
@@ -134,7 +137,8 @@ def role_play_(
     studios = {str(config or "default"): open_studio(config) for config in (configs or (None,))}
     descriptions = {model: card.description for model, card in next(iter(studios.values())).all_models.items()}
     tasks = plan_tasks(found, list(studios), chosen, each=each, seed=seed)
-    expected = estimate(tasks, descriptions)
+    known = resume_queries(out)
+    expected = estimate([task for task in tasks if task.id not in known], descriptions)
     words = f"{expected.calls} requests, about {expected.input_tokens} tokens in and {expected.output_tokens} out"
     cost = expected.cost(input_price, output_price)
     click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
@@ -157,16 +161,34 @@ def role_play_(
 def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> None:
     """Drop queries that say nearly the same as an earlier one."""
     from vernissage.cli.show import progress_bar
-    from vernissage.datasets.near_doubles import drop_near_doubles
-    from vernissage.datasets.queries import read_queries, write_queries
+    from vernissage.datasets.near_doubles import drop_near_doubles, zero_of
+    from vernissage.datasets.queries import check_ending, read_queries, write_queries
 
     _check_out(out)
+    check_ending(out)
     found = read_queries(queries)
     texts = ["\n".join(turn.text for turn in query.chat.turns if turn.role == "user") for query in found]
+    encoder = _text_encoder(config)
+    zero = zero_of(texts, encoder)
+    kept: list[int] = []
+    # The same words about different pictures ask for different things.
     with progress_bar("comparing") as progress:
-        kept = drop_near_doubles(texts, _text_encoder(config), bound=bound, progress=progress)
+        for rows in _by_pictures(found):
+            own = drop_near_doubles([texts[row] for row in rows], encoder, bound=bound, zero=zero, progress=progress)
+            kept += [rows[place] for place in own]
+    kept.sort()
     write_queries([found[row] for row in kept], out)
     _report(len(kept), "queries", {"nearly the same as an earlier one": len(found) - len(kept)} if len(kept) < len(found) else {}, out)
+
+
+def _by_pictures(queries: "Sequence[Query]") -> list[list[int]]:
+    """Places of the queries that have the same pictures, those without any first."""
+    groups: dict[tuple[str, ...], list[int]] = {(): []}
+    for row, query in enumerate(queries):
+        files = query.chat.images
+        digests = tuple(hashlib.sha256(image.read_bytes()).hexdigest() if image.is_file() else str(image) for image in files)
+        groups.setdefault(digests, []).append(row)
+    return list(groups.values())
 
 
 @command.command(name="split")
@@ -200,10 +222,11 @@ def split_(queries: Path, out: Path, share: float, few: int, ask: bool, review: 
     returned = dict(parts.returned)
     if refused := [query for query in parts.test if not decisions.get(query.id, True)]:
         returned["refused in the review"] = len(refused)
-    tested = divide([query for query in parts.test if decisions.get(query.id, True)], parts.train, few=few)
+    divided = divide(parts.test, parts.train, few=few)
+    tested = [query for query in divided if decisions.get(query.id, True)]
     write_queries(parts.train, out / "train.jsonl")
     write_queries(tested, out / "test.jsonl")
-    write_review(tested, out / "review.csv")
+    write_review(divided, out / "review.csv", decisions)
     rare = sum(query.division == "few-shot" for query in tested)
     _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
 

@@ -11,6 +11,7 @@ import click
 
 from vernissage.cli import harmless
 from vernissage.errors import BadInput
+from vernissage.records.parquet import write_parquet
 from vernissage.records.plan import whole_characters
 
 if TYPE_CHECKING:
@@ -23,12 +24,23 @@ if TYPE_CHECKING:
 @click.option("--reference", type=click.Path(path_type=Path), help="Folder of reference pictures, or an .npz of FID statistics.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="CSV or JSONL with image and prompt, a JSON list, or a prompt a line.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/score"), show_default=True, help="Folder for tables.")
+@click.option("--table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Form of the table of pictures.")
 @click.option("--list", "listed", is_flag=True, help="Show all metrics and what they need.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 def command(
-    source: Path | None, metrics: str, reference: Path | None, prompts: Path | None, out: Path, listed: bool, config: Path | None
+    source: Path | None,
+    metrics: str,
+    reference: Path | None,
+    prompts: Path | None,
+    out: Path,
+    table: str,
+    listed: bool,
+    config: Path | None,
 ) -> None:
-    """Score the pictures of SOURCE: a folder in GenEval's, HPSv2's or T2I-CompBench's layout or any other, or a CSV or JSONL table.
+    """Score the pictures of SOURCE with many metrics at once.
+
+    SOURCE is a folder in GenEval's, HPSv2's or T2I-CompBench's layout or any other, a CSV or JSONL table, or a dataset of Hugging Face's
+    `datasets`: a Parquet file, a folder of them, or what save_to_disk wrote.
 
     Pictures are decoded once and encoded once by each encoder, however many metrics there are; what was encoded before is not
     encoded again. A picture that cannot be scored is left empty, with the reason, and counted.
@@ -56,7 +68,7 @@ def command(
     studio = open_studio(config)
     with progress_bar("scoring") as progress:
         scored = studio.score(source, chosen, reference=reference, prompts=prompts, cache=out / "cache", progress=progress)
-    write_table(out / "scores.csv", scored)
+    write_table(out / f"scores.{table}", scored)
     rows = summary(scored)
     try:
         (out / "summary.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -64,31 +76,36 @@ def command(
         raise BadInput(f"Cannot write {out / 'summary.json'}: {error.strerror}.", hint="Choose another folder with --out.") from error
     for row in rows:
         click.echo(harmless(_line(row)))
-    for name in ("scores.csv", "summary.json"):
+    for name in (f"scores.{table}", "summary.json"):
         click.echo(str(out / name))
     if not any(row["scored"] for row in rows):
         sys.exit(1)
 
 
 def write_table(path: Path, scored: "Scored") -> None:
-    """A row a picture: its scores, empty where there is none, and the reasons.
+    """A row a picture: its scores, empty where there is none, and the reasons; CSV, or Parquet by its ending.
 
     Raises:
         BadInput: The file cannot be written.
     """
+    columns = ["image", "group", *scored.pictures, "unscored"]
+    rows: list[dict[str, object]] = []
+    for index, entry in enumerate(scored.entries):
+        found = {name: values[index] for name, values in scored.pictures.items()}
+        reasons = [f"{name}: {score.reason}" for name, score in found.items() if not hasattr(score, "value")]
+        if index in scored.unread:
+            reasons = [scored.unread[index].reason]
+        values = {name: getattr(score, "value", None) for name, score in found.items()}
+        rows.append({"image": whole_characters(entry.name), "group": entry.group, **values, "unscored": "; ".join(reasons)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            write_parquet(rows, columns, path)
+            return
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "group", *scored.pictures, "unscored"])
-            for index, entry in enumerate(scored.entries):
-                found = {name: values[index] for name, values in scored.pictures.items()}
-                missing = {name: score.reason for name, score in found.items() if not hasattr(score, "value")}
-                reasons = [f"{name}: {reason}" for name, reason in missing.items()]
-                if index in scored.unread:
-                    reasons = [scored.unread[index].reason]
-                values = [getattr(score, "value", "") for score in found.values()]
-                writer.writerow([whole_characters(entry.name), entry.group, *values, "; ".join(reasons)])
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another folder with --out.") from error
 

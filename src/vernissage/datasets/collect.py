@@ -140,7 +140,6 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     Raises:
         BadInput: It cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, "".join(each.model_dump_json(exclude_defaults=True) + "\n" for each in demonstrations))
 
 
@@ -366,6 +365,7 @@ def _append(path: Path, demonstrations: Iterable[Demonstration]) -> None:
 def _write(path: Path, text: str) -> None:
     fresh = path.with_name(path.name + ".new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(path)
     except OSError as error:

@@ -121,6 +121,7 @@ def _hash_of(demonstration: Demonstration) -> int | None:
     if not demonstration.picture or "://" in demonstration.picture:
         return None
     try:
-        return difference_hash(Picture.open(Path(demonstration.picture)).image)
+        hashed = difference_hash(Picture.open(Path(demonstration.picture)).image)
     except UserError:
         return None
+    return hashed or None  # plain pictures of all colours have none of the bits set

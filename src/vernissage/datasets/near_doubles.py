@@ -18,6 +18,8 @@ BOUND = 0.8
 """ChatGen (arXiv 2411.17176) drops queries with a BERTScore similarity above it."""
 NEIGHBOURS = 96
 """Candidates of a text among those before it."""
+FEWEST = 50
+"""Different texts below which nobody can say what unrelated ones score; then only equal ones are doubles."""
 ENCODED = 4096
 ROWS, COLUMNS = 1024, 8192
 """Of the likeness of means that is in memory at once."""
@@ -54,20 +56,25 @@ def drop_near_doubles(
     """The places of the texts that stay: those with no earlier one that stays and is too much like them.
 
     Args:
-        texts: In order of preference.
+        texts: In order of preference. Equal ones are doubles whatever they score.
         encoder: Whose features are compared.
         bound: BERTScore F, rescaled, above which a text is a double.
-        zero: What unrelated texts score; drawn from the texts where left out.
+        zero: What unrelated texts score; see `zero_of` where left out.
         progress: Called with (done, total) texts, encoded and then compared.
     """
-    if len(texts) < 2:
-        return list(range(len(texts)))
-    total = 2 * len(texts)
+    first = list({text.strip(): place for place, text in reversed(list(enumerate(texts)))}.values())[::-1]
+    first.sort()
+    different = [texts[place] for place in first]
+    if zero is None:
+        zero = zero_of(different, encoder)
+    if zero is None or zero.f >= 1 or len(different) < 2:
+        return first
+    total = 2 * len(different)
     with tempfile.TemporaryDirectory() as folder:
         shelf = _Shelf(Path(folder))
         means: list[ndarray] = []
-        for start in range(0, len(texts), ENCODED):
-            for vectors, counted in encoder.encode_tokens(texts[start : start + ENCODED]):
+        for start in range(0, len(different), ENCODED):
+            for vectors, counted in encoder.encode_tokens(different[start : start + ENCODED]):
                 features = TokenFeatures(vectors, counted)
                 shelf.add(features)
                 means.append(_mean(features))
@@ -75,21 +82,30 @@ def drop_near_doubles(
                 progress(len(means), total)
         stacked = np.stack(means)
         del means
-        if zero is None:
-            sample = np.random.default_rng(0).permutation(len(texts))[:1000]
-            zero = baseline([shelf[int(row)] for row in sample])
-        stays: list[bool] = []
         kept = np.zeros(0, dtype=np.int64)
-        for start in range(0, len(texts), ROWS):
-            rows = np.arange(start, min(start + ROWS, len(texts)))
-            # Only what stays can make another a double, so those of earlier blocks that went are not among the candidates.
-            before, within = _nearest(stacked, rows, kept), _nearest(stacked, rows, rows)
-            for row, others in zip(rows.tolist(), map(list.__add__, before, within), strict=True):
-                stays.append(not any(stays[other] and _f(shelf, row, other, zero) > bound for other in others))
-            kept = np.concatenate([kept, rows[np.array(stays[start:])]])
+        for start in range(0, len(different), ROWS):
+            rows = np.arange(start, min(start + ROWS, len(different)))
+            before, within = _nearest(stacked, rows, kept), stacked[rows] @ stacked[rows].T
+            stay: list[int] = []
+            for place, row in enumerate(rows.tolist()):
+                # Only what stays can make another a double, so only that is among the candidates.
+                near = [stay[each] for each in np.argsort(-within[place, stay], kind="stable")[:NEIGHBOURS]]
+                others = [*before[place], *rows[near].tolist()]
+                if not any(_f(shelf, row, other, zero) > bound for other in others):
+                    stay.append(place)
+            kept = np.concatenate([kept, rows[stay]])
             if progress:
-                progress(len(texts) + len(stays), total)
-    return [row for row, kept in enumerate(stays) if kept]
+                progress(len(different) + int(rows[-1]) + 1, total)
+    return [first[row] for row in kept.tolist()]
+
+
+def zero_of(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
+    """What unrelated texts of this kind score, from some of them by lot; None where there are too few different ones to tell."""
+    different = sorted(set(texts))
+    if len(different) < FEWEST:
+        return None
+    sample = np.random.default_rng(0).permutation(len(different))[:1000]
+    return baseline([TokenFeatures(*each) for each in encoder.encode_tokens([different[place] for place in sample])])
 
 
 def _mean(features: TokenFeatures) -> ndarray:

@@ -4,15 +4,18 @@ A set lies in a folder as `train.jsonl` and `test.jsonl`, one query a line, refe
 objects and Parquet files of the same columns are read and written as well.
 """
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vernissage.errors import BadInput, MissingExtra
+from vernissage.errors import BadInput
 from vernissage.records.chat import Chat, InputType, Turn
+from vernissage.records.parquet import read_parquet, write_parquet
 from vernissage.records.plan import Plan, Text
 from vernissage.zoo.card import explain
 
@@ -50,11 +53,11 @@ def read_queries(path: Path) -> list[Query]:
     """
     found = []
     for number, row in enumerate(_rows(path), start=1):
-        try:
-            query = Query.model_validate(row) if "chat" in row else _published(row, number)
-        except ValidationError as error:
-            raise BadInput(f"{path}, query {number}: {explain(error)}.", hint="Mend or delete it.") from error
+        query = _query(row, path, number)
         found.append(query.model_copy(update={"chat": _placed(query.chat, path.parent)}))
+    ids = Counter(query.id for query in found)
+    if twice := next((name for name, count in ids.items() if count > 1), None):
+        raise BadInput(f"In {path} the id {twice!r} stands for more than one query.", hint="Give every query an id of its own.")
     if not found:
         raise BadInput(f"There are no queries in {path}.", hint="Give one JSON object a line.")
     return found
@@ -67,7 +70,8 @@ def write_queries(queries: Sequence[Query], path: Path) -> None:
         BadInput: The ending is none of .jsonl, .json, .parquet, or the file cannot be written.
         MissingExtra: A Parquet file, and pyarrow is not installed.
     """
-    rows = [json.loads(_seen_from(query, path.parent).model_dump_json(exclude_defaults=True)) for query in queries]
+    check_ending(path)
+    rows = [json.loads(_line(query, path)) for query in queries]
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,29 +79,88 @@ def write_queries(queries: Sequence[Query], path: Path) -> None:
             _write_parquet(rows, fresh)
         elif path.suffix == ".json":
             fresh.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".jsonl":
-            fresh.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         else:
-            raise BadInput(f"Queries are written as .jsonl, .json or .parquet, not {path.suffix or path.name}.", hint="Change the ending.")
+            fresh.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         fresh.replace(path)
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file that queries cannot be written to.
+
+    Raises:
+        BadInput: Its ending is none of .jsonl, .json, .parquet.
+    """
+    if path.suffix not in (".jsonl", ".json", ".parquet"):
+        raise BadInput(f"Queries are written as .jsonl, .json or .parquet, not {path.suffix or path.name}.", hint="Change the ending.")
+
+
+def _line(query: Query, path: Path) -> str:
+    try:
+        return _seen_from(query, path.parent).model_dump_json(exclude_defaults=True)
+    except (ValueError, OSError) as error:  # a picture's name with half a character or a NUL
+        raise BadInput(f"A picture of the query {query.id!r} has a name that no file can hold.", hint="Rename the picture.") from error
+
+
+def content_hash(queries: Iterable[Query]) -> str:
+    """What tells queries from others: all that is said and planned, and their pictures' bytes."""
+    digest = hashlib.sha256()
+    for query in queries:
+        digest.update(query.model_dump_json(exclude={"chat": {"turns": {"__all__": {"images"}}}}).encode("utf-8", "surrogatepass"))
+        for image in query.chat.images:
+            digest.update(image.read_bytes() if image.is_file() else b"missing")
+    return digest.hexdigest()[:16]
 
 
 def resume_queries(path: Path) -> set[str]:
     """The ids of a JSONL file that is being written; a last line that was cut off is taken out of it.
 
     Raises:
-        BadInput: It cannot be read, or another line has a mistake.
+        BadInput: It is no JSONL file, cannot be read, or another line has a mistake.
     """
+    if path.suffix != ".jsonl":
+        raise BadInput(f"Queries that come one by one are kept as .jsonl, not {path.suffix or path.name}.", hint="Change the ending.")
     if not path.exists():
         return set()
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return {query.id for query in read_queries(path)} if end else set()
+    try:
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise BadInput(f"Cannot read the queries {path}: {error.strerror}.", hint="Choose another file.") from error
+    *lines, last = data.split(b"\n")
+    whole = [line for line in lines if line.strip()]
+    found = [_parse(line, path, number) for number, line in enumerate(whole, start=1)]
+    if last.strip():
+        try:
+            found.append(_parse(last, path, len(found) + 1))
+            whole.append(last)
+        except BadInput:
+            if not found and not last.startswith(b'{"id":'):
+                raise  # nothing says that this is a file of ours
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_bytes(b"".join(line + b"\n" for line in whole))
+        fresh.replace(path)
+    return {query.id for query in found}
+
+
+def _parse(line: bytes, path: Path, number: int) -> Query:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}, line {number} is no JSON: {error}.", hint="Mend or delete that line.") from error
+    return _query(row, path, number)
+
+
+def _query(row: Any, path: Path, number: int) -> Query:
+    """A query of ours or of ChatGenBench, its pictures' paths as they stand there."""
+    if not isinstance(row, dict):
+        raise BadInput(f"{path}, query {number} is no JSON object.", hint="Mend or delete it.")
+    try:
+        return Query.model_validate(row) if "chat" in row else _published(row, number)
+    except ValidationError as error:
+        raise BadInput(f"{path}, query {number}: {explain(error)}.", hint="Mend or delete it.") from error
+    except (ValueError, BadInput) as error:
+        raise BadInput(f"{path}, query {number}: {error}.", hint="Mend or delete it.") from error
 
 
 def append_queries(path: Path, queries: Sequence[Query]) -> None:
@@ -109,7 +172,7 @@ def append_queries(path: Path, queries: Sequence[Query]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.write("".join(_seen_from(query, path.parent).model_dump_json(exclude_defaults=True) + "\n" for query in queries))
+            file.write("".join(_line(query, path) + "\n" for query in queries))
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
 
@@ -130,19 +193,25 @@ def divide(queries: Iterable[Query], trained: Iterable[Query], *, few: int = 10)
     return [query.model_copy(update={"division": division(query)}) for query in queries]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[Any]:
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
     try:
-        if path.suffix == ".parquet":
-            return _read_parquet(path)
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the queries {path}: {error}.", hint="Check the path.") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"The queries {path} are no JSON: {error}.", hint="Give one JSON object a line, or one list.") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadInput(f"{path} is not a list of queries.", hint="Give one JSON object a line, or one list.")
-    return rows
+    parts = [(1, text)] if path.suffix == ".json" else list(enumerate(text.split("\n"), start=1))
+    rows = []
+    for number, part in parts:
+        try:
+            rows += [json.loads(part)] if part.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{path}, line {number} is no JSON: {error}.", hint="Mend or delete that line.") from error
+    if path.suffix != ".json":
+        return rows
+    if not rows or not isinstance(rows[0], list):
+        raise BadInput(f"{path} is not a list of queries.", hint="Give one list, or a .jsonl with one JSON object a line.")
+    return rows[0]
 
 
 def _published(row: dict[str, Any], number: int) -> Query:
@@ -153,7 +222,7 @@ def _published(row: dict[str, Any], number: int) -> Query:
     values = {"".join(c for c in key.lower() if c.isalnum()): value for key, value in row.items()}
 
     def first(*names: str) -> Any:
-        return next((values[name] for name in names if values.get(name) not in (None, "")), None)
+        return next((values[name] for name in names if values.get(name) is not None and values[name] != ""), None)
 
     given = first("arguments", "args", "parameters", "config")
     given = {str(k).lower().replace(" ", "_"): v for k, v in (given if isinstance(given, dict) else row).items()}
@@ -165,22 +234,18 @@ def _published(row: dict[str, Any], number: int) -> Query:
         "width": given.get("width") or (size[0] if len(size) == 2 else None),
         "height": given.get("height") or (size[1] if len(size) == 2 else None),
     }
-    earlier = first("history") or []
-    turns = [
-        Turn.model_validate(turn) if isinstance(turn, dict) else Turn(role=("user", "assistant")[place % 2], text=text)
-        for place, pair in enumerate(earlier if isinstance(earlier, list) else [earlier])
-        for text in (pair if isinstance(pair, list) else [pair])
-        for turn in [text]
-    ]
+    question = first("question", "query", "input", "userinput", "freestyle")
+    if not isinstance(question, str) or not question.strip() or first("model", "modelname") is None:
+        raise ValueError("it has no question, or no model")
     images = first("images", "image", "referenceimages") or []
-    last = Turn(
-        text=str(first("question", "query", "input", "userinput", "freestyle") or ""),
-        images=tuple(Path(image) for image in ([images] if isinstance(images, str) else images)),
-    )
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
+        raise ValueError("its pictures are no paths")
+    last = Turn(text=question, images=tuple(Path(image) for image in images))
     return Query.model_validate(
         {
-            "id": str(first("id", "index") or number),
-            "chat": Chat(turns=(*turns, last)),
+            "id": str(number if (name := first("id", "index")) is None else name),
+            "chat": Chat(turns=(*_earlier(first("history")), last)),
             "plan": {
                 "prompt": first("prompt", "refinedprompt"),
                 "negative_prompt": first("negativeprompt") or "",
@@ -190,6 +255,20 @@ def _published(row: dict[str, Any], number: int) -> Query:
             "role": str(first("role") or ""),
         }
     )
+
+
+def _earlier(history: Any) -> list[Turn]:
+    """Earlier turns from objects, from texts that take turns, or from pairs of question and answer."""
+    if not isinstance(history, list | str | None):
+        raise ValueError("its history is neither a list nor a text")
+    turns: list[Turn] = []
+    for part in history if isinstance(history, list) else [history] if history else []:
+        if isinstance(part, dict):
+            turns.append(Turn.model_validate(part))
+        else:
+            texts = part if isinstance(part, list) else [part]
+            turns += [Turn(role="assistant" if (len(turns) + place) % 2 else "user", text=str(text)) for place, text in enumerate(texts)]
+    return turns
 
 
 def _placed(chat: Chat, folder: Path) -> Chat:
@@ -206,31 +285,19 @@ def _seen_from(query: Query, folder: Path) -> Query:
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
-    arrow, parquet = _arrow()
     flat = [
         row | {"chat": json.dumps(row["chat"], ensure_ascii=False), "plan": json.dumps(row["plan"], ensure_ascii=False)} for row in rows
     ]
     columns = ("id", "chat", "plan", "division", "role", "demonstration")
-    parquet.write_table(arrow.table({name: [row.get(name) for row in flat] for name in columns}), path)
+    write_parquet(flat, columns, path)
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    arrow, parquet = _arrow()
-    try:
-        table = parquet.read_table(path)
-    except (arrow.ArrowException, OSError) as error:
-        raise BadInput(f"Cannot read the queries {path}: {error}.", hint="It must be a Parquet file.") from error
     rows = []
-    for row in table.to_pylist():
+    for number, row in enumerate(read_parquet(path, "queries"), start=1):
         kept = {name: value for name, value in row.items() if value is not None}
-        rows.append(kept | {name: json.loads(kept[name]) for name in ("chat", "plan") if isinstance(kept.get(name), str)})
+        try:
+            rows.append(kept | {name: json.loads(kept[name]) for name in ("chat", "plan") if isinstance(kept.get(name), str)})
+        except ValueError as error:
+            raise BadInput(f"{path}, query {number}: its chat or plan is no JSON: {error}.", hint="Mend or delete it.") from error
     return rows
-
-
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtra("pyarrow", extra="data") from error
-    return pyarrow, pyarrow.parquet

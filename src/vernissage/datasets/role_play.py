@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vernissage.datasets.collect import Collected
 from vernissage.datasets.queries import Query, append_queries, resume_queries
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, ReplyError
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import INPUT_TYPE_SHARES, Chat, InputType, Turn
@@ -93,7 +93,7 @@ def plan_tasks(
     """
     tasks = []
     for demonstration in demonstrations:
-        rng = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(demonstration.id.encode()).digest()[:8], "big")])
+        rng = np.random.default_rng([seed % 2**63, int.from_bytes(hashlib.sha256(demonstration.id.encode()).digest()[:8], "big")])
         for number, place in enumerate(rng.permutation(len(roles))[:each]):
             form = list(INPUT_TYPE_SHARES)[rng.choice(3, p=list(INPUT_TYPE_SHARES.values()))]
             if form == "multimodal" and not _lies_here(demonstration.picture):
@@ -165,11 +165,15 @@ def _question(task: Task, descriptions: Mapping[str, str], *, brief: bool) -> st
 
 def _query(task: Task, reply: Reply | Exception) -> Query | str:
     """The request, or why there is none."""
-    if not isinstance(reply, Reply) or not isinstance(reply.record, RolePlayReply):
+    if isinstance(reply, ReplyError) or (isinstance(reply, Reply) and not isinstance(reply.record, RolePlayReply)):
         return "the language model gave no usable reply"
+    if not isinstance(reply, Reply) or not isinstance(reply.record, RolePlayReply):
+        return str(reply).partition("\n")[0] or "the language model failed"
     turns = [Turn(role=turn.role, text=turn.text.strip()) for turn in reply.record.turns]
     if turns[-1].role != "user" or not turns[-1].text:
         return "the last turn is not the user's"
+    if not all(turn.text for turn in turns):
+        return "an empty turn"
     if task.form != "history" and len(turns) > 1:
         return "more than one turn where one was asked for"
     if task.form == "history" and len(turns) < 2:

@@ -9,8 +9,9 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -104,11 +105,7 @@ def split_queries(
         by_model.setdefault(query.plan.model, []).append(row)
     candidates: list[int] = []
     for done, rows in enumerate(by_model.values(), start=1):
-        count = math.floor(share * len(rows))
-        if count:
-            distinct = _distinctness([" ".join(words_of(queries[row])) for row in rows], encoder)
-            order = np.argsort(-distinct, kind="stable")[:count]
-            candidates += [rows[place] for place in order]
+        candidates += _most_distinct(queries, rows, math.floor(share * len(rows) + 1e-9), encoder)
         if progress:
             progress(done, len(by_model))
     reasons = {row: reason for row in candidates if (reason := _unfit(queries[row], colloquial))}
@@ -122,8 +119,23 @@ def split_queries(
     ]
     returned = Counter(reasons.values())
     if gone := len(queries) - len(tested) - len(train):
-        returned["left out of training: made from a tested demonstration"] = gone
+        returned["in neither set: made from a tested demonstration"] = gone
     return Split(train, [query for row, query in enumerate(queries) if row in tested], dict(returned))
+
+
+def _most_distinct(queries: Sequence[Query], rows: Sequence[int], count: int, encoder: TextEncoder) -> list[int]:
+    """At most `count` of these queries, whole demonstrations at a time, those first whose queries are on average the most distinct."""
+    if not count:
+        return []
+    distinct = dict(zip(rows, _distinctness([" ".join(words_of(queries[row])) for row in rows], encoder), strict=True))
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(queries[row].demonstration or f"\0{row}", []).append(row)
+    chosen: list[int] = []
+    for group in sorted(groups.values(), key=lambda group: -sum(distinct[row] for row in group) / len(group)):
+        if len(chosen) + len(group) <= count:
+            chosen += group
+    return chosen
 
 
 def _unfit(query: Query, colloquial: float) -> str:
@@ -161,14 +173,27 @@ def _judged(queries: Sequence[Query], mllm: MLLM | None) -> list[str]:
     return ["a language model finds it unnatural" if isinstance(said, IsRequest) and not said.natural else "" for said in replies]
 
 
-def write_review(queries: Sequence[Query], path: Path) -> None:
-    """A CSV for people to look through: they write no into the column `keep` of what should go."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "keep", "request", "prompt", "model", "role"])
-        for query in queries:
-            said = " / ".join(f"{turn.role}: {turn.text}" if len(query.chat.turns) > 1 else turn.text for turn in query.chat.turns)
-            rows.writerow([query.id, "yes", said, query.plan.prompt, query.plan.model, query.role])
+def write_review(queries: Sequence[Query], path: Path, decisions: Mapping[str, bool] = MappingProxyType({})) -> None:
+    """A CSV for people to look through: they write no into the column `keep` of what should go.
+
+    Args:
+        queries: To be looked at, those that were refused before among them.
+        path: Of the CSV.
+        decisions: What people have decided already, by id.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["id", "keep", "request", "prompt", "model", "role"])
+            for query in queries:
+                said = " / ".join(f"{turn.role}: {turn.text}" if len(query.chat.turns) > 1 else turn.text for turn in query.chat.turns)
+                keep = "yes" if decisions.get(query.id, True) else "no"
+                rows.writerow([query.id, keep, said, query.plan.prompt, query.plan.model, query.role])
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another folder.") from error
 
 
 def read_review(path: Path) -> dict[str, bool]:
@@ -179,9 +204,12 @@ def read_review(path: Path) -> dict[str, bool]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows, columns = list(table), set(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the review {path}: {error}.", hint="It must be the CSV that was written, in UTF-8.") from error
+    if not {"id", "keep"} <= columns:
+        raise BadInput(f"The review {path} lacks the columns id and keep.", hint="Give the CSV that was written.")
     decisions = {"yes": True, "y": True, "1": True, "no": False, "n": False, "0": False}
     found = {}
     for number, row in enumerate(rows, start=2):

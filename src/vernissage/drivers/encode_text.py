@@ -6,6 +6,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy import ndarray
 from transformers import AutoModel, AutoTokenizer
 
 from vernissage.errors import BadInput
@@ -38,36 +39,35 @@ class TransformersTextEncoder:
         if not 0 <= layer <= config.num_hidden_layers:
             raise BadInput(f"{model} has {config.num_hidden_layers} layers, not {layer}.", hint="Correct `layer`.")
         self._layer = layer or config.num_hidden_layers
-        self._longest = min(int(self._tokenizer.model_max_length), int(getattr(config, "max_position_embeddings", 512)))
+        # Positions of the RoBERTa family begin behind the one of padding.
+        taken = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type or config.model_type == "camembert" else 0
+        self._longest = min(int(self._tokenizer.model_max_length), int(getattr(config, "max_position_embeddings", 512)) - taken)
         self.name = f"{model} {fingerprint(self._model)} layer {self._layer}"
         self.batch_size = batch_size
         self._one_at_a_time = threading.Lock()
 
     def encode_tokens(self, texts: Sequence[str]) -> list[TokenFeatures]:
         """Features of each text, in order. Equal texts are encoded once, like lengths together, so that little is padding."""
-        different = list(dict.fromkeys(texts))
-        rows = (
-            self._tokenizer(different, add_special_tokens=True, truncation=True, max_length=self._longest)["input_ids"] if different else []
-        )
+        different = list(dict.fromkeys(text.strip() for text in texts))
+        if not different:
+            return []
+        read = self._tokenizer(different, truncation=True, max_length=self._longest, return_special_tokens_mask=True)
+        rows, special = read["input_ids"], read["special_tokens_mask"]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         found: dict[str, TokenFeatures] = {}
         with self._one_at_a_time:
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
-                found |= dict(zip([different[row] for row in batch], self._encode([rows[row] for row in batch]), strict=True))
-        return [found[text] for text in texts]
+                for row, vectors in zip(batch, self._encode([rows[row] for row in batch]), strict=True):
+                    found[different[row]] = TokenFeatures(vectors, np.array(special[row]) == 0)
+        return [found[text.strip()] for text in texts]
 
     @torch.inference_mode()
-    def _encode(self, rows: list[list[int]]) -> list[TokenFeatures]:
+    def _encode(self, rows: list[list[int]]) -> list[ndarray]:
         padded = self._tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self._device)
         states = self._model(
             input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], output_hidden_states=True
         ).hidden_states[self._layer]
         vectors = torch.nn.functional.normalize(states.float(), dim=-1).cpu().numpy()
-        special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
         left = self._tokenizer.padding_side == "left"
-        features = []
-        for row, own in zip(rows, vectors, strict=True):
-            kept = own[-len(row) :] if left else own[: len(row)]
-            features.append(TokenFeatures(kept, np.array([token not in special for token in row], dtype=bool)))
-        return features
+        return [own[-len(row) :] if left else own[: len(row)] for row, own in zip(rows, vectors, strict=True)]

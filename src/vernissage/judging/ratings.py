@@ -1,4 +1,4 @@
-"""Ratings as people gave them: a long table of subject, picture, dimension, rating; read from CSV and checked."""
+"""Ratings as people gave them: a long table of subject, picture, dimension, rating; read from CSV or Parquet and checked."""
 
 import csv
 import math
@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from vernissage.errors import BadInput
+from vernissage.records.parquet import read_parquet
 
 COLUMNS = ("subject", "picture", "dimension", "rating")
 
@@ -33,10 +34,10 @@ class Panel(NamedTuple):
 
 
 def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with the lines they end on.
+    """The rows of a CSV file with the lines they end on, or of a Parquet file with their numbers.
 
     Args:
-        path: In UTF-8, its first line naming the columns.
+        path: CSV in UTF-8, its first line naming the columns, or Parquet.
         what: What it holds, for error messages.
         columns: That it must have.
 
@@ -44,9 +45,16 @@ def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, 
         BadInput: The file cannot be read, is empty, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
+        if path.suffix == ".parquet":
+            table = read_parquet(path, what)
+            rows = [
+                (number, {name: "" if value is None else str(value) for name, value in row.items()})
+                for number, row in enumerate(table, start=1)
+            ]
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the {what} {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
     if not rows or set(columns) - set(rows[0][1]):
@@ -55,7 +63,7 @@ def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, 
 
 
 def read_ratings(path: Path) -> list[Rating]:
-    """Ratings from a CSV file with the columns subject, picture, dimension, rating.
+    """Ratings from a CSV or Parquet file with the columns subject, picture, dimension, rating.
 
     Raises:
         BadInput: The file cannot be read, lacks a column, or a rating is no finite number; names the line.

@@ -1,5 +1,6 @@
 """A conversation about pictures, turn after turn: what the planner is told, and what can be taken back."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ def read_command(line: str) -> tuple[str, str] | None:
     """
     if not line.startswith("/"):
         return None
-    name, _, argument = line[1:].partition(" ")
+    name, *rest = re.split(r"\s+", line[1:], maxsplit=1)
+    argument = rest[0] if rest else ""
     if name not in COMMANDS:
         raise BadInput(f"There is no command /{name}.", hint=f"There are: {', '.join('/' + known for known in COMMANDS)}.")
     return name, argument.strip()

@@ -30,14 +30,14 @@ class Shelf:
         words = words_of(prompt)
         length = self._length(words) or 1.0
         likeness = [
-            sum(self._weights[word] ** 2 for word in own if word in words) / (own_length * length or 1.0)
+            math.fsum(self._weights[word] ** 2 for word in own if word in words) / (own_length * length or 1.0)
             for own, own_length in zip(self._words, self._lengths, strict=True)
         ]
         order = sorted(range(len(likeness)), key=lambda place: -likeness[place])
         return [self._demonstrations[place] for place in order[:count]]
 
     def _length(self, words: set[str]) -> float:
-        return math.sqrt(sum(self._weights.get(word, 0.0) ** 2 for word in words))
+        return math.sqrt(math.fsum(self._weights.get(word, 0.0) ** 2 for word in words))
 
 
 def words_of(prompt: str) -> set[str]:

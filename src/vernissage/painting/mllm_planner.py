@@ -5,11 +5,11 @@ from typing import final
 
 from PIL import Image
 
-from vernissage.errors import VernissageError
+from vernissage.errors import BadInput, UnknownName, VernissageError
 from vernissage.painting.road import choose, listen, plan_chats
 from vernissage.ports import MLLM, Given
 from vernissage.records.chat import Chat
-from vernissage.records.plan import Plan
+from vernissage.records.plan import Arguments, Plan
 from vernissage.zoo.catalogue import Catalogue
 
 
@@ -30,20 +30,37 @@ class MLLMPlanner:
     ) -> list[Plan | VernissageError]:
         """A plan for each chat; see `ports.Planner`. Where the prompt is given, only the model is chosen for it."""
         given = given or [Given()] * len(chats)
-        plans: list[Plan | VernissageError | None] = [None] * len(chats)
+        plans: dict[int, Plan | VernissageError] = {}
         fixed = [row for row, known in enumerate(given) if known.prompt is not None]
         first = next(iter(catalogue.choosable))
         guesses = [Plan(prompt=given[row].prompt or "", model=given[row].model or first) for row in fixed]
         for row, plan in zip(fixed, choose(guesses, self._mllm, catalogue), strict=True):
-            if isinstance(plan, Plan) and plan.choices:
+            if isinstance(plan, Plan) and (plan.choices or given[row].model is not None):
                 plans[row] = plan.model_copy(update={"model": given[row].model or plan.choices[0].model})
-        left = [row for row, plan in enumerate(plans) if plan is None]
+        left = [row for row in range(len(chats)) if row not in plans]
         # One that cannot tell likelihoods is asked to plan the prompt as if somebody had typed it.
-        asked = [listen(given[row].prompt or "") if row in fixed else chats[row] for row in left]
-        planned = plan_chats(asked, [images[row] for row in left], self._mllm, catalogue)
-        open_rows = [place for place, row in enumerate(left) if isinstance(planned[place], Plan) and given[row].model is None]
-        for place, plan in zip(open_rows, choose([planned[p] for p in open_rows], self._mllm, catalogue), strict=True):  # pyright: ignore
-            planned[place] = plan
-        for row, plan in zip(left, planned, strict=True):
-            plans[row] = plan
-        return plans  # pyright: ignore[reportReturnType]
+        asked: dict[int, Chat] = {}
+        for row in left:
+            try:
+                asked[row] = listen(given[row].prompt or "") if row in fixed else chats[row]
+            except BadInput as error:
+                plans[row] = error
+        planned = plan_chats(list(asked.values()), [images[row] for row in asked], self._mllm, catalogue)
+        plans |= dict(zip(asked, planned, strict=True))
+        open_rows = [(row, plan) for row in left if isinstance(plan := plans[row], Plan) and given[row].model is None]
+        chosen = choose([plan for _, plan in open_rows], self._mllm, catalogue)
+        plans |= dict(zip([row for row, _ in open_rows], chosen, strict=True))
+        return [_kept(plans[row], given[row], catalogue) for row in range(len(chats))]
+
+
+def _kept(plan: Plan | VernissageError, given: Given, catalogue: Catalogue) -> Plan | VernissageError:
+    """The plan with what was given in its place; another model than was planned brings its own arguments."""
+    if isinstance(plan, VernissageError):
+        return plan
+    model = given.model or plan.model
+    try:
+        card = catalogue[model]
+    except UnknownName as error:
+        return error
+    arguments = plan.arguments if model == plan.model else Arguments(seed=plan.arguments.seed)
+    return plan.model_copy(update={"prompt": given.prompt or plan.prompt, "model": model, "arguments": card.complete(arguments)})

@@ -47,6 +47,9 @@ class PlannerRecipe(BaseModel):
     token_batch_size: int = Field(default=64, ge=1)
     shown: int = Field(default=4, ge=1)
     """Demonstrations that arguments are read off."""
+    practice: bool = False
+    """Whether Evo's adapter practises reading arguments off demonstrations. The paper does not train that; a backbone of a few million
+    parameters, which cannot read unknown text yet, needs it."""
     kept: int = Field(default=64, ge=1)
     """Demonstrations of a model that go along with the planner."""
     seed: int = 0

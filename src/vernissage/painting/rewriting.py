@@ -5,7 +5,7 @@ from typing import final
 
 from PIL import Image
 
-from vernissage.errors import ReplyError, VernissageError
+from vernissage.errors import ReplyError, UnknownName, VernissageError
 from vernissage.ports import MLLM, Ask, Given, Message, Reply
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import Chat
@@ -41,7 +41,11 @@ class RewritingPlanner:
         ]
         plans: list[Plan | VernissageError] = []
         for reply, fixed in zip(self._mllm.answer(asks), given, strict=True):
-            card = catalogue[fixed.model or self._model or next(iter(catalogue.choosable))]
+            try:
+                card = catalogue[fixed.model or self._model or next(iter(catalogue.choosable))]
+            except UnknownName as error:
+                plans.append(error)
+                continue
             if isinstance(reply, Reply) and (text := fixed.prompt or " ".join(reply.text.split())):
                 plans.append(Plan(prompt=text, model=card.id, arguments=card.complete(card.defaults)))
             else:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vernissage.errors import BadInput
 from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
+from vernissage.scoring.packed import is_packed, unpack
 
 
 class Entry(NamedTuple):
@@ -30,14 +31,16 @@ def find_entries(source: Path, *, prompts: Path | None = None) -> list[Entry]:
 
     Args:
         source: A folder in GenEval's, HPSv2's or T2I-CompBench's layout, or any folder of pictures; or a CSV or JSONL file with a column
-            image (path from the file on) and maybe prompt and group.
+            image (path from the file on) and maybe prompt and group; or a dataset of Hugging Face's `datasets`, Parquet or saved to disk.
         prompts: CSV or JSONL with image and prompt, a JSON list, text with a prompt a line, or a folder with a JSON list for each
             group, as HPSv2 has them; where the layout does not tell them.
 
     Raises:
         BadInput: There is nothing there, or a file does not fit.
     """
-    if source.is_file():
+    if is_packed(source):
+        entries = [_entry(*row) for row in unpack(source)]
+    elif source.is_file():
         entries = [_entry(row["image"], source.parent / row["image"], row.get("prompt"), row.get("group")) for row in _rows(source)]
     elif source.is_dir():
         found = _pictures(source)

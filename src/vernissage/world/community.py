@@ -130,6 +130,8 @@ def sample_asked(members: list[Member], quota: dict[str, int], *, seed: int, spl
         split: Whether scenes and voices are those of training or held out.
     """
     rng = np.random.default_rng([SEED, seed])
+    if unknown := set(quota) - {member.id for member in members}:
+        raise KeyError(f"no member is called {min(unknown)}")
     left = Counter(quota)
     found: list[Asked] = []
     while sum(left.values()):

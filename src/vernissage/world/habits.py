@@ -42,9 +42,11 @@ def sample_habit(rng: np.random.Generator, fact: Literal["place", "time", "style
         fact = ("place", "time", "style", "")[rng.integers(4)]
     if not fact:
         return Habit(usual)
-    changes = {"sampler": _pick(SAMPLERS, rng), "steps": _pick(STEPS, rng), "cfg_scale": _pick(CFG_SCALES, rng)}
-    kept = list(changes)[rng.integers(3)]  # one of the three stays as it is
-    changes.pop(kept)
+    while True:
+        changes = {"sampler": _pick(SAMPLERS, rng), "steps": _pick(STEPS, rng), "cfg_scale": _pick(CFG_SCALES, rng)}
+        changes.pop(list(changes)[rng.integers(3)])  # one of the three stays as it is
+        if any(getattr(usual, name) != value for name, value in changes.items()):
+            break
     return Habit(usual, fact, _pick(_VALUES[fact], rng), usual.model_copy(update=changes))
 
 

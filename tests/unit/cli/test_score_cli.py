@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -382,3 +383,12 @@ def test_real_encoders_score_a_folder_from_end_to_end(run, picture, clip_folder,
         assert float(row["dinov2"]) == pytest.approx(1, abs=1e-5)
         assert float(row["psnr"]) == 100
     assert all(float(row["psnr"]) < 50 for row in table()[4:])
+
+
+def test_the_table_can_be_parquet(run, tmp_path):
+    Image.linear_gradient("L").save(tmp_path / "one.png")
+    done = run(tmp_path, "--metrics", "ssim", "--reference", tmp_path, "--table", "parquet", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    rows = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
+    assert [row["ssim"] for row in rows] == [pytest.approx(1.0)]
+    assert set(rows[0]) == {"image", "group", "ssim", "unscored"}

@@ -1,4 +1,4 @@
-"""`vernissage train judge` and `zoo import-judge` on tiny checkpoints: what is trained, printed, resumed and refused."""
+"""`vernissage train judge`, `train planner` and `zoo import-judge` on tiny checkpoints: what is trained, printed, resumed, refused."""
 
 import json
 from pathlib import Path
@@ -116,3 +116,100 @@ def test_an_import_of_what_is_no_judge_is_refused(run, internvl_folder, tmp_path
     code, _, err = run("zoo", "import-judge", internvl_folder, tmp_path / "out", "--dimension", "perception")
     assert code == 2
     assert "InternVLChat" in err
+
+
+# ------------------------------------------------------------------------------------------------------------ planners
+
+
+@pytest.fixture
+def planner_recipe(tmp_path, internvl_folder):
+    lines = []
+    for number in range(6):
+        thing, model = (("cat", "mini/neon"), ("dog", "mini/sketch"))[number % 2]
+        query = {"id": str(number), "chat": {"turns": [{"text": f"{thing} {number}"}]}}
+        lines.append(json.dumps(query | {"plan": {"prompt": f"a {thing}", "model": model, "arguments": {"steps": 8}}}) + "\n")
+    (tmp_path / "queries.jsonl").write_text("".join(lines), encoding="utf-8")
+    path = tmp_path / "planner.toml"
+    path.write_text(
+        f'kind = "evo"\nbackbone = "{internvl_folder}"\ndata = "queries.jsonl"\nout = "trained"\nbrief = true\nrank = 2\nalpha = 4\n'
+        'lr = 0.01\nepochs = 2\nbatch_size = 3\nprecision = "no"\ntoken_lr = 0.1\ntoken_weight_decay = 0.0\ntoken_epochs = 40\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_recipe_becomes_a_planner_that_paint_can_use(run, planner_recipe, tmp_path):
+    code, out, err = run("train", "planner", planner_recipe)
+    assert code == 0, err
+    about, tokens, folder = out.splitlines()
+    assert about == "planner: evo, 6 queries, 2 models"
+    assert tokens.startswith("ModelTokens: loss ")
+    assert tokens.endswith("right on 100.0% of the training queries")
+    assert Path(folder) == tmp_path / "trained"
+    code, out, err = run("paint", "--planner", "trained", "--prompt", "a cat", "cat 0", "--plan-only", "--seed", "5")
+    if code:  # arguments that a tiny model does not bring to an end
+        assert "did not end its arguments" in err
+    else:
+        assert json.loads(out)["prompt"] == "a cat"
+        assert json.loads(out)["model"] == "mini/neon"
+    code, again, _ = run("train", "planner", planner_recipe)
+    assert (code, again.splitlines()) == (0, [about, tokens, folder]), "a finished training is only said again"
+
+
+def test_base_has_no_model_tokens_to_tell_of(run, planner_recipe):
+    planner_recipe.write_text(planner_recipe.read_text(encoding="utf-8").replace('"evo"', '"base"'), encoding="utf-8")
+    code, out, err = run("train", "planner", planner_recipe)
+    assert code == 0, err
+    assert out.splitlines()[0] == "planner: base, 6 queries"
+    assert len(out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rank = 2": "rank = 0"}, "'rank'"),
+        ({"rank = 2": "ranks = 2"}, "unknown key 'ranks'"),
+        ({'"evo"': '"eva"'}, "'kind'"),
+        ({'kind = "evo"\n': ""}, "'kind'"),
+        ({"queries.jsonl": "none.jsonl"}, "none.jsonl"),
+        ({"epochs = 2": "epochs ="}, "not valid TOML"),
+        ({"epochs = 2": "epochs = 0"}, "'epochs'"),
+    ],
+)
+def test_a_planners_recipe_with_a_mistake_is_refused_with_the_fix(run, planner_recipe, tmp_path, change, told):
+    text = planner_recipe.read_text(encoding="utf-8")
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    planner_recipe.write_text(text, encoding="utf-8")
+    code, out, err = run("train", "planner", planner_recipe)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert not (tmp_path / "trained").exists()
+
+
+def test_a_planner_of_another_recipe_in_the_same_folder_is_refused(run, planner_recipe):
+    assert run("train", "planner", planner_recipe).code == 0
+    planner_recipe.write_text(planner_recipe.read_text(encoding="utf-8").replace("rank = 2", "rank = 3"), encoding="utf-8")
+    code, _, err = run("train", "planner", planner_recipe)
+    assert code == 2
+    assert "another recipe" in err
+
+
+@pytest.mark.parametrize("command", ["paint", "chat"])
+def test_an_unknown_planner_is_named_with_those_there_are(run, monkeypatch, tmp_path, command):
+    monkeypatch.setattr("vernissage.api.load_driver", lambda *_, **__: pytest.fail("a driver was loaded"))
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(command, "--planner", "no-such-folder", *(["a cat"] if command == "paint" else []))
+    assert (code, out) == (2, "")
+    assert "There is no planner 'no-such-folder'" in err
+    for known in ("mllm", "evo", "base", "folder of a trained one"):
+        assert known in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_holds_no_planner_is_named(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("paint", "--planner", "empty", "a cat", "--plan-only")
+    assert code == 2
+    assert "There is no planner in empty" in err

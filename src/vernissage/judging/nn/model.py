@@ -21,6 +21,7 @@ from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
 from vernissage.local.adapters import use_adapter
 from vernissage.local.branches import Branch, Packed, pack
 from vernissage.local.device import pick_dtype
+from vernissage.local.positions import positions_of
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.vision_inputs import load_inputs
 from vernissage.prompts import load_prompt
@@ -139,27 +140,13 @@ class JudgeModel(nn.Module):
         hidden = self.backbone.model(
             input_ids=packed.input_ids.to(device),
             attention_mask=packed.mask.to(device),
-            position_ids=self._positions(packed, vision).to(device),
+            position_ids=positions_of(self.backbone, packed, vision).to(device),
             use_cache=False,
             **vision,
         ).last_hidden_state
         ends, before = packed.ends.to(device), packed.before.to(device)
         spoken = self.backbone.get_output_embeddings()(hidden[before[:, 0], before[:, 1]])
         return Look(hidden[ends[:, 0], ends[:, 1]], spoken, packed)
-
-    def _positions(self, packed: Packed, vision: dict[str, Tensor]) -> Tensor:
-        """The packed positions, or for models that place pictures by rows and columns theirs, each branch going on from its trunk."""
-        place = getattr(self.backbone.model, "get_rope_index", None)
-        if place is None or "image_grid_thw" not in vision:
-            return packed.positions
-        whole = packed.positions.expand(3, -1, -1).clone()
-        for row, trunk in enumerate(packed.trunks):
-            ids = packed.input_ids[row : row + 1, :trunk]
-            kinds = (ids == self.backbone.config.image_token_id).int()
-            own, _ = place(ids, mm_token_type_ids=kinds, image_grid_thw=vision["image_grid_thw"][row : row + 1].cpu())
-            whole[:, row, :trunk] = own[:, 0]
-            whole[:, row, trunk:] += int(own.max()) + 1 - trunk
-        return whole
 
     def yes(self, hidden: Tensor) -> Tensor:
         """Probability of yes rather than no as the next word, shape (branch,)."""

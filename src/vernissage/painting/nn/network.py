@@ -19,6 +19,7 @@ from vernissage.local.branches import Branch, Packed, pack
 from vernissage.local.constrained import Constrained, guide_tokenizer
 from vernissage.local.device import pick_dtype
 from vernissage.local.dialogue import Dialogue, load_dialogue
+from vernissage.local.positions import positions_of
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.tensors import read_tensors, restore, save_tensors
 from vernissage.painting.nn.new_models import RowMap
@@ -100,7 +101,7 @@ class Network:
         hidden = self.backbone.model(
             input_ids=packed.input_ids.to(device),
             attention_mask=packed.mask.to(device),
-            position_ids=packed.positions.to(device),
+            position_ids=positions_of(self.backbone, packed, vision).to(device),
             use_cache=False,
             **vision,
         ).last_hidden_state
@@ -119,8 +120,8 @@ class Network:
         texts = [opening + self.dialogue.words(answer) for opening, answer in zip(openings, answers, strict=True)]
         inputs = self.dialogue.batch(texts, [picture for several in pictures for picture in several])
         inputs = inputs.to(self.backbone.device, dtype=self.backbone.dtype)
-        read = self.backbone.model(**inputs, use_cache=True)
-        return Said(inputs["input_ids"], inputs["attention_mask"], read.past_key_values, list(answers), read.last_hidden_state[:, -1])
+        # By way of an answer without words, because generating knows best where each family's tokens stand.
+        return self._answer(dict(inputs), None, None, 0)._replace(answers=list(answers))
 
     @torch.inference_mode()
     def states(self, chats: Sequence[Chat], pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str]) -> Tensor:
@@ -145,41 +146,48 @@ class Network:
         return self._answer(inputs, said.cache, reply, most)
 
     def _answer(self, inputs: dict[str, Tensor], cache: Any, reply: Any, most: int) -> Said:
-        length, end = inputs["input_ids"].shape[1], self.end
+        length = inputs["input_ids"].shape[1]
         processors = LogitsProcessorList()
         if reply is not None:
-            processors.append(Constrained(self._guide_tokenizer(), reply, len(inputs["input_ids"]), length, end))
+            processors.append(Constrained(self._guide_tokenizer(), reply, len(inputs["input_ids"]), length, self.end))
         before_words: list[Tensor] = []  # what the head saw at each step
         watch = self.backbone.get_output_embeddings().register_forward_pre_hook(lambda _, seen: before_words.append(seen[0][:, -1]))
-        output = self.backbone.generate(
-            **inputs,
-            **({} if cache is None else {"past_key_values": cache}),
-            max_new_tokens=most,
-            logits_processor=processors,
-            pad_token_id=self.dialogue.tokenizer.pad_token_id,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            return_dict_in_generate=True,
-        )
-        watch.remove()
-        said = output.sequences[:, length:]
+        try:
+            output = self.backbone.generate(
+                **inputs,
+                **({} if cache is None else {"past_key_values": cache}),
+                max_new_tokens=most + 1,
+                logits_processor=processors,
+                pad_token_id=self.dialogue.tokenizer.pad_token_id,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                return_dict_in_generate=True,
+            )
+        finally:
+            watch.remove()
+        cached = output.past_key_values.get_seq_length()  # the last word was said and not read, so one more than wanted is
+        said = output.sequences[:, length:cached]
         # Up to the end of each answer; what a row was padded with while others went on does not count.
-        own = (said == end).int().cumsum(dim=1) == 0
+        own = torch.isin(said, torch.tensor(self.ends, device=said.device)).int().cumsum(dim=1) == 0
         answers = self.dialogue.tokenizer.batch_decode([row[kept] for row, kept in zip(said, own, strict=True)], skip_special_tokens=True)
-        cached = output.past_key_values.get_seq_length()  # the last word was said and not read
-        mask = torch.cat([inputs["attention_mask"], own.to(inputs["attention_mask"].dtype)], dim=1)[:, :cached]
+        mask = torch.cat([inputs["attention_mask"], own.to(inputs["attention_mask"].dtype)], dim=1)
         steps = own.sum(dim=1).clamp(max=len(before_words) - 1)
         ended = torch.stack(before_words, dim=1)[torch.arange(len(steps), device=steps.device), steps]
         return Said(output.sequences[:, :cached], mask, output.past_key_values, [text.strip() for text in answers], ended)
 
     @property
-    def end(self) -> int:
-        """The token that ends an answer."""
+    def ends(self) -> list[int]:
+        """The tokens that end an answer, the one to learn first."""
         ends = self.backbone.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
-        return self.dialogue.tokenizer.eos_token_id if ends[0] is None else ends[0]
+        return [self.dialogue.tokenizer.eos_token_id] if ends[0] is None else ends
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer where one is learnt."""
+        return self.ends[0]
 
     def _guide_tokenizer(self) -> Any:
         if self._guide is None:

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 from torch import Tensor
 
 from vernissage.datasets.collect import read_demonstrations
@@ -100,7 +101,7 @@ class TrainedPlanner:
         self, chats: list[Chat], images: list[Sequence[Image.Image]], catalogue: Catalogue, given: list[Given]
     ) -> list[Plan | VernissageError]:
         openings = [chat_question(self._network, "painting/plan", chat, len(own)) for chat, own in zip(chats, images, strict=True)]
-        said = self._network.begin(openings, images, reply=PlanReply, most=512)
+        said = self._network.begin(openings, images, reply=_known_plan(tuple(catalogue.choosable)), most=512)
         plans: list[Plan | VernissageError] = []
         for text, fixed in zip(said.answers, given, strict=True):
             try:
@@ -108,8 +109,11 @@ class TrainedPlanner:
             except ValidationError:
                 plans.append(ReplyError(f"{self.name} did not end its plan.", reply=text))
                 continue
-            known = {"prompt": fixed.prompt, "model": fixed.model}
-            plans.append(plan_of_reply(reply.model_copy(update={k: v for k, v in known.items() if v is not None}), catalogue, text))
+            # Base answers at once: what is given takes the place of its own words, and changes nothing else that it says.
+            plan = plan_of_reply(reply.model_copy(update={"model": fixed.model or reply.model}), Catalogue(catalogue.values()), text)
+            if isinstance(plan, Plan) and fixed.prompt is not None:
+                plan = plan.model_copy(update={"prompt": fixed.prompt})
+            plans.append(plan)
         return plans
 
     def _evo(
@@ -123,14 +127,15 @@ class TrainedPlanner:
             for model, prompt in zip(models, said.answers, strict=True)
         ]
         questions = [
-            self._network.question("painting/arguments", model=model, demonstrations=[_shown(each) for each in own])
+            self._network.question("painting/arguments", model=model, demonstrations=[shown_as(each) for each in own])
             for model, own in zip(models, shown, strict=True)
         ]
         ended = self._network.go_on(said, questions, reply=ArgumentsReply, most=128)
         plans: list[Plan | VernissageError] = []
         for prompt, choices, own, text, fixed in zip(said.answers, chosen, shown, ended.answers, given, strict=True):
             card = catalogue[choices[0].model]
-            if not prompt.strip():
+            words, loras = (fixed.prompt, ()) if fixed.prompt is not None else extract_loras(prompt)
+            if not words.strip():
                 plans.append(ReplyError(f"{self.name} answered with an empty prompt.", reply=prompt, hint="Give one with --prompt."))
                 continue
             try:
@@ -139,7 +144,6 @@ class TrainedPlanner:
             except ValidationError:
                 plans.append(ReplyError(f"{self.name} did not end its arguments.", reply=text))
                 continue
-            words, loras = (fixed.prompt, ()) if fixed.prompt is not None else extract_loras(prompt)
             arguments = Arguments(**reply.model_dump(exclude={"negative_prompt"}), loras=loras)
             plans.append(
                 Plan(
@@ -186,7 +190,7 @@ class TrainedPlanner:
         rows = self._rows(catalogue)
         if not rows.models:
             raise DriverError(f"None of the models that {self.name} knows is in the catalogue.", hint="Add their cards.")
-        likely = (hidden.float() @ rows.tokens.T).softmax(dim=1)
+        likely = (hidden.float().to(rows.tokens.device) @ rows.tokens.T).softmax(dim=1)
         chosen = []
         for row, fixed in zip(likely, given, strict=True):
             best = row.topk(min(CHOICES, len(rows.models)))
@@ -199,13 +203,19 @@ class TrainedPlanner:
         return chosen
 
 
+@lru_cache(maxsize=8)
+def _known_plan(models: tuple[str, ...]) -> type[PlanReply]:
+    """Base's answer with a model that there is: without this it spells names that nobody has heard of."""
+    return create_model("KnownPlan", __base__=PlanReply, model=(Literal[models], ...))
+
+
 def about(description: str, prompts: Sequence[str]) -> tuple[list[Chat], list[list[Image.Image]], list[str]]:
     """Texts about a model as if they were chats and their prompts, for `Network.states`."""
-    texts = [text for text in [description, *prompts[:MOST_TEXTS]] if text.strip()]
+    texts = [text for text in [description, *prompts[:MOST_TEXTS]] if text.strip()] or ["a picture"]
     return [Chat(turns=(Turn(text=text),)) for text in texts], [[] for _ in texts], texts
 
 
-def _shown(demonstration: Demonstration) -> dict[str, str]:
+def shown_as(demonstration: Demonstration) -> dict[str, str]:
     """A demonstration as the prompt `painting/arguments` shows it."""
     values = demonstration.plan.arguments.model_dump(include=set(ArgumentsReply.model_fields))
     answer = ArgumentsReply(negative_prompt=demonstration.plan.negative_prompt, **values)

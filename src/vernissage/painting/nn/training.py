@@ -3,22 +3,21 @@
 A training that was cut off goes on where it stopped. Arguments are not trained: Evo reads them off demonstrations.
 """
 
-import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tomli_w
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from vernissage.datasets.queries import Query
+from vernissage.datasets.queries import Query, content_hash
 from vernissage.errors import BadInput
 from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import Trained, adapter_tensors, add_adapter, use_adapter
@@ -26,10 +25,11 @@ from vernissage.local.branches import Branch
 from vernissage.local.device import pick_device
 from vernissage.local.tensors import read_tensors, save_tensors
 from vernissage.local.training import training_steps
+from vernissage.painting.likeness import Shelf
 from vernissage.painting.nn.model_tokens import Samples, choose_model, train_model_tokens, word_mass
 from vernissage.painting.nn.network import ADAPTER, PROMPTS, STATES, Network, Weights, chat_question, load_network, save_planner
 from vernissage.painting.nn.new_models import RowMap, fit_row_map
-from vernissage.painting.nn.planner import about
+from vernissage.painting.nn.planner import about, shown_as
 from vernissage.painting.planner_spec import CARDS, DEMONSTRATIONS, PlannerSpec
 from vernissage.painting.recipe import PlannerRecipe
 from vernissage.painting.reply import PlanReply
@@ -37,6 +37,7 @@ from vernissage.ports import Progress
 from vernissage.prompts import load_prompt
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture
+from vernissage.zoo.card import load_card
 from vernissage.zoo.catalogue import load_cards, model_place
 
 
@@ -60,11 +61,13 @@ def train_planner(recipe: PlannerRecipe, queries: Sequence[Query], *, progress: 
         BadInput: The folder holds another training, or a picture cannot be read.
         DriverError: The backbone cannot be loaded.
     """
-    _check_same(recipe, queries)
+    if not queries:
+        raise BadInput("There are no queries to learn from.", hint="Name a file of them with `data`.")
     torch.manual_seed(recipe.seed)
     device = pick_device("auto")
     place = model_place(recipe.backbone, recipe.out)
     network = load_network(place, device=device, dtype="float32", brief=recipe.brief, revision=recipe.revision)
+    _check_same(recipe, queries, network.fingerprint)
     adapter = AdapterSpec(parts=recipe.parts, rank=recipe.rank, alpha=recipe.alpha) if recipe.parts else None
     if adapter is not None:
         add_adapter(network.backbone, ADAPTER, parts=adapter.parts, rank=adapter.rank, alpha=adapter.alpha)
@@ -97,7 +100,7 @@ def train_planner(recipe: PlannerRecipe, queries: Sequence[Query], *, progress: 
     if recipe.kind == "evo":
         _keep_demonstrations(recipe, queries)
     if recipe.cards is not None:
-        shutil.copytree(recipe.cards, recipe.out / CARDS, dirs_exist_ok=True)
+        _bring_cards(recipe.cards, recipe.out / CARDS)
     save_planner(recipe.out, network, spec, weights)
     return spec
 
@@ -115,9 +118,13 @@ def _train_words(network: Network, recipe: PlannerRecipe, queries: Sequence[Quer
         modules={"adapter": Trained(learning)},  # pyright: ignore
     )
     device = network.backbone.device
+    shelves = _shelves(queries) if recipe.kind == "evo" and recipe.practice else {}
     for step, losses in loop:
-        lessons = [lesson_of(network, recipe.kind, queries[row]) for row in _rows_of(step, recipe, len(queries))]
-        branches = [[Branch([], [*network.dialogue.ids(lesson.answer), network.end])] for lesson in lessons]
+        rows = _rows_of(step, recipe, len(queries))
+        lessons = [lesson_of(network, recipe.kind, queries[row]) for row in rows]
+        branches = [[_branch(network, "", lesson.answer)] for lesson in lessons]
+        for own, row in list(zip(branches, rows, strict=True))[::2] if shelves else ():
+            own += _practice(network, recipe, queries[row], shelves)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             hidden, packed = network.read([each.opening for each in lessons], [each.pictures for each in lessons], branches)
             before = packed.before.to(device)
@@ -129,6 +136,30 @@ def _train_words(network: Network, recipe: PlannerRecipe, queries: Sequence[Quer
         optimizer.step()
         losses["loss"] = loss.item()
         yield step + 1, steps
+
+
+def _branch(network: Network, question: str, answer: str) -> Branch:
+    """A question that may hold turns of the template, and an answer in plain words to learn."""
+    return Branch(network.dialogue.ids(question) if question else [], [*network.dialogue.ids(network.dialogue.words(answer)), network.end])
+
+
+def _shelves(queries: Sequence[Query]) -> dict[str, Shelf]:
+    """The plans of each model, to be read as demonstrations of it."""
+    by_model: dict[str, list[Demonstration]] = {}
+    for query in queries:
+        by_model.setdefault(query.plan.model, []).append(Demonstration(id=query.id, plan=query.plan))
+    return {model: Shelf(own) for model, own in by_model.items()}
+
+
+def _practice(network: Network, recipe: PlannerRecipe, query: Query, shelves: dict[str, Shelf]) -> list[Branch]:
+    """The dialogue's second turn: the query's arguments, read off other demonstrations of its model; nothing where there are none."""
+    near = shelves[query.plan.model].nearest(query.plan.prompt, recipe.shown + 4)
+    shown = [each for each in near if each.id != query.id and each.plan.prompt != query.plan.prompt][: recipe.shown]
+    if not shown:
+        return []
+    question = network.question("painting/arguments", model=query.plan.model, demonstrations=[shown_as(each) for each in shown])
+    said = network.dialogue.words(query.plan.prompt) + network.dialogue.next_question(question)
+    return [_branch(network, said, shown_as(Demonstration(id=query.id, plan=query.plan))["answer"])]
 
 
 def _rows_of(step: int, recipe: PlannerRecipe, count: int) -> list[int]:
@@ -222,6 +253,22 @@ def _fit_row_map(
     return fit_row_map(torch.stack(features), torch.tensor(about_model), tokens, hidden, targets)
 
 
+def _bring_cards(source: Path, target: Path) -> None:
+    """Cards that go along with the planner; their weights stay where they are and are named by whole paths."""
+    target.mkdir(exist_ok=True)
+    for path in sorted(source.glob("*.toml")):
+        card = load_card(path)
+        values = card.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        origin = values["source"]
+        if card.source.path is not None:
+            origin["path"] = str(card.resolve(card.source.path))
+        if card.source.loras:
+            origin["loras"] = [each.model_dump() | {"path": str(card.resolve(each.path))} for each in card.source.loras]
+        if card.source.parts:
+            origin["parts"] = {part: str(card.resolve(folder)) for part, folder in card.source.parts.items()}
+        (target / path.name).write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
 def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
     """What arguments are read off: of each model the first so many plans with prompts of their own."""
     kept: dict[str, dict[str, Demonstration]] = {}
@@ -241,23 +288,19 @@ def _seen_from(folder: Path, backbone: str) -> str:
     return backbone
 
 
-def _check_same(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
-    """Remember recipe and queries beside the training, and refuse to go on with others.
+def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) -> None:
+    """Remember recipe, queries and backbone beside the training, and refuse to go on with others.
 
     Raises:
         BadInput: The folder holds another training.
     """
-    if not queries:
-        raise BadInput("There are no queries to learn from.", hint="Name a file of them with `data`.")
     recipe.out.mkdir(parents=True, exist_ok=True)
     path, values = recipe.out / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"})
-    digest = hashlib.sha256(
-        "\n".join(query.model_dump_json(exclude={"chat": {"turns": {"__all__": {"images"}}}}) for query in queries).encode()
-    )
-    values["queries"] = digest.hexdigest()[:16]
+    values |= {"queries": content_hash(queries), "fingerprint": backbone}
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
         raise BadInput(
-            f"{recipe.out} holds a training of another recipe or other queries.", hint="Choose another `out`, or delete that folder."
+            f"{recipe.out} holds a training of another recipe, other queries or another backbone.",
+            hint="Choose another `out`, or delete that folder.",
         )
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
