@@ -11,12 +11,13 @@ Protocol:  1,225 held-out chats (scenes and voices that no training saw) of a co
 """
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
 
 import torch
-from record import append_result
+from record import RESULTS, append_result
 
 from vernissage.api import Studio
 from vernissage.bench.chatgen import Prompts, differences, open_run, read_items, run_benchmark, table
@@ -125,10 +126,17 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1225)
     parser.add_argument("--paint", type=int, default=60)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--only-new-models", action="store_true", help="measure these again; the rest is that of the newest result")
     parser.add_argument("--record", action="store_true", help="append the figures to results/")
     arguments = parser.parse_args()
     train, test = read_queries(CHATS / "train.jsonl"), read_queries(CHATS / "test.jsonl")[: arguments.limit]
     figures: dict = {}
+    if arguments.only_new_models:
+        row = json.loads((RESULTS / "mini_chatgen.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        figures = row["figures"] | {"new models": new_models(train, test)}
+        if arguments.record:
+            append_result("mini_chatgen", figures, **row["settings"], measured_again="new models")
+        return
     figures["steps"], (run, studio, items) = steps(test, "nothing", ["evo", "base", "baseline"])
     for known in ("prompt", "model"):
         figures[f"{known} given"], _ = steps(test, known, ["evo"])

@@ -172,9 +172,10 @@ class Prompts:
     def scores(self, items: Sequence[Item]) -> ndarray:
         """F of each item that has a plan, shape (item,), nan for the others."""
         rows = [row for row, item in enumerate(items) if item.plan is not None]
-        said = self._encoder.encode_tokens([items[row].plan.prompt for row in rows])  # pyright: ignore[reportOptionalMemberAccess]
-        wanted = self._encoder.encode_tokens([items[row].query.plan.prompt for row in rows])
-        matched = match_pairs([TokenFeatures(*each) for each in said], [TokenFeatures(*each) for each in wanted])
+        said = [plan.prompt for row in rows if (plan := items[row].plan)]
+        # All in one call, so that equal texts are encoded once.
+        features = [TokenFeatures(*each) for each in self._encoder.encode_tokens(said + [items[row].query.plan.prompt for row in rows])]
+        matched = match_pairs(features[: len(rows)], features[len(rows) :])
         found = np.full(len(items), np.nan)
         if rows:
             found[rows] = rescale(matched, self.zero)[:, 2]

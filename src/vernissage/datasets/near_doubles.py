@@ -6,7 +6,9 @@ compared token by token.
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy import ndarray
@@ -20,34 +22,44 @@ NEIGHBOURS = 96
 """Candidates of a text among those before it."""
 FEWEST = 50
 """Different texts below which nobody can say what unrelated ones score; then only equal ones are doubles."""
-ENCODED = 4096
+ENCODED = 1024
 ROWS, COLUMNS = 1024, 8192
 """Of the likeness of means that is in memory at once."""
 
 
 class _Shelf:
-    """Token features of all texts, in half precision, on disk."""
+    """Token features of all texts, in half precision, in a file: in memory they would take most of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "tokens"
-        self._file = self._path.open("wb")
-        self._starts = [0]
-        self._counted: list[ndarray] = []
-        self._vectors: ndarray | None = None
-        self.width = 0
+    def __init__(self, path: Path, count: int) -> None:
+        self._file: BinaryIO = path.open("w+b")
+        self._lengths = np.zeros(count, dtype=np.int64)
+        self._starts = np.zeros(count + 1, dtype=np.int64)
+        self.means = np.zeros((count, 0), dtype=np.float32)
+        self._filled = 0
 
     def add(self, features: TokenFeatures) -> None:
-        self.width = features.vectors.shape[1]
-        self._file.write(features.vectors.astype(np.float16).tobytes())
-        self._starts.append(self._starts[-1] + len(features.vectors))
-        self._counted.append(features.counted)
+        """Put one more on the shelf; its row of `means` is the unit mean of the tokens that count, zeros where none does."""
+        row, width = self._filled, features.vectors.shape[1]
+        if not self.means.shape[1]:
+            self.means = np.zeros((len(self.means), width), dtype=np.float32)
+        data = features.counted.astype(np.uint8).tobytes() + features.vectors.astype(np.float16).tobytes()
+        self._file.write(data)
+        self._lengths[row], self._starts[row + 1] = len(features.counted), self._starts[row] + len(data)
+        if features.counted.any():
+            mean = features.vectors[features.counted].mean(axis=0)
+            self.means[row] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        self._filled += 1
 
     def __getitem__(self, row: int) -> TokenFeatures:
-        if self._vectors is None:
-            self._file.close()
-            self._vectors = np.memmap(self._path, dtype=np.float16, mode="r", shape=(self._starts[-1], self.width))
-        own = self._vectors[self._starts[row] : self._starts[row + 1]]
-        return TokenFeatures(np.asarray(own, dtype=np.float32), self._counted[row])
+        start, stop, length = int(self._starts[row]), int(self._starts[row + 1]), int(self._lengths[row])
+        self._file.seek(start)
+        data = self._file.read(stop - start)
+        vectors = np.frombuffer(data, dtype=np.float16, offset=length).reshape(length, -1).astype(np.float32)
+        return TokenFeatures(vectors, np.frombuffer(data, dtype=np.uint8, count=length).astype(bool))
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
 
 
 def drop_near_doubles(
@@ -70,18 +82,13 @@ def drop_near_doubles(
     if zero is None or zero.f >= 1 or len(different) < 2:
         return first
     total = 2 * len(different)
-    with tempfile.TemporaryDirectory() as folder:
-        shelf = _Shelf(Path(folder))
-        means: list[ndarray] = []
+    with tempfile.TemporaryDirectory() as folder, closing(_Shelf(Path(folder) / "tokens", len(different))) as shelf:
         for start in range(0, len(different), ENCODED):
-            for vectors, counted in encoder.encode_tokens(different[start : start + ENCODED]):
-                features = TokenFeatures(vectors, counted)
-                shelf.add(features)
-                means.append(_mean(features))
+            for each in encoder.encode_tokens(different[start : start + ENCODED]):
+                shelf.add(TokenFeatures(*each))
             if progress:
-                progress(len(means), total)
-        stacked = np.stack(means)
-        del means
+                progress(min(start + ENCODED, len(different)), total)
+        stacked = shelf.means
         kept = np.zeros(0, dtype=np.int64)
         for start in range(0, len(different), ROWS):
             rows = np.arange(start, min(start + ROWS, len(different)))
@@ -106,14 +113,6 @@ def zero_of(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
         return None
     sample = np.random.default_rng(0).permutation(len(different))[:1000]
     return baseline([TokenFeatures(*each) for each in encoder.encode_tokens([different[place] for place in sample])])
-
-
-def _mean(features: TokenFeatures) -> ndarray:
-    """Unit mean of the tokens that count; zeros where none does."""
-    if not features.counted.any():
-        return np.zeros(features.vectors.shape[1], dtype=np.float32)
-    mean = features.vectors[features.counted].mean(axis=0)
-    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
 
 
 def _nearest(means: ndarray, rows: ndarray, others: ndarray) -> list[list[int]]:

@@ -39,6 +39,9 @@ class TransformersTextEncoder:
         if not 0 <= layer <= config.num_hidden_layers:
             raise BadInput(f"{model} has {config.num_hidden_layers} layers, not {layer}.", hint="Correct `layer`.")
         self._layer = layer or config.num_hidden_layers
+        # Models of BERT's make have no norm behind their layers, so those above the wanted one may go.
+        if isinstance(above := getattr(getattr(self._model, "encoder", None), "layer", None), torch.nn.ModuleList):
+            del above[self._layer :]
         # Positions of the RoBERTa family begin behind the one of padding.
         taken = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type or config.model_type == "camembert" else 0
         self._longest = min(int(self._tokenizer.model_max_length), int(getattr(config, "max_position_embeddings", 512)) - taken)

@@ -9,8 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+SCALES = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
+TAKEN = 0.005
+"""Share of the other models' queries that a new one may take away more than a trained one does, on average; it takes a little more than
+shows here, because the others were trained with its queries at hand."""
 
 
 class RowMap(NamedTuple):
@@ -21,7 +24,7 @@ class RowMap(NamedTuple):
     models: Tensor
     """Shape (text,): the number of the model that each is about."""
     chosen: Tensor
-    """The ridge, and the factor that makes up for guessed rows being shorter than trained ones."""
+    """The ridge, and the factor by which guessed rows stand out from the mean row."""
 
     def rows(self, tokens: Tensor, features: Tensor) -> Tensor:
         """Rows of W_M for new models.
@@ -45,11 +48,13 @@ def fit_row_map(features: Tensor, models: Tensor, tokens: Tensor, states: Tensor
         targets: Shape (sample,), their models.
 
     Returns:
-        The map with the best mean reciprocal rank of a new model for its own queries, less the share of others' that it takes away.
+        Of the maps whose new models do not take too much away (see `TAKEN`), the one with the best mean reciprocal rank of a new model
+        for its own queries; where there is none, the one that takes the least.
     """
     trained = states @ tokens.T
     own = trained.gather(1, targets[:, None])
-    best, chosen = -2.0, (RIDGES[0], SCALES[0])
+    most = TAKEN + _taken(trained, own, targets)
+    best, chosen = (-2.0, 0.0), (RIDGES[0], SCALES[0])
     for ridge in RIDGES:
         # One guess a model, from the first text about it.
         guesses = torch.cat([_left_out(features, models, tokens, model, ridge) for model in range(len(tokens))])
@@ -58,12 +63,17 @@ def fit_row_map(features: Tensor, models: Tensor, tokens: Tensor, states: Tensor
             scores = states @ (middle + scale * (guesses - middle)).T
             new = scores.gather(1, targets[:, None])
             rank = 1 + ((trained > new).sum(dim=1) - (own > new)[:, 0].long())
-            taken = (scores > own).float()
-            taken[torch.arange(len(targets)), targets] = 0
-            worth = float((1 / rank).mean() - taken.mean())
+            worth = (-max(0.0, _taken(scores, own, targets) - most), float((1 / rank).mean()))
             if worth > best:
                 best, chosen = worth, (ridge, scale)
     return RowMap(features, models, torch.tensor(chosen))
+
+
+def _taken(scores: Tensor, own: Tensor, targets: Tensor) -> float:
+    """The share of queries that a model wins over the right one, on average over models."""
+    taken = (scores > own).float()
+    taken[torch.arange(len(targets)), targets] = 0
+    return float(taken.mean())
 
 
 def _left_out(features: Tensor, models: Tensor, tokens: Tensor, model: int, ridge: float) -> Tensor:

@@ -68,7 +68,7 @@ def test_models_that_were_left_out_rank_well_for_their_own_queries(world):
         scores = states[own] @ torch.cat([tokens[kept], guess]).T
         ranks += (1 + (scores > scores[:, -1:]).sum(dim=1)).tolist()
     assert len(ranks) > 50
-    assert sum(1 / rank for rank in ranks) / len(ranks) > 0.8, "by lot it would be below 0.2"
+    assert sum(1 / rank for rank in ranks) / len(ranks) > 0.5, "by lot it would be below 0.2"
 
 
 def test_the_first_text_about_a_model_is_what_a_new_one_would_have(world):
