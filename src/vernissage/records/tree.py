@@ -26,7 +26,7 @@ class UnderstandingTree(BaseModel):
         >>> print(UnderstandingTree(caption="Stars over the sea.", style="neon", objects=(star,)).outline())
         caption: Stars over the sea.
         style: neon
-        star: count 2, colour yellow
+        star: colour yellow, count 2
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
