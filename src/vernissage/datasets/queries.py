@@ -183,12 +183,10 @@ def divide(queries: Iterable[Query], trained: Iterable[Query], *, few: int = 10)
     References:
         ChatGen (arXiv 2411.17176), supervised and few-shot division; it does not state the number.
     """
-    counts: dict[str, int] = {}
-    for query in trained:
-        counts[query.plan.model] = counts.get(query.plan.model, 0) + 1
+    counts = Counter(query.plan.model for query in trained)
 
     def division(query: Query) -> Division:
-        return "few-shot" if counts.get(query.plan.model, 0) <= few else "supervised"
+        return "few-shot" if counts[query.plan.model] <= few else "supervised"
 
     return [query.model_copy(update={"division": division(query)}) for query in queries]
 

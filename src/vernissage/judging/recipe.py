@@ -1,14 +1,13 @@
 """How a judge is trained, as a TOML file; the defaults are the paper's where it says."""
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vernissage.errors import BadCard
 from vernissage.judging.spec import DIMENSIONS, Dimension
-from vernissage.zoo.card import explain
+from vernissage.zoo.described import read_recipe
 
 
 class JudgeRecipe(BaseModel):
@@ -71,16 +70,7 @@ def load_recipe(path: Path) -> JudgeRecipe:
     Raises:
         BadCard: It cannot be read, or has a mistake in it.
     """
-    try:
-        recipe = JudgeRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BadCard(f"Cannot read the recipe {path}: {error.strerror}.", hint="Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadCard(f"The recipe {path} is not valid TOML: {error}.", hint="Mend that line.") from error
-    except ValidationError as error:
-        raise BadCard(f"The recipe {path} has a mistake: {explain(error)}.", hint="See docs/judge.md.") from error
+    recipe = read_recipe(JudgeRecipe, path, places=("data", "images", "out"), page="docs/judge.md")
     if recipe.fold >= recipe.folds:
         raise BadCard(f"The recipe {path} holds out fold {recipe.fold} of {recipe.folds}.", hint="Folds are counted from 0.")
-    places = {name: path.parent / value for name in ("data", "images", "out") if (value := getattr(recipe, name)) is not None}
-    beside = path.parent / recipe.backbone
-    return recipe.model_copy(update=places | ({"backbone": str(beside.resolve())} if beside.is_dir() else {}))
+    return recipe

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from vernissage.errors import BadCard
 from vernissage.local.adapter_spec import AdapterSpec
-from vernissage.zoo.card import explain
+from vernissage.zoo.described import read_description
 
 Dimension = Literal["perception", "correspondence"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
@@ -65,10 +64,4 @@ def read_spec(folder: Path) -> JudgeSpec:
     Raises:
         BadCard: There is none, or it has a mistake in it.
     """
-    try:
-        return JudgeSpec.model_validate_json((folder / SPEC).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadCard(f"There is no judge in {folder}: {error.strerror}.", hint=f"It must hold {SPEC} and {WEIGHTS}.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = explain(error) if isinstance(error, ValidationError) else str(error)
-        raise BadCard(f"The judge {folder / SPEC} has a mistake: {reason}.", hint="Save it again.") from error
+    return read_description(JudgeSpec, folder, what="judge", files=(SPEC, WEIGHTS), again="Save it again.")

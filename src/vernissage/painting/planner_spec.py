@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from vernissage.errors import BadCard
 from vernissage.local.adapter_spec import AdapterSpec
-from vernissage.zoo.card import explain
+from vernissage.zoo.described import read_description
 
 SPEC, WEIGHTS, DEMONSTRATIONS, CARDS = "planner.json", "planner.safetensors", "demonstrations.jsonl", "cards"
 Kind = Literal["base", "evo"]
@@ -45,10 +44,4 @@ def read_spec(folder: Path) -> PlannerSpec:
     Raises:
         BadCard: There is none, or it has a mistake in it.
     """
-    try:
-        return PlannerSpec.model_validate_json((folder / SPEC).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadCard(f"There is no planner in {folder}: {error.strerror}.", hint=f"It must hold {SPEC} and {WEIGHTS}.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = explain(error) if isinstance(error, ValidationError) else str(error)
-        raise BadCard(f"The planner {folder / SPEC} has a mistake: {reason}.", hint="Train it again.") from error
+    return read_description(PlannerSpec, folder, what="planner", files=(SPEC, WEIGHTS), again="Train it again.")

@@ -1,14 +1,12 @@
 """How a planner is trained, as a TOML file; the defaults are the paper's where it says."""
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from vernissage.errors import BadCard
 from vernissage.painting.planner_spec import Kind
-from vernissage.zoo.card import explain
+from vernissage.zoo.described import read_recipe
 
 
 class PlannerRecipe(BaseModel):
@@ -61,14 +59,4 @@ def load_recipe(path: Path) -> PlannerRecipe:
     Raises:
         BadCard: It cannot be read, or has a mistake in it.
     """
-    try:
-        recipe = PlannerRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BadCard(f"Cannot read the recipe {path}: {error.strerror}.", hint="Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadCard(f"The recipe {path} is not valid TOML: {error}.", hint="Mend that line.") from error
-    except ValidationError as error:
-        raise BadCard(f"The recipe {path} has a mistake: {explain(error)}.", hint="See docs/paint.md.") from error
-    places = {name: path.parent / value for name in ("data", "cards", "out") if (value := getattr(recipe, name)) is not None}
-    beside = path.parent / recipe.backbone
-    return recipe.model_copy(update=places | ({"backbone": str(beside.resolve())} if beside.is_dir() else {}))
+    return read_recipe(PlannerRecipe, path, places=("data", "cards", "out"), page="docs/paint.md")

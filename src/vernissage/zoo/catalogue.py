@@ -32,6 +32,16 @@ def model_place(model: str, folder: Path) -> str:
     return str(beside) if beside.is_dir() else model
 
 
+def seen_from(folder: Path, model: str) -> str:
+    """A local model as a path from `folder`, so that both can be moved together; names and hub ids as they are. See `model_place`."""
+    if model.startswith("mini/") or not Path(model).is_dir():
+        return model
+    try:
+        return os.path.relpath(Path(model).resolve(), folder.resolve())
+    except ValueError:  # another drive
+        return str(Path(model).resolve())
+
+
 class Catalogue(Mapping[str, Card]):
     """Cards by id; looking up an unknown id raises `UnknownName` with the nearest ones.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cards import card
 from vernissage.drivers.fake import FakeMLLM
 from vernissage.errors import BadInput, DriverError, ReplyError, UnknownName
 from vernissage.painting.mllm_planner import MLLMPlanner
@@ -15,28 +16,7 @@ from vernissage.painting.road import MAX_TEXT
 from vernissage.ports import Given
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.plan import Arguments, Choice, Plan
-from vernissage.zoo.card import parse_card
-from vernissage.zoo.catalogue import Catalogue, package_folder
-
-
-def card(name: str, **changes):
-    values = {
-        "id": name,
-        "title": name,
-        "description": f"Good at {name}.",
-        "licence": "MIT",
-        "source": {"path": "x"},
-        "width": 64,
-        "height": 96,
-        "size_multiple": 16,
-        "sizes": {"low": 32, "high": 128},
-        "samplers": ["Euler", "DDIM"],
-        "steps": {"low": 4, "high": 60},
-        "cfg_scale": {"low": 1, "high": 10},
-        "defaults": {"sampler": "Euler", "steps": 20, "cfg_scale": 4.0},
-    }
-    return parse_card(values | changes, folder=package_folder("mini"), name=name)
-
+from vernissage.zoo.catalogue import Catalogue
 
 CATALOGUE = Catalogue([card("ink"), card("oil", defaults={"sampler": "DDIM", "steps": 9, "cfg_scale": 2.0}, width=128, height=32)])
 OIL = Arguments(sampler="DDIM", steps=9, cfg_scale=2.0, width=128, height=32)

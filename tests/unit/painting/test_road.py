@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cards import card
 from vernissage.api import Studio
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
 from vernissage.errors import BadInput, BadPlan, DriverError, Refused, ReplyError, UnknownName, UserError
@@ -15,28 +16,7 @@ from vernissage.painting.road import MAX_TEXT, Overrides, check_overrides, choos
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Lora, Plan
-from vernissage.zoo.card import Card, parse_card
-from vernissage.zoo.catalogue import Catalogue, package_folder
-
-
-def card(name: str, **changes) -> Card:
-    values = {
-        "id": name,
-        "title": name,
-        "description": f"Good at {name}.",
-        "licence": "MIT",
-        "source": {"path": "x"},
-        "width": 64,
-        "height": 96,
-        "size_multiple": 16,
-        "sizes": {"low": 32, "high": 128},
-        "samplers": ["Euler", "DDIM"],
-        "steps": {"low": 4, "high": 60},
-        "cfg_scale": {"low": 1, "high": 10},
-        "defaults": {"sampler": "Euler", "steps": 20, "cfg_scale": 4.0},
-    }
-    return parse_card(values | changes, folder=package_folder("mini"), name=name)
-
+from vernissage.zoo.catalogue import Catalogue
 
 INK, OIL = card("ink"), card("oil", defaults={"sampler": "DDIM", "steps": 9, "cfg_scale": 2.0}, width=128, height=32)
 CATALOGUE = Catalogue([INK, OIL])

@@ -50,7 +50,7 @@ from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
 from vernissage.prompts import load_prompt
 from vernissage.records.verdict import LEVELS
-from vernissage.zoo.catalogue import model_place
+from vernissage.zoo.catalogue import model_place, seen_from
 
 PROMPT_OF: dict[str, str] = {"perception": "judging/perception", "correspondence": "judging/correspondence", "answers": "judging/answer"}
 
@@ -354,16 +354,6 @@ def _opened(rows: Sequence[JudgedPicture], groups: Sequence[list[int]]) -> Itera
             yield [rows[index] for index in group], [future.result() for future in waiting.pop(0)]
 
 
-def _seen_from(folder: Path, backbone: str) -> str:
-    """A backbone's folder as seen from the judge's, so that both can be moved together; names and hub ids as they are."""
-    if backbone.startswith("mini/") or not Path(backbone).is_dir():
-        return backbone
-    try:
-        return os.path.relpath(Path(backbone).resolve(), folder.resolve())
-    except ValueError:  # another drive
-        return str(Path(backbone).resolve())
-
-
 def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeModel, folder: Path) -> JudgeSpec:
     """The judge that a recipe makes from these pictures.
 
@@ -385,7 +375,7 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
     tasks = [*heads, *(["answers"] if answers else [])]
     return JudgeSpec(
         name=recipe.name,
-        backbone=_seen_from(folder, recipe.backbone),
+        backbone=seen_from(folder, recipe.backbone),
         revision=recipe.revision,
         fingerprint=model.fingerprint,
         brief=recipe.brief,

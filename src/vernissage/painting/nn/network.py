@@ -1,6 +1,6 @@
 """A planner as a network: a multimodal backbone, an adapter on it, and rows W_M appended to its head (ChatGen-Evo).
 
-Everything that is read or said in a dialogue stays in one cache: the chat, the prompt, the question which model it is for, and the
+Everything that is read or said in a dialogue stays in one cache: the chat, the prompt, the model's demonstrations and the
 arguments.
 """
 

@@ -5,7 +5,6 @@ A training that was cut off goes on where it stopped. Arguments are not trained:
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +37,7 @@ from vernissage.prompts import load_prompt
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture
 from vernissage.zoo.card import load_card
-from vernissage.zoo.catalogue import load_cards, model_place
+from vernissage.zoo.catalogue import load_cards, model_place, seen_from
 
 
 class Lesson(NamedTuple):
@@ -82,7 +81,7 @@ def train_planner(recipe: PlannerRecipe, queries: Sequence[Query], *, progress: 
     spec = PlannerSpec(
         name=recipe.name,
         kind=recipe.kind,
-        backbone=_seen_from(recipe.out, recipe.backbone),
+        backbone=seen_from(recipe.out, recipe.backbone),
         revision=recipe.revision,
         fingerprint=network.fingerprint,
         brief=recipe.brief,
@@ -279,13 +278,6 @@ def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> Non
             own.setdefault(plan.prompt, Demonstration(id=query.demonstration or query.id, plan=plan))
     lines = [each.model_dump_json(exclude_defaults=True) + "\n" for own in kept.values() for each in own.values()]
     (recipe.out / DEMONSTRATIONS).write_text("".join(lines), encoding="utf-8")
-
-
-def _seen_from(folder: Path, backbone: str) -> str:
-    """A local backbone as a path from the planner's folder, so that both can be moved together."""
-    if Path(backbone).is_dir() and not backbone.startswith("mini/"):
-        return os.path.relpath(Path(backbone).resolve(), folder.resolve())
-    return backbone
 
 
 def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from cards import card
 from vernissage.datasets.queries import Query
 from vernissage.errors import BadCard, BadInput, DriverError, IntegrityError, OutOfMemory, ReplyError, UserError, VernissageError
 from vernissage.local import training as loop
@@ -20,8 +21,7 @@ from vernissage.painting.reply import ArgumentsReply, PlanReply
 from vernissage.ports import Given
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.plan import Arguments, Plan
-from vernissage.zoo.card import parse_card
-from vernissage.zoo.catalogue import Catalogue, load_cards, package_folder
+from vernissage.zoo.catalogue import Catalogue, load_cards
 
 KINDS = ["internvl", "qwen25_vl", "qwen2_vl"]
 ENDS = {"internvl": (1.2, "y"), "qwen25_vl": (1.5, "e"), "qwen2_vl": (1.5, "l")}
@@ -32,25 +32,6 @@ CLOSE = 1e-4
 """How far hidden states, whose numbers are about 1, may be apart in float32 when they are computed in another order."""
 
 QUESTIONS = ["one?", "a second question, a little longer", "and a third"]
-
-
-def card(name: str, **changes):
-    values = {
-        "id": name,
-        "title": name,
-        "description": f"Good at {name}.",
-        "licence": "MIT",
-        "source": {"path": "x"},
-        "width": 64,
-        "height": 96,
-        "size_multiple": 16,
-        "sizes": {"low": 32, "high": 128},
-        "samplers": ["Euler", "DDIM"],
-        "steps": {"low": 4, "high": 60},
-        "cfg_scale": {"low": 1, "high": 10},
-        "defaults": {"sampler": "Euler", "steps": 20, "cfg_scale": 4.0},
-    }
-    return parse_card(values | changes, folder=package_folder("mini"), name=name)
 
 
 INK, OIL, WAX = card("ink"), card("oil", defaults={"sampler": "DDIM", "steps": 9, "cfg_scale": 2.0}), card("wax")
