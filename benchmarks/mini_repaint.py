@@ -2,9 +2,12 @@
 
 Command:   .venv/bin/python benchmarks/mini_repaint.py [--references 100] [--out build/mini-repaint] [--record]
 Protocol:  drawn pictures of held-out scenes (seed 314) as references, all mini T2I models, 4 rounds of 3 pictures. The truth of
-           a model is what the checker finds right in pictures of the references' own exact prompts. Models are ranked by
-           each score (last round and best round), by the mini judge, who compares the last round's picture with the reference's
-           first words, and by the MLLM's direct rating of text and picture; SRCC against the truth over the models. Rise:
+           a model is what the checker finds right in pictures of the references' own exact prompts; the truth of its repaintings,
+           what he finds right in the pictures of the last round. Models are ranked by each score (last round and best round), by
+           the mini judge, who compares the last round's picture with the reference's first words, by the facts of the reference's
+           tree, asked of judge or MLLM about the last round's picture, and by the MLLM's direct rating of text and picture; SRCC
+           against either truth over the models. Split halves: SRCC of the truth on every second reference against the truth on
+           the others, the highest that a score on so few pictures could be expected to reach. Rise:
            picture chosen in the last round, or over all rounds, minus that of round 1, paired. Tree against direct: the same
            references and one model with prompts by either way, paired. Resumable: start it again.
 """
@@ -19,11 +22,13 @@ from record import append_result
 from vernissage.api import Studio
 from vernissage.bench.references import find_references
 from vernissage.bench.repaint import final, leaderboard, open_run, read_items, rise, run_benchmark, score_names, score_of
+from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.metrics.correlation import or_none, srcc
 from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Plan
 from vernissage.records.verdict import Score
+from vernissage.repainting.facts import facts_to_ask, share_of_facts
 from vernissage.repainting.loop import Settings
 from vernissage.repainting.select import Attempt, rating_question, read_rating
 from vernissage.world import tell
@@ -57,15 +62,22 @@ def last_minus_first(items, name: str) -> Estimate:
 
 
 def judge_last(studio: Studio, run, items) -> dict[str, dict[str, Estimate]]:
-    """What the judge says of each model's last pictures: how well they show the reference in words, and how good they look."""
-    found = {"judge, correspondence": {}, "judge, perception": {}}
+    """What judge and MLLM say of each model's last pictures: how well they show the reference in words, how good they look, its facts."""
+    found: dict[str, dict[str, Estimate]] = {}
+
+    def keep(name: str, model: str, scores: list) -> None:
+        found.setdefault(name, {})[model] = mean_interval(np.array([score.value for score in scores if isinstance(score, Score)]))
+
+    mllm = ZeroShotJudge(studio.mllm)
     for model in dict.fromkeys(item.model for item in items):
         done = [item.regeneration for item in items if item.model == model and item.regeneration]
         images = [run.picture(final(each, "last").picture) for each in done]
-        verdicts = studio.critic.judge(images, [each.prompt for each in done], [()] * len(done))
-        for name, scores in (("correspondence", [v.correspondence for v in verdicts]), ("perception", [v.perception for v in verdicts])):
-            values = np.array([score.value for score in scores if isinstance(score, Score)])
-            found[f"judge, {name}"][model] = mean_interval(values)
+        facts = [facts_to_ask(each.tree) if each.tree else () for each in done]
+        verdicts = studio.critic.judge(images, [each.prompt for each in done], facts)
+        keep("judge, correspondence", model, [v.correspondence for v in verdicts])
+        keep("judge, perception", model, [v.perception for v in verdicts])
+        keep("judge, facts", model, [share_of_facts(v.answers) for v in verdicts])
+        keep("MLLM, facts", model, [share_of_facts(v.answers) for v in mllm.judge(images, [None] * len(images), facts)])
     return found
 
 
@@ -98,11 +110,14 @@ def main() -> None:
         runs[name] = (run, read_items(run.header, run.items))
     run, items = runs["tree"]
     kept = arguments.out / f"truth-{arguments.references}.json"
-    truth, direct = ({}, {}) if not kept.exists() else map(_estimates, json.loads(kept.read_text(encoding="utf-8")))
+    truth, direct = ({}, {}) if not kept.exists() else map(_estimates, json.loads(kept.read_text(encoding="utf-8"))[:2])
+    halves = json.loads(kept.read_text(encoding="utf-8"))[2] if kept.exists() else {}
     for model in models if not truth else ():
         plans = [Plan(prompt=tell.prompt(scene), model=model, arguments=Arguments(seed=i)) for i, scene in enumerate(scenes)]
         images = [picture.image for picture in studio.t2i.paint(plans) if isinstance(picture, Picture)]
-        truth[model] = ratio_interval(*facts_right(recogniser, scenes, images))
+        right, wanted = facts_right(recogniser, scenes, images)
+        truth[model] = ratio_interval(right, wanted)
+        halves[model] = [float(right[half::2].sum() / wanted[half::2].sum()) for half in (0, 1)]
         asks = [
             rating_question("match", image, Attempt(image, plan.prompt), brief=studio.mllm.brief)
             for image, plan in zip(images, plans, strict=True)
@@ -110,22 +125,38 @@ def main() -> None:
         rated = [read_rating(reply) for reply in studio.mllm.answer(asks)]
         direct[model] = mean_interval(np.array([score.value for score in rated if isinstance(score, Score)]))
         print(f"{model:<18} truth {truth[model]}  direct rating {direct[model]}", flush=True)
-    kept.write_text(json.dumps([truth, direct]), encoding="utf-8")
-    right = [truth[model].value for model in models]
-    ranking = {"direct rating": or_none(srcc, np.array([direct[model].value for model in models]), np.array(right))}
+    kept.write_text(json.dumps([truth, direct, halves]), encoding="utf-8")
+    repainted = {}
+    for model in models:
+        own = [(scene_of[item.reference], item.regeneration) for item in items if item.model == model and item.regeneration]
+        images = [run.picture(final(each, "last").picture) for _, each in own]
+        repainted[model] = ratio_interval(*facts_right(recogniser, [scene for scene, _ in own], images))
     boards = {which: leaderboard(items, which) for which in ("last", "best")}
+    judged = judge_last(studio, run, items)
+    means = {"direct rating": {model: direct[model].value for model in models}}
     for which, board in boards.items():
         for name in score_names(items):
-            means = np.array([board[model][name].estimate.value for model in models])
-            ranking[f"{name}, {which} round"] = or_none(srcc, means, np.array(right))
-        clip_dino = np.array([(board[m]["clip"].estimate.value + board[m]["dinov2"].estimate.value) / 2 for m in models])
-        ranking[f"clip and dinov2, {which} round"] = or_none(srcc, clip_dino, np.array(right))
-    judged = judge_last(studio, run, items)
+            means[f"{name}, {which} round"] = {model: board[model][name].estimate.value for model in models}
+        means[f"clip and dinov2, {which} round"] = {
+            model: (board[model]["clip"].estimate.value + board[model]["dinov2"].estimate.value) / 2 for model in models
+        }
     for name, by_model in judged.items():
-        ranking[f"{name}, last round"] = or_none(srcc, np.array([by_model[model].value for model in models]), np.array(right))
-        print(f"{name}: " + ", ".join(f"{model} {estimate.value:.1f}" for model, estimate in by_model.items()))
-    for name, value in ranking.items():
-        print(f"SRCC with the truth over {len(models)} models: {name:<28} {'undefined, all equal' if value is None else f'{value:.3f}'}")
+        means[f"{name}, last round"] = {model: estimate.value for model, estimate in by_model.items()}
+        print(f"{name}: " + ", ".join(f"{model} {estimate.value:.3f}" for model, estimate in by_model.items()))
+    print("truth: " + ", ".join(f"{model} {truth[model].value:.3f}" for model in models))
+    print("truth of the repaintings: " + ", ".join(f"{model} {repainted[model].value:.3f}" for model in models))
+
+    def rank(values: dict[str, float], against: dict[str, float]) -> float | None:
+        return or_none(srcc, np.array([values[model] for model in models]), np.array([against[model] for model in models]))
+
+    truths = {"models": {m: truth[m].value for m in models}, "repaintings": {m: repainted[m].value for m in models}}
+    ranking = {of: {name: rank(values, against) for name, values in means.items()} for of, against in truths.items()}
+    ranking["split halves"] = rank({m: halves[m][0] for m in models}, {m: halves[m][1] for m in models})
+    print(f"SRCC of the truths of split halves: {ranking['split halves']:.3f}; of the two truths: {rank(*truths.values()):.3f}")
+    for name in means:
+        of_models, of_paintings = (ranking[of][name] for of in truths)
+        told = [f"{value:.3f}" if value is not None else "undefined, all equal" for value in (of_models, of_paintings)]
+        print(f"SRCC with the truth over {len(models)} models: {name:<34} {told[0]}, of the repaintings {told[1]}")
     rises = {f"{name}, all rounds": rise(items, name) for name in score_names(items)}
     rises |= {f"{name}, last round": last_minus_first(items, name) for name in score_names(items)}
     checked = {}
@@ -153,6 +184,8 @@ def main() -> None:
     if arguments.record:
         figures = {
             "truth": truth,
+            "truth_of_repaintings": repainted,
+            "split_halves": halves,
             "direct_rating": direct,
             "judged": judged,
             "boards": {w: {m: {n: c.estimate for n, c in cells.items()} for m, cells in board.items()} for w, board in boards.items()},

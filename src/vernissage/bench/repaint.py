@@ -25,7 +25,7 @@ from vernissage.repainting.loop import Repainted, Settings
 
 GROUP = 8
 """References worked on together; part of the protocol, because batches decide the last digits."""
-SCORES = ("clip", "dinov2", "consistency", "perception", "match", "ssim")
+SCORES = ("clip", "dinov2", "consistency", "perception", "match", "facts", "ssim")
 UNDER_WAY = 2
 """Groups at once where the MLLM is elsewhere: one paints while the other waits for answers. Two on one machine would only
 stand in each other's way."""

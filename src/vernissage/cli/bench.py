@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--words", type=click.Choice(["tree", "direct", "interrogate"]), default="tree", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--rate", default="consistency,perception", show_default=True, help="What the MLLM rates, of consistency, perception, match; or none."
+    "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
 )
 @click.option("--rater", type=click.Choice(["mllm", "judge"]), default="mllm", show_default=True, help="Who rates.")
 @click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')

@@ -26,7 +26,7 @@ from vernissage.errors import BadInput, VernissageError
 @click.option("--patience", type=click.IntRange(0), default=0, help="Stop after so many rounds without a better picture; 0 never does.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides noise and words.")
 @click.option(
-    "--rate", default="consistency,perception", show_default=True, help="What the MLLM rates, of consistency, perception, match; or none."
+    "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
 )
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("repainted"), show_default=True, help="Folder for what comes of it."

@@ -14,7 +14,7 @@ from vernissage.errors import VernissageError
 from vernissage.judging.levels import expected_score, level_of, score_of
 from vernissage.ports import MLLM, Ask, Message, Reply
 from vernissage.prompts import load_prompt
-from vernissage.records.verdict import LEVELS, Answer, Level, Score, Unscored, Verdict
+from vernissage.records.verdict import LEVELS, Answer, Level, Score, Unscored, Verdict, read_yes
 
 NO_PROMPT = Unscored(reason="no prompt was given")
 _BY_PROBABILITY, _BY_WORD = "by the probabilities of its words", "by its word"
@@ -103,9 +103,4 @@ def _by_word(reply: Reply | VernissageError) -> tuple[Score | Unscored, Level | 
 
 
 def _yes(reply: Reply | VernissageError) -> Score | Unscored:
-    if isinstance(reply, VernissageError):
-        return Unscored(reason=str(reply))
-    word = reply.text.strip().lower().split(maxsplit=1)[0].strip(".,!*\"'") if reply.text.strip() else ""
-    if word not in ("yes", "no"):
-        return Unscored(reason=f"the answer is neither yes nor no: {reply.text[:80]!r}")
-    return Score(value=float(word == "yes"))
+    return Unscored(reason=str(reply)) if isinstance(reply, VernissageError) else read_yes(reply.text)

@@ -29,6 +29,19 @@ class Unscored(BaseModel):
     reason: Text
 
 
+def read_yes(text: str) -> Score | Unscored:
+    """1 for yes and 0 for no, as the first word of an answer; Unscored for anything else.
+
+    Example:
+        >>> read_yes("Yes, two of them.").value, read_yes("There are cats.").reason
+        (1.0, "the answer is neither yes nor no: 'There are cats.'")
+    """
+    word = text.strip().lower().split(maxsplit=1)[0].strip(".,!*\"'") if text.strip() else ""
+    if word not in ("yes", "no"):
+        return Unscored(reason=f"the answer is neither yes nor no: {text[:80]!r}")
+    return Score(value=float(word == "yes"))
+
+
 class Answer(BaseModel):
     """A yes/no question about a picture and how likely the judge finds yes."""
 

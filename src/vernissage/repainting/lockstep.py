@@ -37,9 +37,9 @@ class Encodings(NamedTuple):
 
 
 class Judgements(NamedTuple):
-    """Pictures to judge, each with what it should show; answered with a verdict or an error each."""
+    """Pictures to judge, each with what it should show and yes/no questions; answered with a verdict or an error each."""
 
-    pairs: Sequence[tuple[Image.Image, str]]
+    cases: Sequence[tuple[Image.Image, str, tuple[str, ...]]]
 
 
 class Paintings(NamedTuple):
@@ -115,10 +115,11 @@ def _serve(requests: Sequence[Any], ports: Ports) -> list[Any]:
         return [error] * len(requests) if kind is Encodings else _deal([error] * len(wanted), sizes)
 
 
-def _verdicts(pairs: Sequence[tuple[Image.Image, str]], judge: Judge | None) -> list[Verdict]:
+def _verdicts(cases: Sequence[tuple[Image.Image, str, tuple[str, ...]]], judge: Judge | None) -> list[Verdict]:
     if judge is None:
         raise DriverError("there is no judge here")
-    return judge.judge([image for image, _ in pairs], [text for _, text in pairs], [()] * len(pairs))
+    images, texts, questions = zip(*cases, strict=True)
+    return judge.judge(images, texts, questions)
 
 
 def _deal(things: Any, sizes: Sequence[int]) -> list[Any]:

@@ -18,9 +18,10 @@ from vernissage.records.regeneration import ASPECTS, Aspect, Candidate, Cost, Re
 from vernissage.records.tree import UnderstandingTree
 from vernissage.records.verdict import Unscored
 from vernissage.repainting.describe import Words, describe
+from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Work, run_together
 from vernissage.repainting.revise import give_feedback, revise, rewrite
-from vernissage.repainting.select import RATINGS, Attempt, is_better, rate_attempts, score_attempts, select, weigh
+from vernissage.repainting.select import RATINGS, Attempt, Rater, is_better, rate_attempts, score_attempts, select, weigh
 
 QUEUE: tuple[Aspect, ...] = tuple(ASPECTS)
 
@@ -37,9 +38,9 @@ class Settings(BaseModel):
     words: Words = "tree"
     """How the reference is put into words: by its tree, directly, or interrogated by CLIP."""
     weights: dict[str, float] = Field(default_factory=lambda: {"clip": 1.0, "dinov2": 1.0})
-    """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match; at least 0, one above."""
+    """Weight of each score in the selection: clip, dinov2, ssim, consistency, perception, match, facts; at least 0, one above."""
     rate: tuple[str, ...] = ("consistency", "perception")
-    """Ratings that the MLLM gives of each round's best picture; a rating with a weight is given of every picture anyhow."""
+    """Ratings of each round's best picture, of `select.RATINGS`; a rating with a weight is given of every picture anyhow."""
     rater: Literal["mllm", "judge"] = "mllm"
     """Who rates: the MLLM that also describes, or the studio's judge; see `select.rate_attempts`."""
     patience: int = Field(default=0, ge=0)
@@ -108,7 +109,7 @@ def repaint_one(
     """
     prompt, tree, troubles = yield from describe(reference, settings.words, brief=brief, clip=clip)
     failures, rounds, pictures = list(troubles), [], {}
-    judged_by = prompt if settings.rater == "judge" else ""
+    rater = Rater(brief, prompt if settings.rater == "judge" else "", facts_to_ask(tree) if tree else ())
     tell = watch or (lambda _news: None)
     if tree is not None:
         tell(tree)
@@ -124,7 +125,7 @@ def repaint_one(
                 reference, pictures[best.picture], best.prompt, aspect, tree, settings, seed, brief
             )
         failures += troubles
-        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seed, settings, brief, judged_by)
+        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seed, settings, rater)
         failures += troubles
         pictures |= painted
         chosen = _best_of(candidates)
@@ -138,7 +139,7 @@ def repaint_one(
             break
     if best is None:
         raise DriverError(f"{plan.model} painted nothing: {failures[-1] if failures else 'no reason was given'}")
-    rounds = yield from _rate_winners(reference, rounds, pictures, settings, brief, judged_by)
+    rounds = yield from _rate_winners(reference, rounds, pictures, settings, rater)
     regeneration = Regeneration(
         reference=Picture.of(reference).hash,
         model=plan.model,
@@ -166,7 +167,7 @@ def _next_prompts(
 
 
 def _paint_round(
-    reference: Image.Image, plan: Plan, prompts: Sequence[str], seed: int, settings: Settings, brief: bool, judged_by: str
+    reference: Image.Image, plan: Plan, prompts: Sequence[str], seed: int, settings: Settings, rater: Rater
 ) -> Work[tuple[list[Candidate], dict[str, Picture], list[str]]]:
     plans = [
         plan.model_copy(update={"prompt": prompt, "arguments": plan.arguments.model_copy(update={"seed": seed + index})})
@@ -177,7 +178,7 @@ def _paint_round(
     rated = [name for name in RATINGS if settings.weights.get(name, 0) > 0]
     encoders = [name for name in settings.weights if name not in (*RATINGS, "ssim")]
     attempts = [Attempt(picture.image, prompts[index]) for index, picture in done.items()]
-    scores = yield from score_attempts(reference, attempts, ratings=rated, encoders=encoders, brief=brief, judged_by=judged_by)
+    scores = yield from score_attempts(reference, attempts, ratings=rated, encoders=encoders, rater=rater)
     selection = dict(zip(done, zip(scores, weigh(scores, settings.weights), strict=True), strict=True))
     candidates, failures = [], []
     for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
@@ -197,16 +198,16 @@ def _best_of(candidates: Sequence[Candidate]) -> int | None:
 
 
 def _rate_winners(
-    reference: Image.Image, rounds: Sequence[Round], pictures: dict[str, Picture], settings: Settings, brief: bool, judged_by: str
+    reference: Image.Image, rounds: Sequence[Round], pictures: dict[str, Picture], settings: Settings, rater: Rater
 ) -> Work[list[Round]]:
-    """The rounds with the MLLM's ratings of each one's best picture, those that it does not have yet."""
+    """The rounds with the ratings of each one's best picture, those that it does not have yet."""
     missing = [name for name in settings.rate if settings.weights.get(name, 0) <= 0]
     winners = [index for index, each in enumerate(rounds) if each.best is not None]
     if not missing or not winners:
         return list(rounds)
     best = [rounds[index].candidates[rounds[index].best or 0] for index in winners]
     attempts = [Attempt(pictures[each.picture].image, each.prompt) for each in best]
-    ratings = yield from rate_attempts(reference, attempts, missing, brief=brief, judged_by=judged_by)
+    ratings = yield from rate_attempts(reference, attempts, missing, rater)
     rated = list(rounds)
     for index, own in zip(winners, ratings, strict=True):
         best_index, candidates = rounds[index].best or 0, list(rounds[index].candidates)

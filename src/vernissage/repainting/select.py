@@ -1,12 +1,13 @@
 """Score the pictures of a round against the reference and choose the best (ImageRepainter, stage 2, step 3).
 
 Scores, all "higher is better": `clip` and `dinov2`, cosine of picture and reference in [-1, 1]; `ssim`, likeness of pixels;
-and ratings of the MLLM from 1 to 5 as numbers in [0, 1]: `consistency` of content, `perception`, which is quality, and
-`match`, of picture and prompt without the reference, which is what repainting is compared with. A score that could not
+ratings of the MLLM from 1 to 5 as numbers in [0, 1]: `consistency` of content, `perception`, which is quality, and
+`match`, of picture and prompt without the reference, which is what repainting is compared with; and `facts`, the share of
+the tree's facts that hold in the picture, asked one by one. A score that could not
 be had is `Unscored` with the reason; candidates are compared only by scores that every one of them has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,17 +16,15 @@ from PIL import Image
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.similarity import ssim
 from vernissage.ports import Ask, Reply
-from vernissage.records.verdict import Score, Unscored, Verdict
+from vernissage.records.verdict import Answer, Score, Unscored, Verdict, read_yes
+from vernissage.repainting.facts import share_of_facts
 from vernissage.repainting.lockstep import Encodings, Features, Judgements, Questions, Replies, Work
 from vernissage.repainting.replies import Rating
 from vernissage.repainting.understand import question
 
 Scores = dict[str, Score | Unscored]
-RATINGS = {
-    "consistency": "repainting/rate_consistency",
-    "perception": "repainting/rate_perception",
-    "match": "repainting/rate_match",
-}
+RATINGS = ("consistency", "perception", "match", "facts")
+"""Scores that somebody is asked for."""
 
 
 class Attempt(NamedTuple):
@@ -35,14 +34,20 @@ class Attempt(NamedTuple):
     prompt: str
 
 
+class Rater(NamedTuple):
+    """Who rates, and what is known of the reference beforehand."""
+
+    brief: bool
+    """Whether the MLLM wants the short form of prompts."""
+    judged_by: str = ""
+    """The reference in words, if a judge shall rate: perception is then the judge's, consistency its correspondence of picture and these
+    words, match that of picture and own prompt, all over 100. Empty: the MLLM rates."""
+    facts: tuple[str, ...] = ()
+    """Questions about the reference's facts; see `facts.facts_to_ask`."""
+
+
 def score_attempts(
-    reference: Image.Image,
-    attempts: Sequence[Attempt],
-    *,
-    ratings: Sequence[str],
-    encoders: Sequence[str],
-    brief: bool,
-    judged_by: str = "",
+    reference: Image.Image, attempts: Sequence[Attempt], *, ratings: Sequence[str], encoders: Sequence[str], rater: Rater
 ) -> Work[list[Scores]]:
     """Scores of each picture against the reference.
 
@@ -51,8 +56,7 @@ def score_attempts(
         attempts: The pictures with their prompts.
         ratings: Which ratings are asked for: any of `RATINGS`.
         encoders: Names of the scores by encoders, Unscored where encoding fails.
-        brief: Whether the MLLM wants the short form of prompts.
-        judged_by: See `rate_attempts`.
+        rater: Who rates.
     """
     if not attempts:
         return []
@@ -68,51 +72,77 @@ def score_attempts(
             values.update({name: _cosine(rows[0], rows[index]) for name, rows in features.items()})
     for values, picture in zip(scores, pictures, strict=True):
         values["ssim"] = pixel_likeness(reference, picture)
-    rated = yield from rate_attempts(reference, attempts, ratings, brief=brief, judged_by=judged_by)
+    rated = yield from rate_attempts(reference, attempts, ratings, rater)
     return [values | own for values, own in zip(scores, rated, strict=True)]
 
 
-def rate_attempts(
-    reference: Image.Image, attempts: Sequence[Attempt], ratings: Sequence[str], *, brief: bool, judged_by: str = ""
-) -> Work[list[Scores]]:
+def rate_attempts(reference: Image.Image, attempts: Sequence[Attempt], ratings: Sequence[str], rater: Rater) -> Work[list[Scores]]:
     """Ratings of each picture, by the MLLM or by a judge.
 
     Args:
         reference: What was to be painted again.
         attempts: The pictures with their prompts.
         ratings: Any of `RATINGS`.
-        brief: Whether the MLLM wants the short form of prompts.
-        judged_by: The reference in words, if a judge shall rate: perception is then the judge's, consistency its
-            correspondence of picture and these words, match that of picture and own prompt, all over 100. Empty: the MLLM rates.
+        rater: Who rates.
     """
-    if not ratings:
+    if not ratings or not attempts:
         return [{} for _ in attempts]
-    wanted = [(attempt, name) for attempt in attempts for name in ratings]
-    if judged_by:
-        pairs = [(attempt.picture, attempt.prompt if name == "match" else judged_by) for attempt, name in wanted]
-        verdicts: list[Verdict | VernissageError] = yield Judgements(pairs)
-        found = [read_verdict(verdict, name) for verdict, (_, name) in zip(verdicts, wanted, strict=True)]
-    else:
-        replies: Replies = yield Questions([rating_question(name, reference, attempt, brief=brief) for attempt, name in wanted])
-        found = [read_rating(reply) for reply in replies]
-    return [dict(zip(ratings, found[index : index + len(ratings)], strict=True)) for index in range(0, len(found), len(ratings))]
+    rate = _rate_by_judge if rater.judged_by else _rate_by_mllm
+    return (yield from rate(reference, attempts, ratings, rater))
+
+
+def _rate_by_mllm(reference: Image.Image, attempts: Sequence[Attempt], ratings: Sequence[str], rater: Rater) -> Work[list[Scores]]:
+    asks: list[Ask] = []
+    for attempt in attempts:
+        for name in ratings:
+            asks += _fact_questions(attempt, rater) if name == "facts" else [rating_question(name, reference, attempt, brief=rater.brief)]
+    replies: Replies = yield Questions(asks)
+    said = iter(replies)
+    return [{name: _facts_said(rater.facts, said) if name == "facts" else read_rating(next(said)) for name in ratings} for _ in attempts]
+
+
+def _rate_by_judge(_reference: Image.Image, attempts: Sequence[Attempt], ratings: Sequence[str], rater: Rater) -> Work[list[Scores]]:
+    """One look at a picture answers for all ratings but `match`, which asks for other words."""
+    words = {name: [attempt.prompt if name == "match" else rater.judged_by for attempt in attempts] for name in ratings}
+    facts = rater.facts if "facts" in ratings else ()
+    cases = list(dict.fromkeys((index, text) for several in words.values() for index, text in enumerate(several)))
+    verdicts: list[Verdict | VernissageError] = yield Judgements(
+        [(attempts[index].picture, text, facts if text == rater.judged_by else ()) for index, text in cases]
+    )
+    found = dict(zip(cases, verdicts, strict=True))
+    return [{name: read_verdict(found[index, words[name][index]], name) for name in ratings} for index in range(len(attempts))]
+
+
+def _fact_questions(attempt: Attempt, rater: Rater) -> list[Ask]:
+    return [question("judging/answer", (attempt.picture,), brief=rater.brief, question=text) for text in rater.facts]
+
+
+def _facts_said(facts: Sequence[str], said: Iterator[Reply | VernissageError]) -> Score | Unscored:
+    replies = [next(said) for _ in facts]
+    answers = [
+        Answer(question=text, yes=Unscored(reason=str(reply)) if isinstance(reply, VernissageError) else read_yes(reply.text))
+        for text, reply in zip(facts, replies, strict=True)
+    ]
+    return share_of_facts(answers)
 
 
 def read_verdict(verdict: Verdict | VernissageError, name: str) -> Score | Unscored:
-    """A judge's perception or correspondence as a number in [0, 1], or why there is none."""
+    """A judge's perception, correspondence or answers as a number in [0, 1], or why there is none."""
     if isinstance(verdict, VernissageError):
         return Unscored(reason=str(verdict))
+    if name == "facts":
+        return share_of_facts(verdict.answers)
     found = verdict.perception if name == "perception" else verdict.correspondence
     return found if isinstance(found, Unscored) else Score(value=found.value / 100, reason=verdict.judge)
 
 
 def rating_question(name: str, reference: Image.Image, attempt: Attempt, *, brief: bool) -> Ask:
-    """What an MLLM is asked for a rating of `RATINGS`; each sees only what it needs."""
+    """What an MLLM is asked for a rating from 1 to 5; each sees only what it needs."""
     if name == "consistency":
-        return question(RATINGS[name], (reference, attempt.picture), brief=brief, reply=Rating)
+        return question(f"repainting/rate_{name}", (reference, attempt.picture), brief=brief, reply=Rating)
     if name == "perception":
-        return question(RATINGS[name], (attempt.picture,), brief=brief, reply=Rating)
-    return question(RATINGS[name], (attempt.picture,), brief=brief, reply=Rating, prompt=attempt.prompt)
+        return question(f"repainting/rate_{name}", (attempt.picture,), brief=brief, reply=Rating)
+    return question(f"repainting/rate_{name}", (attempt.picture,), brief=brief, reply=Rating, prompt=attempt.prompt)
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> Score | Unscored:

@@ -24,15 +24,18 @@ from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
 from vernissage.records.regeneration import ASPECTS, Candidate, Regeneration, Round
 from vernissage.records.tree import SceneObject, UnderstandingTree
-from vernissage.records.verdict import Score, Unscored, Verdict
+from vernissage.records.verdict import Answer, Score, Unscored, Verdict
 from vernissage.repainting.describe import closest_phrases, describe, phrase_banks
+from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Ports, run_together
 from vernissage.repainting.loop import Settings, repaint_all
 from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures, Rating
 from vernissage.repainting.revise import TEMPERATURE, give_feedback, revise, rewrite
-from vernissage.repainting.select import RATINGS, Attempt, is_better, read_rating, score_attempts, select, weigh
+from vernissage.repainting.select import Attempt, Rater, is_better, read_rating, score_attempts, select, weigh
 from vernissage.repainting.understand import MAX_CHARACTERS, understand, words_of
 from vernissage.wiring import DriverConfig, StudioConfig
+from vernissage.world import tell
+from vernissage.world.scene import sample_scene
 
 RED, BLUE = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
 PLAN = Plan(prompt="x", model="m", negative_prompt="blurry", arguments=Arguments(width=16, height=16, steps=7))
@@ -394,8 +397,9 @@ def test_pictures_are_scored_by_every_encoder_by_pixels_and_by_the_mllm():
         assert question == f"rate match\nprompt {own}" or "match" not in question
         return json.dumps({"reason": f"{question.split()[1]} of {own}", "rating": 2 + own})
 
+    ratings = ("consistency", "perception", "match")
     found = walk(
-        score_attempts(reference, attempts, ratings=list(RATINGS), encoders=["a", "b"], brief=True),
+        score_attempts(reference, attempts, ratings=ratings, encoders=["a", "b"], rater=Rater(True)),
         scripted(rate=rate),
         {"a": encoder, "b": Angles()},
     )
@@ -405,19 +409,98 @@ def test_pictures_are_scored_by_every_encoder_by_pixels_and_by_the_mllm():
             rows = by.encode([reference, picture])
             assert scores[name].value == pytest.approx(float(rows[0] @ rows[1]))
         assert scores["ssim"].value == ssim(np.asarray(reference), np.asarray(picture))
-        for name in RATINGS:
+        for name in ratings:
             assert scores[name] == Score(value=(1 + index) / 4, reason=f"{name} of {index}")
+
+
+TREE = UnderstandingTree(
+    caption="Two cats left of a lorry.",
+    style="oil",
+    lighting="low sun",
+    colour_palette="warm and brown",
+    composition="two groups, in the city",
+    objects=(
+        SceneObject(name="cat", type="animal", features={"count": "two", "colour": "red", "posture": "sitting"}),
+        SceneObject(name="lorry", features={"count": "1", "colour": "blue"}),
+    ),
+    relations=("cat left of lorry", "city behind everything"),
+)
+
+
+def test_every_leaf_of_a_tree_becomes_one_question_that_its_reference_would_answer_with_yes():
+    assert facts_to_ask(TREE) == (
+        "Is this an oil picture?",
+        "Is the lighting low sun?",
+        "Are its colours warm and brown?",
+        "Does it show two groups?",
+        "Is the picture in the city?",
+        "Is there a cat?",
+        "Is the posture of the cats sitting?",
+        "Are there exactly two cats?",
+        "Are the cats red?",
+        "Is there a lorry?",
+        "Is there exactly one lorry?",
+        "Is the lorry blue?",
+        "Is the cat left of the lorry?",
+        "Does it show city behind everything?",
+    )
+    assert facts_to_ask(UnderstandingTree(caption="Fog.")) == ()
+
+
+def test_the_questions_of_a_perfect_tree_are_worded_as_the_mini_models_learn_them():
+    scene = sample_scene(np.random.default_rng(3), split="held-out")
+    taught = {question.text for question in tell.questions(scene, np.random.default_rng(0)) if question.answer}
+    asked = {text for text in facts_to_ask(tell.tree(scene)) if not text.startswith(("Is the lighting", "Are its colours", "Does it show"))}
+    assert asked
+    assert asked <= taught
+
+
+def test_the_facts_of_a_picture_are_asked_of_the_mllm_one_by_one_and_the_missing_ones_are_the_reason():
+    mllm = scripted(question=lambda ask: "no" if "red" in said(ask) else "Yes.")
+    rater = Rater(True, facts=("Is there a cat?", "Is the cat red?", "Is it night?", "Is this a photo picture?"))
+    (scores,) = walk(score_attempts(RED, [Attempt(BLUE, "x")], ratings=["facts"], encoders=(), rater=rater), mllm)
+    assert scores["facts"] == Score(value=0.75, reason="no to: Is the cat red?")
+    assert [ask.messages[0].images for ask in mllm.asked] == [(BLUE,)] * 4
+
+
+def test_facts_of_which_one_could_not_be_asked_are_unscored_because_pictures_would_be_compared_by_different_questions():
+    mllm = scripted(question=lambda ask: failure() if "red" in said(ask) else "yes")
+    rater = Rater(True, facts=("Is there a cat?", "Is the cat red?"))
+    (scores,) = walk(score_attempts(RED, [Attempt(BLUE, "x")], ratings=["facts"], encoders=(), rater=rater), mllm)
+    assert isinstance(scores["facts"], Unscored)
+    assert "Is the cat red?" in scores["facts"].reason
+    (scores,) = walk(score_attempts(RED, [Attempt(BLUE, "x")], ratings=["facts"], encoders=(), rater=Rater(True)), mllm)
+    assert scores["facts"] == Unscored(reason="the tree states no facts")
+
+
+def test_a_judge_tells_facts_by_probability_and_looks_once_for_all_ratings_of_the_same_words():
+    looked = []
+
+    class Judge:
+        name = "strict"
+
+        def judge(self, images, prompts, questions):
+            looked.extend(zip(prompts, questions, strict=True))
+            answers = [tuple(Answer(question=text, yes=Score(value=0.9 if "cat" in text else 0.3)) for text in each) for each in questions]
+            return [Verdict(perception=Score(value=80), correspondence=Score(value=60), answers=each, judge="strict") for each in answers]
+
+    rater = Rater(True, judged_by="a cat", facts=("Is there a cat?", "Is it night?"))
+    work = score_attempts(RED, [Attempt(BLUE, "a dog")], ratings=["consistency", "perception", "facts", "match"], encoders=(), rater=rater)
+    ((scores,),) = run_together([work], Ports(scripted(), FakeT2I(), {}, Judge()))
+    assert looked == [("a cat", ("Is there a cat?", "Is it night?")), ("a dog", ())]
+    assert [scores[name].value for name in ("consistency", "perception", "facts", "match")] == [0.6, 0.8, 0.6, 0.6]
+    assert scores["facts"].reason == "no to: Is it night?"
 
 
 def test_no_pictures_are_scored_without_asking_anybody():
     mllm = scripted()
-    assert walk(score_attempts(RED, [], ratings=["match"], encoders=["a"], brief=True), mllm) == []
+    assert walk(score_attempts(RED, [], ratings=["match"], encoders=["a"], rater=Rater(True)), mllm) == []
     assert mllm.asked == []
 
 
 def test_the_reference_is_scaled_to_the_picture_and_a_tiny_picture_has_no_likeness_of_pixels():
     small, tiny = Attempt(RED.resize((12, 20)), "x"), Attempt(RED.resize((8, 8)), "x")
-    found = walk(score_attempts(RED, [small, tiny], ratings=(), encoders=(), brief=True))
+    found = walk(score_attempts(RED, [small, tiny], ratings=(), encoders=(), rater=Rater(True)))
     assert found[0]["ssim"] == Score(value=1.0)
     assert isinstance(found[1]["ssim"], Unscored)
     assert "11 pixels" in found[1]["ssim"].reason
@@ -442,7 +525,7 @@ class Broken:
 
 def test_an_encoder_that_fails_leaves_its_scores_unscored_and_the_others_in_place():
     attempts = [Attempt(BLUE, "x"), Attempt(RED, "y")]
-    work = score_attempts(RED, attempts, ratings=["match"], encoders=["a", "b"], brief=True)
+    work = score_attempts(RED, attempts, ratings=["match"], encoders=["a", "b"], rater=Rater(True))
     found = walk(work, None, {"a": FakeEncoder(), "b": Broken(DriverError("The card is full."))})
     for scores in found:
         assert scores["a"] == scores["b"] == Unscored(reason="The card is full.")
@@ -452,7 +535,7 @@ def test_an_encoder_that_fails_leaves_its_scores_unscored_and_the_others_in_plac
 
 @pytest.mark.parametrize("gives", [float("nan"), float("inf")])
 def test_features_that_are_no_numbers_never_become_a_score(gives):
-    work = score_attempts(RED, [Attempt(BLUE, "x")], ratings=(), encoders=["clip", "b"], brief=True)
+    work = score_attempts(RED, [Attempt(BLUE, "x")], ratings=(), encoders=["clip", "b"], rater=Rater(True))
     (scores,) = walk(work, None, {"clip": FakeEncoder(), "b": Broken(gives)})
     assert isinstance(scores["b"], Unscored)
     assert "finite" in scores["b"].reason
@@ -481,7 +564,7 @@ def test_a_rating_becomes_a_number_from_0_to_1_with_its_reason(rating, value):
     ],
 )
 def test_a_rating_that_was_not_given_never_becomes_a_number(answer, why):
-    work = score_attempts(RED, [Attempt(BLUE, "x")], ratings=["perception"], encoders=(), brief=True)
+    work = score_attempts(RED, [Attempt(BLUE, "x")], ratings=["perception"], encoders=(), rater=Rater(True))
     (scores,) = walk(work, scripted(rate=answer))
     assert isinstance(scores["perception"], Unscored)
     assert why in scores["perception"].reason
