@@ -29,6 +29,7 @@ check: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(PYTHON) docs/commands.py
+	$(PYTHON) docs/metrics.py
 	$(PYTHON) benchmarks/tables.py
 
 fix: $(VENV)/installed

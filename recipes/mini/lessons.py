@@ -10,8 +10,8 @@ from vernissage.prompts import load_prompt
 from vernissage.records.chat import Turn
 from vernissage.records.plan import Arguments
 from vernissage.records.regeneration import ASPECTS, Aspect
-from vernissage.records.verdict import LEVELS
-from vernissage.repainting.replies import FEATURES, MOST_OBJECTS, NamedObject, Objects, Overall, Rating, Relations
+from vernissage.records.verdict import LEVELS, Rating
+from vernissage.repainting.replies import FEATURES, MOST_OBJECTS, NamedObject, Objects, Overall, Relations
 from vernissage.world import tell
 from vernissage.world.chats import WorldChat, sample_chat
 from vernissage.world.defects import DEFECTS, STRONGEST, Defect

@@ -126,6 +126,11 @@ class Studio:
         return load_driver("encoder", self.config.dinov2) if self.config.dinov2 else None
 
     @cached_property
+    def inception(self) -> ImageEncoder | None:
+        """Encodes pictures for FID, KID and the Inception Score."""
+        return load_driver("encoder", self.config.inception) if self.config.inception else None
+
+    @cached_property
     def text_encoder(self) -> TextEncoder | None:
         """Compares words with words."""
         return load_driver("text_encoder", self.config.text_encoder) if self.config.text_encoder else None
@@ -305,6 +310,7 @@ class Studio:
         *,
         reference: str | Path | None = None,
         prompts: str | Path | None = None,
+        questions: str | Path | None = None,
         cache: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Scored:
@@ -315,6 +321,8 @@ class Studio:
             metrics: Names, see `scoring.registry.METRICS`.
             reference: Folder of reference pictures, or an .npz of statistics.
             prompts: A file of prompts; left out, those of the layout or those that the pictures carry.
+            questions: A file of TIFA's or DSG's questions, see `scoring.checks.read_questions`; left out, those of the layout, or
+                those that the MLLM writes.
             cache: Folder that keeps features and slow scores.
             progress: Called with (done, total) pictures.
 
@@ -322,11 +330,16 @@ class Studio:
             UserError: A metric is unknown or needs what is not there.
         """
         chosen = find_metrics((metrics,) if isinstance(metrics, str) else tuple(metrics))
-        entries = find_entries(Path(source), prompts=Path(prompts) if prompts else None) if isinstance(source, str | Path) else source
+        if isinstance(source, str | Path):
+            given = {"prompts": Path(prompts) if prompts else None, "questions": Path(questions) if questions else None}
+            entries = find_entries(Path(source), **given)
+        else:
+            entries = source
         needs = {need for metric in chosen for need in metric.needs}
         sources = Sources(
             clip=self.clip if "clip" in needs else None,
             dinov2=self.dinov2 if "dinov2" in needs else None,
+            inception=self.inception if "inception" in needs else None,
             mllm=self.mllm if "mllm" in needs else None,
             judge=self.critic if "judge" in needs else None,
             scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},

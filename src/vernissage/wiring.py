@@ -45,6 +45,7 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
     "encoder": {
         "clip": Driver("vernissage.drivers.encode_clip:ClipEncoder", "local"),
         "dinov2": Driver("vernissage.drivers.encode_dinov2:Dinov2Encoder", "local"),
+        "inception": Driver("vernissage.drivers.encode_inception:InceptionEncoder", "local"),
         "fake": Driver("vernissage.drivers.fake:FakeEncoder"),
     },
     "text_encoder": {
@@ -55,6 +56,10 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "blip": Driver("vernissage.drivers.score_blip:BlipScorer", "local"),
         "aesthetic": Driver("vernissage.drivers.score_aesthetic:AestheticScorer", "local"),
         "lpips": Driver("vernissage.drivers.score_lpips:LpipsScorer", "local"),
+        "image-reward": Driver("vernissage.drivers.score_image_reward:ImageRewardScorer", "local"),
+        "clip-flant5": Driver("vernissage.drivers.score_clip_flant5:ClipFlanT5Scorer", "local"),
+        "niqe": Driver("vernissage.drivers.score_naturalness:NiqeScorer"),
+        "brisque": Driver("vernissage.drivers.score_naturalness:BrisqueScorer"),
     },
     "judge": {
         "trained": Driver("vernissage.judging.nn.judge:TrainedJudge", "local"),
@@ -102,6 +107,8 @@ class StudioConfig(BaseModel):
     """Compares pictures with words; none, in TOML `false`, leaves similarities out."""
     dinov2: DriverConfig | None = Field(default_factory=lambda: _mini("dinov2", "dinov2"))
     """Compares pictures with pictures; none, in TOML `false`, leaves that out."""
+    inception: DriverConfig | None = None
+    """Encodes pictures for FID, KID and the Inception Score; none without its weights."""
     text_encoder: DriverConfig | None = Field(default_factory=lambda: _mini("transformers", "clip"))
     """Compares words with words, for BERTScore; none, in TOML `false`, leaves that out."""
     judge: DriverConfig | None = None
@@ -110,7 +117,7 @@ class StudioConfig(BaseModel):
     scorers: dict[str, DriverConfig] = {}
     """Learned metrics of `vernissage score`, by metric."""
 
-    @field_validator("clip", "dinov2", "text_encoder", "judge", "planner", mode="before")
+    @field_validator("clip", "dinov2", "inception", "text_encoder", "judge", "planner", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value is False else value
@@ -167,6 +174,7 @@ def load_config(path: Path) -> StudioConfig:
         "t2i": "t2i",
         "clip": "encoder",
         "dinov2": "encoder",
+        "inception": "encoder",
         "text_encoder": "text_encoder",
         "judge": "judge",
     }

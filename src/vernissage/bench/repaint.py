@@ -56,7 +56,7 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
         "references": {reference.name: reference.content() for reference in references},
         "repaint": settings.model_dump(),
         "studio": studio.config.model_dump(
-            mode="json", exclude={"models", "cards", "scorers", "planner", "text_encoder"}, exclude_none=True
+            mode="json", exclude={"models", "cards", "scorers", "planner", "text_encoder", "inception"}, exclude_none=True
         ),
         "group": GROUP,
     }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--metrics", default="clipscore", show_default=True, help="Names with commas between; see --list.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Folder of reference pictures, or an .npz of FID statistics.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="CSV or JSONL with image and prompt, a JSON list, or a prompt a line.")
+@click.option("--questions", type=click.Path(path_type=Path), help="TIFA's JSON, DSG's CSV, or JSONL of prompt and questions.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/score"), show_default=True, help="Folder for tables.")
 @click.option("--table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Form of the table of pictures.")
 @click.option("--list", "listed", is_flag=True, help="Show all metrics and what they need.")
@@ -32,6 +33,7 @@ def command(
     metrics: str,
     reference: Path | None,
     prompts: Path | None,
+    questions: Path | None,
     out: Path,
     table: str,
     listed: bool,
@@ -67,7 +69,8 @@ def command(
     check_folder(out)
     studio = open_studio(config)
     with progress_bar("scoring") as progress:
-        scored = studio.score(source, chosen, reference=reference, prompts=prompts, cache=out / "cache", progress=progress)
+        given = {"reference": reference, "prompts": prompts, "questions": questions}
+        scored = studio.score(source, chosen, **given, cache=out / "cache", progress=progress)
     write_table(out / f"scores.{table}", scored)
     rows = summary(scored)
     try:

@@ -1,5 +1,7 @@
 """How alike two pictures are, from their pixels."""
 
+from functools import partial
+
 import numpy as np
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
@@ -38,17 +40,18 @@ def ssim(first: ndarray, second: ndarray) -> float:
         raise BadInput(f"SSIM compares pictures of one size, not {first.shape} and {second.shape}.", hint="Resize one of them first.")
     if min(first.shape[:2]) < 2 * _RADIUS + 1:
         raise BadInput(f"SSIM needs at least {2 * _RADIUS + 1} pixels a side, not {first.shape[:2]}.", hint="Use larger pictures.")
-    mean_1, mean_2 = _blur(first), _blur(second)
-    variance_1, variance_2 = _blur(first**2) - mean_1**2, _blur(second**2) - mean_2**2
-    covariance = _blur(first * second) - mean_1 * mean_2
+    blur = partial(gaussian_means, sigma=_SIGMA, radius=_RADIUS)
+    mean_1, mean_2 = blur(first), blur(second)
+    variance_1, variance_2 = blur(first**2) - mean_1**2, blur(second**2) - mean_2**2
+    covariance = blur(first * second) - mean_1 * mean_2
     c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
     likeness = (2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)
     return float((likeness / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))).mean())
 
 
-def _blur(values: ndarray) -> ndarray:
-    """Gaussian means of all windows that lie inside."""
-    window = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2 * _SIGMA**2))
+def gaussian_means(values: ndarray, *, sigma: float, radius: int) -> ndarray:
+    """Gaussian means over all square windows that lie inside, over the first two axes."""
+    window = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
     window /= window.sum()
     rows = sliding_window_view(values, len(window), axis=0) @ window
     return sliding_window_view(rows, len(window), axis=1) @ window

@@ -29,6 +29,24 @@ class Unscored(BaseModel):
     reason: Text
 
 
+class Rating(BaseModel):
+    """An MLLM's answer to the prompts `repainting/rate_*`: the reason, then 1 (worst) to 5 (best)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reason: str
+    rating: int = Field(ge=1, le=5)
+
+    def as_score(self) -> Score:
+        """The rating as a number in [0, 1], with its reason.
+
+        Example:
+            >>> Rating(reason="one cup is missing", rating=4).as_score()
+            Score(value=0.75, reason='one cup is missing')
+        """
+        return Score(value=(self.rating - 1) / 4, reason=self.reason[:1000])
+
+
 def read_yes(text: str) -> Score | Unscored:
     """1 for yes and 0 for no, as the first word of an answer; Unscored for anything else.
 

@@ -7,6 +7,7 @@ the facts of a prompt is done here with those of a picture.
 import re
 from collections.abc import Iterator, Sequence
 
+from vernissage.prompts.words import plural, with_article
 from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.records.verdict import Answer, Score, Unscored
 
@@ -28,7 +29,7 @@ def facts_to_ask(tree: UnderstandingTree) -> tuple[str, ...]:
 
 def _of_the_whole(tree: UnderstandingTree) -> Iterator[str]:
     if tree.style:
-        yield f"Is this {_with_article(tree.style)} picture?"
+        yield f"Is this {with_article(tree.style)} picture?"
     if tree.lighting:
         yield f"Is the lighting {tree.lighting}?"
     if tree.colour_palette:
@@ -39,17 +40,17 @@ def _of_the_whole(tree: UnderstandingTree) -> Iterator[str]:
 
 
 def _of_object(thing: SceneObject) -> Iterator[str]:
-    yield f"Is there {_with_article(thing.name)}?"
+    yield f"Is there {with_article(thing.name)}?"
     count = thing.features.get("count", "")
     several = bool(count) and count.lower() not in _ONE
-    subject = f"Are the {_plural(thing.name)}" if several else f"Is the {thing.name}"
+    subject = f"Are the {plural(thing.name)}" if several else f"Is the {thing.name}"
     for feature, value in sorted(thing.features.items(), reverse=True):
         if feature == "count":
-            yield f"Are there exactly {value} {_plural(thing.name)}?" if several else f"Is there exactly one {thing.name}?"
+            yield f"Are there exactly {value} {plural(thing.name)}?" if several else f"Is there exactly one {thing.name}?"
         elif feature == "colour":
             yield f"{subject} {value}?"
         else:
-            yield f"Is the {feature} of the {_plural(thing.name) if several else thing.name} {value}?"
+            yield f"Is the {feature} of the {plural(thing.name) if several else thing.name} {value}?"
 
 
 def _relations(tree: UnderstandingTree) -> Iterator[str]:
@@ -58,16 +59,6 @@ def _relations(tree: UnderstandingTree) -> Iterator[str]:
     for relation in tree.relations:
         match = re.fullmatch(rf"(?P<first>{name})\s+(?P<how>.+)\s+(?P<second>{name})", relation) if name else None
         yield f"Is the {match['first']} {match['how']} the {match['second']}?" if match else f"Does it show {relation}?"
-
-
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
-
-
-def _plural(name: str) -> str:
-    if re.search(r"[^aeiou]y$", name):
-        return name[:-1] + "ies"
-    return name + ("es" if re.search(r"(s|x|z|ch|sh)$", name) else "s")
 
 
 def share_of_facts(answers: Sequence[Answer]) -> Score | Unscored:

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 MOST_OBJECTS = 5
 """Objects asked for at most, as in the authors' released code."""
@@ -80,10 +80,3 @@ class Relations(_Reply):
     """Answer to `repainting/relations`."""
 
     relations: list[str] = []
-
-
-class Rating(_Reply):
-    """Answer to the prompts `repainting/rate_*`: the reason, then 1 (worst) to 5 (best)."""
-
-    reason: str
-    rating: int = Field(ge=1, le=5)

@@ -16,10 +16,9 @@ from PIL import Image
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.similarity import ssim
 from vernissage.ports import Ask, Reply
-from vernissage.records.verdict import Answer, Score, Unscored, Verdict, read_yes
+from vernissage.records.verdict import Answer, Rating, Score, Unscored, Verdict, read_yes
 from vernissage.repainting.facts import share_of_facts
 from vernissage.repainting.lockstep import Encodings, Features, Judgements, Questions, Replies, Work
-from vernissage.repainting.replies import Rating
 from vernissage.repainting.understand import question
 
 Scores = dict[str, Score | Unscored]
@@ -170,7 +169,7 @@ def read_rating(reply: Reply | VernissageError) -> Score | Unscored:
         return Unscored(reason=str(reply))
     if not isinstance(reply.record, Rating):
         return Unscored(reason="the MLLM answered without a rating")
-    return Score(value=(reply.record.rating - 1) / 4, reason=reply.record.reason[:1000])
+    return reply.record.as_score()
 
 
 def weigh(scores: Sequence[Scores], weights: Mapping[str, float]) -> list[Score | Unscored]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vernissage.errors import BadInput
 from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
+from vernissage.scoring.checks import Check, geneval_checks, read_questions
 from vernissage.scoring.packed import is_packed, unpack
 
 
@@ -24,9 +25,11 @@ class Entry(NamedTuple):
     """What it should show; None where nobody says, and then the prompt that it carries is taken."""
     group: str = ""
     """Such as GenEval's tag or HPSv2's style; empty where there are no groups."""
+    checks: tuple[Check, ...] = ()
+    """Questions with known answers, such as GenEval's."""
 
 
-def find_entries(source: Path, *, prompts: Path | None = None) -> list[Entry]:
+def find_entries(source: Path, *, prompts: Path | None = None, questions: Path | None = None) -> list[Entry]:
     """The pictures of a folder or table, in the order of their names.
 
     Args:
@@ -34,6 +37,7 @@ def find_entries(source: Path, *, prompts: Path | None = None) -> list[Entry]:
             image (path from the file on) and maybe prompt and group; or a dataset of Hugging Face's `datasets`, Parquet or saved to disk.
         prompts: CSV or JSONL with image and prompt, a JSON list, text with a prompt a line, or a folder with a JSON list for each
             group, as HPSv2 has them; where the layout does not tell them.
+        questions: See `checks.read_questions`; where the layout does not tell them.
 
     Raises:
         BadInput: There is nothing there, or a file does not fit.
@@ -50,7 +54,23 @@ def find_entries(source: Path, *, prompts: Path | None = None) -> list[Entry]:
         raise BadInput(f"There is no {source}.", hint="Give a folder of pictures, or a CSV or JSONL file.")
     if not entries:
         raise BadInput(f"There are no pictures in {source}.", hint=f"They end in {', '.join(SUFFIXES)}.")
-    return _with_prompts(entries, prompts) if prompts else entries
+    entries = _with_prompts(entries, prompts) if prompts else entries
+    return _with_questions(entries, questions) if questions else entries
+
+
+def _with_questions(entries: list[Entry], path: Path) -> list[Entry]:
+    """Entries with the questions of a file, found by the names of pictures or by their prompts.
+
+    Raises:
+        BadInput: The file cannot be read, or is about none of the pictures.
+    """
+    questions = read_questions(path)
+    found = [questions.find(entry.name, entry.prompt) for entry in entries]
+    if not any(found):
+        raise BadInput(
+            f"{path} has no questions about these pictures.", hint="Their ids must be names of pictures, or their prompts be known."
+        )
+    return [entry._replace(checks=own or entry.checks) for entry, own in zip(entries, found, strict=True)]
 
 
 def _entry(name: str, path: Path, prompt: str | None = None, group: str | None = None) -> Entry:
@@ -73,26 +93,26 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
     """`<index>/samples/<n>.png` with `metadata.jsonl`, one object, beside `samples`; nothing where no folder is so."""
-    told: dict[Path, tuple[str | None, str | None]] = {}
+    told: dict[Path, tuple[str | None, str | None, tuple[Check, ...]]] = {}
     for metadata in folder.glob("*/metadata.jsonl"):
         if not (metadata.parent / "samples").is_dir():
             continue
         try:
             values = json.loads(metadata.read_text(encoding="utf-8-sig").strip().splitlines()[0])
-            prompt, tag = values["prompt"], values.get("tag")
+            prompt, tag, checks = values["prompt"], values.get("tag"), geneval_checks(values)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{metadata} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
         if not all(value is None or isinstance(value, str) for value in (prompt, tag)):
             raise BadInput(f"{metadata} has a prompt or tag that is no text.", hint="It must hold one JSON object with a prompt.")
-        told[metadata.parent / "samples"] = prompt, tag
+        told[metadata.parent / "samples"] = prompt, tag, checks
     if not told:
         return []
     entries = []
     for path in found:
         if not any(above.name == "samples" for above in path.parents):
             continue  # GenEval's grids
-        prompt, tag = next((told[above] for above in path.parents if above in told), (None, None))
-        entries.append(_entry(path.relative_to(folder).as_posix(), path, prompt, tag))
+        prompt, tag, checks = next((told[above] for above in path.parents if above in told), (None, None, ()))
+        entries.append(_entry(path.relative_to(folder).as_posix(), path, prompt, tag)._replace(checks=checks))
     return entries
 
 
@@ -174,7 +194,7 @@ def _with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
     found = [exact.get(entry.name, unique.get(entry.path.name)) for entry in entries]
     if not any(found):
         raise BadInput(f"{prompts} names none of the pictures.", hint="Its column image must hold their names.")
-    return [_entry(entry.name, entry.path, said or entry.prompt, entry.group) for entry, said in zip(entries, found, strict=True)]
+    return [entry._replace(prompt=_entry("", entry.path, said).prompt or entry.prompt) for entry, said in zip(entries, found, strict=True)]
 
 
 def _listed(path: Path) -> list[str]:
@@ -199,4 +219,4 @@ def _by_group(entries: list[Entry], lines: list[str], prompts: Path) -> list[Ent
     if len(own) != len(lines):
         raise BadInput(f"{prompts} has {len(lines)} prompts for {len(own)} pictures.", hint="Give one a picture, or a CSV by name.")
     said = dict(zip(own, lines, strict=True))
-    return [_entry(e.name, e.path, said.get(index, e.prompt), e.group) for index, e in enumerate(entries)]
+    return [e._replace(prompt=_entry("", e.path, said.get(index, e.prompt)).prompt) for index, e in enumerate(entries)]

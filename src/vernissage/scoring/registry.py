@@ -4,8 +4,10 @@ from typing import Literal, NamedTuple
 
 from vernissage.errors import UnknownName
 
-Need = Literal["prompt", "reference", "set", "clip", "dinov2", "mllm", "judge", "scorer"]
-"""A prompt or a reference picture for each picture, a set of reference pictures, or somebody who encodes, answers, judges or scores."""
+Need = Literal["prompt", "reference", "questions", "set", "references", "clip", "dinov2", "inception", "mllm", "judge", "scorer"]
+"""A prompt, a reference picture or questions for each picture; all pictures as a set, a set of reference pictures; or somebody who
+encodes, answers, judges or scores."""
+ENCODERS = ("clip", "dinov2", "inception")
 
 
 class Metric(NamedTuple):
@@ -88,6 +90,87 @@ METRICS: dict[str, Metric] = {
             "the definition, on an MLLM with known probabilities",
         ),
         _metric(
+            "q-align",
+            "How good a picture looks: an MLLM's probabilities of bad, poor, fair, good, excellent, counted 1 to 5",
+            "mllm",
+            "higher",
+            "1 to 5",
+            "Wu et al. (2023), Q-Align, with any MLLM that tells probabilities",
+            "the definition, on an MLLM with known probabilities",
+        ),
+        _metric(
+            "mllm-perception",
+            "How good a picture looks, as an MLLM rates it",
+            "mllm",
+            "higher",
+            "0 to 1",
+            "ImageRepainter (arXiv 2411.09449): a rating from 1 to 5, scaled",
+            "the definition, on an MLLM with known ratings",
+        ),
+        _metric(
+            "mllm-match",
+            "How well a picture fits its prompt, as an MLLM rates it",
+            "prompt mllm",
+            "higher",
+            "0 to 1",
+            "ImageRepainter (arXiv 2411.09449), direct rating of text and image: from 1 to 5, scaled",
+            "the definition, on an MLLM with known ratings",
+        ),
+        _metric(
+            "tifa",
+            "Share of questions about a picture that an MLLM answers rightly",
+            "questions mllm",
+            "higher",
+            "0 to 1",
+            "Hu et al. (2023), TIFA, eq. 1; TIFA's questions by --questions, or the MLLM's own",
+            "examples by hand",
+        ),
+        _metric(
+            "dsg",
+            "Share of questions that an MLLM answers rightly, those counted wrong that need what is missing",
+            "questions mllm",
+            "higher",
+            "0 to 1",
+            "Cho et al. (2024), Davidsonian Scene Graph, section 3; DSG's questions by --questions, or the MLLM's own",
+            "examples by hand",
+        ),
+        _metric(
+            "geneval",
+            "Whether things, counts, colours and positions are all right, as an MLLM says",
+            "questions mllm",
+            "higher",
+            "0 or 1",
+            "Ghosh et al. (2023), GenEval, its metadata; an MLLM answers in the detector's place",
+            "examples by hand",
+        ),
+        _metric(
+            "compbench-attributes",
+            "How surely each thing of the prompt is there with its attributes: product of an MLLM's probabilities",
+            "prompt mllm",
+            "higher",
+            "0 to 1",
+            "Huang et al. (2023), T2I-CompBench, disentangled BLIP-VQA; any MLLM, things found by articles and numbers",
+            "examples by hand",
+        ),
+        _metric(
+            "compbench-spatial",
+            "How surely the prompt's spatial relations hold: product of an MLLM's probabilities",
+            "prompt mllm",
+            "higher",
+            "0 to 1",
+            "Huang et al. (2023), T2I-CompBench; an MLLM answers in the detector's place",
+            "examples by hand",
+        ),
+        _metric(
+            "compbench-3-in-1",
+            "Mean of compbench-attributes, compbench-spatial and CLIP's cosine; without a spatial relation of the other two",
+            "prompt mllm clip",
+            "higher",
+            "0 to 1",
+            "Huang et al. (2023), T2I-CompBench, 3-in-1",
+            "examples by hand",
+        ),
+        _metric(
             "judge-perception",
             "How good a picture looks, as a judge trained on ratings says",
             "judge",
@@ -124,6 +207,42 @@ METRICS: dict[str, Metric] = {
             "transformers.CLIPModel on one tiny checkpoint, 1e-5",
         ),
         _metric(
+            "image-reward",
+            "How well people like a picture for its prompt: BLIP trained on their rankings",
+            "prompt scorer",
+            "higher",
+            "about -2 to 2",
+            "Xu et al. (2023), ImageReward",
+            "the classes of the package image-reward 1.5 on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "vqascore-flant5",
+            "How well a picture fits its prompt: probability that CLIP-FlanT5 says Yes when asked whether it shows it",
+            "prompt scorer",
+            "higher",
+            "0 to 1",
+            "Lin et al. (2024), VQAScore, as t2v_metrics computes it",
+            "the loss of transformers.T5ForConditionalGeneration on one tiny checkpoint, 1e-5",
+        ),
+        _metric(
+            "niqe",
+            "How far local contrasts are from those of natural pictures",
+            "scorer",
+            "lower",
+            "from 0",
+            "Mittal et al. (2013), NIQE",
+            "scikit-video 1.1's features, 1e-6 (two of 36 apart, where it takes the left spread for the right); distance by hand",
+        ),
+        _metric(
+            "brisque",
+            "How distorted people would find a picture, by its local contrasts",
+            "scorer",
+            "lower",
+            "about 0 to 100",
+            "Mittal et al. (2012), BRISQUE",
+            "piq 0.8's features, 1e-9; the regression against scikit-learn's SVR, 1e-9",
+        ),
+        _metric(
             "blip-itm",
             "How well a picture fits its prompt: probability of a match by BLIP's image-text head",
             "prompt scorer",
@@ -151,9 +270,36 @@ METRICS: dict[str, Metric] = {
             "the formula by hand on random weights of the true shapes, 1e-5",
         ),
         _metric(
+            "fid",
+            "How far the set is from the reference set: Frechet distance of Inception's features",
+            "set references inception",
+            "lower",
+            "from 0",
+            "Heusel et al. (2017), FID; pictures scaled as in 2015, as pytorch-fid or as clean-fid do",
+            "features: torch-fidelity on one checkpoint of random weights, 1e-6; distance: as clip-fid",
+        ),
+        _metric(
+            "kid",
+            "How far the set is from the reference set: kernel distance of Inception's features",
+            "set references inception",
+            "lower",
+            "around 0 and up",
+            "Binkowski et al. (2018); unbiased, cubic kernel, 100 subsets of 1,000",
+            "features as fid; distance as clip-kid",
+        ),
+        _metric(
+            "inception-score",
+            "How sure Inception is of each picture's class, and how varied classes are",
+            "set inception",
+            "higher",
+            "1 to 1008",
+            "Salimans et al. (2016); 10 parts",
+            "features as fid; score: torch-fidelity on the same features, 1e-6",
+        ),
+        _metric(
             "clip-fid",
             "How far the set is from the reference set: Frechet distance of CLIP features",
-            "set clip",
+            "set references clip",
             "lower",
             "from 0",
             "Kynkaanniemi et al. (2023); features not scaled",
@@ -162,7 +308,7 @@ METRICS: dict[str, Metric] = {
         _metric(
             "clip-kid",
             "How far the set is from the reference set: kernel distance of CLIP features",
-            "set clip",
+            "set references clip",
             "lower",
             "around 0 and up",
             "Binkowski et al. (2018); unbiased, cubic kernel, 100 subsets of 1,000",
@@ -171,7 +317,7 @@ METRICS: dict[str, Metric] = {
         _metric(
             "fd-dinov2",
             "How far the set is from the reference set: Frechet distance of DINOv2 features",
-            "set dinov2",
+            "set references dinov2",
             "lower",
             "from 0",
             "Stein et al. (2023), Exposing flaws of generative model evaluation metrics",
@@ -180,7 +326,7 @@ METRICS: dict[str, Metric] = {
         _metric(
             "precision",
             "Share of pictures that look like reference pictures, by DINOv2 features",
-            "set dinov2",
+            "set references dinov2",
             "higher",
             "0 to 1",
             "Kynkaanniemi et al. (2019), k = 5",
@@ -189,7 +335,7 @@ METRICS: dict[str, Metric] = {
         _metric(
             "recall",
             "Share of reference pictures that the set could have made, by DINOv2 features",
-            "set dinov2",
+            "set references dinov2",
             "higher",
             "0 to 1",
             "Kynkaanniemi et al. (2019), k = 5",
@@ -198,7 +344,7 @@ METRICS: dict[str, Metric] = {
         _metric(
             "density",
             "How densely pictures lie around reference pictures, by DINOv2 features",
-            "set dinov2",
+            "set references dinov2",
             "higher",
             "from 0, may exceed 1",
             "Naeem et al. (2020), k = 5",
@@ -207,7 +353,7 @@ METRICS: dict[str, Metric] = {
         _metric(
             "coverage",
             "Share of reference pictures with a picture near them, by DINOv2 features",
-            "set dinov2",
+            "set references dinov2",
             "higher",
             "0 to 1",
             "Naeem et al. (2020), k = 5",

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from vernissage.prompts.words import with_article
 from vernissage.records.regeneration import Aspect
 from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.world import phrases
@@ -46,10 +47,6 @@ def _pick(words: list[str], rng: np.random.Generator | None) -> str:
     return words[0] if rng is None else words[rng.integers(len(words))]
 
 
-def _with_article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" and not words.startswith("one") else "a ") + words
-
-
 def group_words(group: Group, rng: np.random.Generator | None = None) -> str:
     """A group in words, for example "two yellow stars"."""
     count = _pick(phrases.COUNT_WORDS[group.count], rng)
@@ -57,7 +54,7 @@ def group_words(group: Group, rng: np.random.Generator | None = None) -> str:
     kind = _pick(phrases.KIND_SYNONYMS[group.kind], rng)
     if group.count > 1:
         kind = phrases.PLURAL[group.kind] if kind == group.kind else kind if kind.endswith("fish") else _plural(kind)
-    return _with_article(f"{colour} {kind}") if count == "a" else f"{count} {colour} {kind}"
+    return with_article(f"{colour} {kind}") if count == "a" else f"{count} {colour} {kind}"
 
 
 def _plural(word: str) -> str:
@@ -110,7 +107,7 @@ def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
     """A plain sentence, for example: A neon picture of two yellow stars at sea, at night."""
     manner = {"neon": "neon picture", "pixel art": "pixel art picture"}.get(scene.style, scene.style)
     place, time = phrases.PLACE_PHRASES[scene.place][0], phrases.TIME_PHRASES[scene.time][0]
-    return f"{_with_article(manner).capitalize()} of {things_words(scene, rng)} {place}, {time}."
+    return f"{with_article(manner).capitalize()} of {things_words(scene, rng)} {place}, {time}."
 
 
 PALETTE = {"day": "bright, clear colours", "dusk": "warm orange and purple", "night": "dark blue and black"}
@@ -151,9 +148,9 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
 
     for group in scene.groups:
         plural = phrases.PLURAL[group.kind]
-        asked.append(Question(f"Is there {_with_article(group.kind)}?", True, "presence"))
+        asked.append(Question(f"Is there {with_article(group.kind)}?", True, "presence"))
         absent = other(KINDS, present)
-        asked.append(Question(f"Is there {_with_article(absent)}?", False, "presence"))
+        asked.append(Question(f"Is there {with_article(absent)}?", False, "presence"))
         asked.append(Question(f"Is there no {absent}?", True, "presence"))
         wrong = other(tuple(range(1, MAX_COUNT + 1)), {group.count})
         for count, answer in ((group.count, True), (wrong, False)):
@@ -175,7 +172,7 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
     for time, answer in times:
         asked.append(Question(f"Is it {phrases.TIME_PHRASES[time][0].removeprefix('by ')}?", answer, "time"))
     for style, answer in ((scene.style, True), (other(STYLES, {scene.style}), False)):
-        asked.append(Question(f"Is this {_with_article(style)} picture?", answer, "style"))
+        asked.append(Question(f"Is this {with_article(style)} picture?", answer, "style"))
     return asked
 
 

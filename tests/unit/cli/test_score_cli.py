@@ -359,8 +359,8 @@ def test_a_studio_scores_entries_and_loads_only_what_is_needed(picture, tmp_path
 
 
 def test_a_studio_tells_a_metric_that_it_does_not_know():
-    with pytest.raises(UnknownName, match="fid"):
-        Studio().score("in", ["fid"])
+    with pytest.raises(UnknownName, match="fids"):
+        Studio().score("in", ["fids"])
 
 
 def test_real_encoders_score_a_folder_from_end_to_end(run, picture, clip_folder, dinov2_folder):

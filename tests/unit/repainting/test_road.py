@@ -24,12 +24,12 @@ from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
 from vernissage.records.regeneration import ASPECTS, Candidate, Regeneration, Round
 from vernissage.records.tree import SceneObject, UnderstandingTree
-from vernissage.records.verdict import Answer, Score, Unscored, Verdict
+from vernissage.records.verdict import Answer, Rating, Score, Unscored, Verdict
 from vernissage.repainting.describe import closest_phrases, describe, phrase_banks
 from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Ports, run_together
 from vernissage.repainting.loop import Settings, repaint_all
-from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures, Rating
+from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures
 from vernissage.repainting.revise import TEMPERATURE, give_feedback, revise, rewrite
 from vernissage.repainting.select import Attempt, Rater, is_better, read_rating, score_attempts, select, weigh
 from vernissage.repainting.understand import MAX_CHARACTERS, understand, words_of

@@ -460,7 +460,7 @@ def test_the_intervals_of_many_scores_do_not_take_gigabytes():
 
 
 def test_the_manifold_is_computed_once(monkeypatch):
-    import vernissage.scoring.score as module
+    import vernissage.scoring.sets as module
 
     calls = []
     real = module.manifold_scores

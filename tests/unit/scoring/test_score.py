@@ -20,6 +20,7 @@ from vernissage.drivers.encode_dinov2 import Dinov2Encoder
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM
 from vernissage.errors import BadInput, DriverError, UnknownName
 from vernissage.metrics.distribution import gather, kernel_distance, manifold_scores, save_statistics
+from vernissage.ports import Ask
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
 from vernissage.records.verdict import Score, Unscored, Verdict
@@ -96,7 +97,7 @@ def folders(save):
     """So many pictures with prompts in `in`, and likewise named ones in `ref`."""
 
     def folders(count: int, *, others: int | None = None) -> tuple[list[Image.Image], list[Image.Image]]:
-        mine = [save(f"in/{index}.png", index, f"a cat {index}") for index in range(count)]
+        mine = [save(f"in/{index}.png", index, f"a cat {index} on the left of a dog") for index in range(count)]
         return mine, [save(f"ref/{index}.png", 1000 + index) for index in range(count if others is None else others)]
 
     return folders
@@ -140,22 +141,38 @@ LEARNED = [name for name, metric in METRICS.items() if "scorer" in metric.needs]
 ALL = ",".join(METRICS)
 
 
+class Classifying(Counting):
+    """A fake encoder that also tells classes."""
+
+    def probabilities(self, features) -> ndarray:
+        chances = np.exp(features)
+        return chances / chances.sum(axis=1, keepdims=True)
+
+
+def reply(ask: Ask) -> str:
+    """A rating, or questions to a prompt."""
+    return '{"reason": "fair", "rating": 4}' if "rat" in ask.messages[0].text else '{"questions": [{"question": "Is there a cat?"}]}'
+
+
 def everybody() -> dict:
     scorers = {name: FakeScorer(name) for name in LEARNED}
-    return {"clip": Counting("clip"), "dinov2": Counting("dinov2"), "mllm": FakeMLLM(), "judge": FakeJudge(), "scorers": scorers}
+    encoders = {"clip": Counting("clip"), "dinov2": Counting("dinov2"), "inception": Classifying("inception")}
+    return encoders | {"mllm": FakeMLLM(reply), "judge": FakeJudge(), "scorers": scorers}
 
 
 # ------------------------------------------------------------------------------------------------------------ registry
 
 
-def test_every_metric_scores_where_everything_that_it_needs_is_there(folders):
-    folders(8)
+def test_every_metric_scores_where_everything_that_it_needs_is_there(save):
+    for index in range(12):
+        save(f"in/{index}.png", index, "a cat on the left of a dog")
+        save(f"ref/{index}.png", 1000 + index)
     scored = score(ALL, reference=REFERENCE, **everybody())
     assert {*scored.pictures, *scored.sets} == set(METRICS)
     assert {name for name, metric in METRICS.items() if metric.of_set} == set(scored.sets)
     for name in scored.pictures:
         assert all(isinstance(found, Score) for found in scored.pictures[name]), name
-        assert len(scored.pictures[name]) == 8
+        assert len(scored.pictures[name]) == 12
     for name, found in scored.sets.items():
         assert isinstance(found, Score), name
 
@@ -235,7 +252,9 @@ def test_clipscore_is_a_hundred_times_the_cosine_of_transformers_and_never_below
 
 def test_a_cosine_below_zero_is_a_clipscore_of_zero(folders):
     pictures, _ = folders(20)
-    found = cosines(FakeEncoder().encode(pictures), FakeEncoder().encode_text([f"a cat {index}" for index in range(20)]))
+    found = cosines(
+        FakeEncoder().encode(pictures), FakeEncoder().encode_text([f"a cat {index} on the left of a dog" for index in range(20)])
+    )
     assert (found < 0).any()
     assert values(score("clipscore", clip=FakeEncoder()), "clipscore") == pytest.approx(100 * np.maximum(found, 0), abs=100 * CLOSE)
 
@@ -350,7 +369,7 @@ def test_vqascore_is_the_probability_of_yes(folders, monkeypatch):
     assert values(score("vqascore", mllm=FakeMLLM()), "vqascore") == [0.25, 1.0, 0.0]
     for index, ask in enumerate(asked):
         (message,) = ask.messages
-        assert f"a cat {index}" in message.text
+        assert f"a cat {index} on the left of a dog" in message.text
         assert len(message.images) == 1
 
 
@@ -368,23 +387,23 @@ def test_the_judge_says_how_good_and_how_fitting_each_picture_is(save):
 @pytest.mark.parametrize("chunk", [1, 3, 64])
 def test_each_picture_is_encoded_once_by_each_encoder_however_many_metrics_share_it(folders, monkeypatch, chunk):
     monkeypatch.setattr("vernissage.scoring.score.CHUNK", chunk)
-    mine, theirs = folders(8)
+    mine, theirs = folders(12)
     sources = everybody()
     score(ALL, reference=REFERENCE, cache=Path("cache"), **sources)
     for encoder in (sources["clip"], sources["dinov2"]):
         assert encoder.images == Counter(image.tobytes() for image in [*mine, *theirs])
-    assert Counter(sources["judge"].asked) == Counter(f"a cat {index}" for index in range(8))
-    assert len(sources["mllm"].asked) == 8
-    assert all(len(scorer.asked) == 8 for scorer in sources["scorers"].values())
+    assert Counter(sources["judge"].asked) == Counter(f"a cat {index} on the left of a dog" for index in range(12))
+    assert len(sources["mllm"].asked) == 9 * 12
+    assert all(len(scorer.asked) == 12 for scorer in sources["scorers"].values())
 
 
 def test_each_picture_is_encoded_once_where_nothing_is_kept(folders):
-    mine, theirs = folders(8)
+    mine, theirs = folders(12)
     sources = everybody()
     score("clipscore,clip-image,dinov2,judge-perception,judge-correspondence", reference=REFERENCE, **sources)
     for encoder in (sources["clip"], sources["dinov2"]):
         assert encoder.images == Counter(image.tobytes() for image in [*mine, *theirs])
-    assert len(sources["judge"].asked) == 8
+    assert len(sources["judge"].asked) == 12
 
 
 def test_the_same_picture_under_two_names_is_encoded_once(save):
@@ -405,7 +424,7 @@ def test_a_prompt_of_many_pictures_is_encoded_once(save):
 
 @pytest.mark.parametrize("chunk", [1, 2, 7])
 def test_scores_do_not_depend_on_how_many_pictures_are_worked_on_at_once(folders, monkeypatch, chunk):
-    folders(8, others=7)
+    folders(12, others=11)
     Path("in/3.png").write_bytes(b"no picture")
     expected = score(ALL, reference=REFERENCE, **everybody())
     monkeypatch.setattr("vernissage.scoring.score.CHUNK", chunk)
@@ -506,7 +525,7 @@ def broken(name: str, good: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "text", "flipped"])
 def test_a_broken_picture_has_no_score_in_any_metric_and_says_why(folders, kind):
-    folders(8)
+    folders(12)
     broken(f"in/{kind}.png", Path("in/0.png").read_bytes())
     broken(f"ref/{kind}.png", Path("in/0.png").read_bytes())
     scored = score(ALL, reference=REFERENCE, **everybody())
@@ -662,7 +681,7 @@ def test_a_bare_name_that_several_references_have_matches_none(save):
 
 
 def test_a_second_run_encodes_and_asks_nothing_and_finds_the_same(folders):
-    folders(8)
+    folders(12)
     first = score(ALL, reference=REFERENCE, cache=Path("cache"), **everybody())
     again = everybody()
     second = score(ALL, reference=REFERENCE, cache=Path("cache"), **again)

@@ -1,0 +1,284 @@
+"""Scores of single pictures: what a chunk of pictures shares is computed once, and each metric takes of it what it needs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+
+from vernissage.errors import BadInput, VernissageError
+from vernissage.metrics.similarity import psnr, ssim
+from vernissage.ports import MLLM, Ask, ImageEncoder, Judge, Message, Reply, Scorer, TextImageEncoder
+from vernissage.prompts import load_prompt
+from vernissage.records.verdict import LEVELS, Rating, Score, Unscored, Verdict
+from vernissage.scoring.checks import (
+    Check,
+    Checked,
+    all_right,
+    ask_checks,
+    attribute_checks,
+    product,
+    share_right,
+    share_with_needs,
+    spatial_checks,
+    write_checks,
+)
+from vernissage.scoring.features import FeatureStore
+from vernissage.scoring.registry import Metric
+
+Found = Score | Unscored
+NO_RELATION = Unscored(reason="the prompt names no spatial relation of two things")
+
+
+class Sources(NamedTuple):
+    """Who encodes, answers and judges; only those that the chosen metrics need."""
+
+    clip: TextImageEncoder | None = None
+    dinov2: ImageEncoder | None = None
+    inception: ImageEncoder | None = None
+    mllm: MLLM | None = None
+    judge: Judge | None = None
+    scorers: Mapping[str, Scorer] = MappingProxyType({})
+    """Learned metrics by name."""
+
+
+class Opened(NamedTuple):
+    """A picture that could be read."""
+
+    key: bytes
+    """Hash of its file."""
+    image: Image.Image
+    prompt: str | None
+    reference: "Opened | Unscored | None"
+    """The reference picture of its name, or why it cannot be read; None where there is none."""
+    checks: tuple[Check, ...] = ()
+    """Questions with known answers."""
+
+
+class Chunk:
+    """Some pictures with everything that metrics share; each is computed when first asked for, once."""
+
+    def __init__(self, pictures: list[Opened], sources: Sources, stores: dict[str, FeatureStore]) -> None:
+        self.pictures, self.sources, self._stores = pictures, sources, stores
+        self._raw: dict[str, ndarray] = {}
+        self._verdicts: dict[int, Verdict] = {}
+        self._checks: dict[int, tuple[Check, ...] | Unscored] = {}
+        self._checked: dict[tuple[int, Check], Checked | Unscored] = {}
+
+    def raw(self, encoder: str) -> ndarray:
+        """Features with the length that they have, shape (picture, feature)."""
+        if encoder not in self._raw:
+            self._raw[encoder] = self._stores[encoder].encode([each.key for each in self.pictures], [each.image for each in self.pictures])
+        return self._raw[encoder]
+
+    def cosines(self, encoder: str) -> list[float]:
+        """Picture against its reference; not a number for those that have none."""
+        others = {each.reference.key: each.reference.image for each in self.pictures if isinstance(each.reference, Opened)}
+        rows = dict(zip(others, self._stores[encoder].encode(list(others), list(others.values())), strict=True)) if others else {}
+        mine = zip(self.pictures, self.raw(encoder), strict=True)
+        return [_cosine(row, rows[each.reference.key]) if isinstance(each.reference, Opened) else np.nan for each, row in mine]
+
+    @cached_property
+    def text_cosines(self) -> list[float]:
+        """Picture against its prompt under CLIP; not a number for those that have none."""
+        prompts = list(dict.fromkeys(each.prompt for each in self.pictures if each.prompt))
+        assert self.sources.clip is not None
+        rows = dict(zip(prompts, self.sources.clip.encode_text(prompts), strict=True)) if prompts else {}
+        mine = zip(self.pictures, self.raw("clip"), strict=True)
+        return [_cosine(row, rows[each.prompt]) if each.prompt else np.nan for each, row in mine]
+
+    def verdicts(self, rows: Sequence[int]) -> list[Verdict]:
+        """What the judge says of some of them, asked once about each; perception and correspondence come together."""
+        assert self.sources.judge is not None
+        left = [row for row in rows if row not in self._verdicts]
+        chosen = [self.pictures[row] for row in left]
+        said = self.sources.judge.judge([each.image for each in chosen], [each.prompt for each in chosen], [()] * len(left)) if left else []
+        self._verdicts |= dict(zip(left, said, strict=True))
+        return [self._verdicts[row] for row in rows]
+
+    def checks(self, rows: Sequence[int]) -> list[tuple[Check, ...] | Unscored]:
+        """The questions to ask of some of them: those that came with them, or that the MLLM writes to each prompt, once."""
+        left = [row for row in rows if row not in self._checks]
+        self._checks |= {row: self.pictures[row].checks for row in left if self.pictures[row].checks}
+        prompts = list(dict.fromkeys(prompt for row in left if row not in self._checks and (prompt := self.pictures[row].prompt)))
+        assert self.sources.mllm is not None
+        written = dict(zip(prompts, write_checks(self.sources.mllm, prompts), strict=True)) if prompts else {}
+        for row in left:
+            if row not in self._checks:
+                prompt = self.pictures[row].prompt
+                self._checks[row] = written[prompt] if prompt else Unscored(reason="no questions and no prompt are known")
+        return [self._checks[row] for row in rows]
+
+    def checked(self, cases: Sequence[tuple[int, tuple[Check, ...]]]) -> list[list[Checked] | Unscored]:
+        """The MLLM's answers to the checks of some pictures, each asked once."""
+        assert self.sources.mllm is not None
+        new = list(dict.fromkeys((row, check) for row, checks in cases for check in checks if (row, check) not in self._checked))
+        said = ask_checks(self.sources.mllm, [(self.pictures[row].image, check) for row, check in new])
+        self._checked |= dict(zip(new, said, strict=True))
+        found: list[list[Checked] | Unscored] = []
+        for row, checks in cases:
+            answers = [self._checked[row, check] for check in checks]
+            failed = next((answer for answer in answers if isinstance(answer, Unscored)), None)
+            found.append(failed or [answer for answer in answers if isinstance(answer, Checked)])
+        return found
+
+
+def compute(metric: Metric, chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    """The scores of some pictures of a chunk, those that have what the metric needs."""
+    return (_learned(metric) if "scorer" in metric.needs else _COMPUTE[metric.name])(chunk, rows)
+
+
+def as_scores(values: Iterable[float]) -> list[Found]:
+    """Numbers as scores; those that are not finite are Unscored."""
+    return [Score(value=float(value)) if np.isfinite(value) else Unscored(reason="the number is not finite") for value in values]
+
+
+def _pixelwise(measure: Callable[[ndarray, ndarray], float]) -> "Compute":
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        found: list[Found] = []
+        for each in (chunk.pictures[row] for row in rows):
+            assert isinstance(each.reference, Opened)
+            scaled = each.reference.image.resize(each.image.size, Image.Resampling.BICUBIC)
+            try:
+                found.append(Score(value=measure(np.asarray(each.image), np.asarray(scaled))))
+            except BadInput as error:
+                found.append(Unscored(reason=str(error)))
+        return found
+
+    return compute
+
+
+def _ask(chunk: Chunk, row: int, prompt_id: str, reply: type[Rating] | None = None, **inputs: str) -> Ask:
+    assert chunk.sources.mllm is not None
+    text = load_prompt(prompt_id).render(brief=chunk.sources.mllm.brief, **inputs)
+    return Ask(messages=(Message(text=text, images=(chunk.pictures[row].image,)),), reply=reply)
+
+
+def _vqascore(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    assert chunk.sources.mllm is not None
+    asks = [_ask(chunk, row, "judging/answer", question=f'Does this picture show "{chunk.pictures[row].prompt}"?') for row in rows]
+    chosen = chunk.sources.mllm.choose(asks, ("yes", "no"))
+    return [Unscored(reason=str(one)) if isinstance(one, VernissageError) else as_scores([np.clip(one[0], 0, 1)])[0] for one in chosen]
+
+
+def _q_align(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    assert chunk.sources.mllm is not None
+    chosen = chunk.sources.mllm.choose([_ask(chunk, row, "scoring/q_align") for row in rows], LEVELS)
+    worth = np.arange(1, len(LEVELS) + 1)
+    return [Unscored(reason=str(one)) if isinstance(one, VernissageError) else as_scores([one @ worth / one.sum()])[0] for one in chosen]
+
+
+def _rated(name: str) -> "Compute":
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        assert chunk.sources.mllm is not None
+        inputs = [{"prompt": chunk.pictures[row].prompt or ""} if name == "match" else {} for row in rows]
+        asks = [_ask(chunk, row, f"repainting/rate_{name}", Rating, **given) for row, given in zip(rows, inputs, strict=True)]
+        return [_rating(reply) for reply in chunk.sources.mllm.answer(asks)]
+
+    return compute
+
+
+def _rating(reply: Reply | VernissageError) -> Found:
+    if isinstance(reply, VernissageError):
+        return Unscored(reason=str(reply))
+    return reply.record.as_score() if isinstance(reply.record, Rating) else Unscored(reason="the MLLM answered without a rating")
+
+
+def _judged(dimension: str) -> "Compute":
+    return lambda chunk, rows: [getattr(verdict, dimension) for verdict in chunk.verdicts(rows)]
+
+
+def _questioned(make: Callable[[Sequence[Check], Sequence[Checked]], Score]) -> "Compute":
+    """Of the questions that came with a picture, or that are written to its prompt."""
+
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        checks = dict(zip(rows, chunk.checks(rows), strict=True))
+        return _checked(chunk, checks, make)
+
+    return compute
+
+
+def _of_prompt(checks_of: Callable[[str], tuple[Check, ...]], nothing: Unscored) -> "Compute":
+    """Of questions that are made from a prompt's own words."""
+
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        return _checked(chunk, {row: checks_of(chunk.pictures[row].prompt or "") or nothing for row in rows}, product)
+
+    return compute
+
+
+def _checked(
+    chunk: Chunk, checks: Mapping[int, tuple[Check, ...] | Unscored], make: Callable[[Sequence[Check], Sequence[Checked]], Score]
+) -> list[Found]:
+    cases = [(row, each) for row, each in checks.items() if not isinstance(each, Unscored)]
+    answers = dict(zip([row for row, _ in cases], chunk.checked(cases), strict=True))
+    found: list[Found] = []
+    for row, each in checks.items():
+        if isinstance(each, Unscored):
+            found.append(each)
+        else:
+            said = answers[row]
+            found.append(said if isinstance(said, Unscored) else make(each, said))
+    return found
+
+
+_attributes = _of_prompt(attribute_checks, Unscored(reason="the prompt is empty"))
+_spatial = _of_prompt(spatial_checks, NO_RELATION)
+
+
+def _three_in_one(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    """Mean of attributes, spatial relations and CLIP's cosine; without a spatial relation of attributes and CLIP alone."""
+    cosines = as_scores(np.array(chunk.text_cosines)[list(rows)])
+    found: list[Found] = []
+    for parts in zip(_attributes(chunk, rows), _spatial(chunk, rows), cosines, strict=True):
+        kept = [part for part in parts if part is not NO_RELATION]
+        failed = next((part for part in kept if isinstance(part, Unscored)), None)
+        values = [part.value for part in kept if isinstance(part, Score)]
+        found.append(failed or Score(value=sum(values) / len(values), reason="" if len(kept) == 3 else NO_RELATION.reason))
+    return found
+
+
+Compute = Callable[[Chunk, Sequence[int]], list[Found]]
+_COMPUTE: dict[str, Compute] = {
+    "clipscore": lambda chunk, rows: as_scores(100 * np.maximum(0.0, np.array(chunk.text_cosines)[list(rows)])),
+    "clip-image": lambda chunk, rows: as_scores(np.array(chunk.cosines("clip"))[list(rows)]),
+    "dinov2": lambda chunk, rows: as_scores(np.array(chunk.cosines("dinov2"))[list(rows)]),
+    "ssim": _pixelwise(ssim),
+    "psnr": _pixelwise(psnr),
+    "vqascore": _vqascore,
+    "q-align": _q_align,
+    "mllm-perception": _rated("perception"),
+    "mllm-match": _rated("match"),
+    "judge-perception": _judged("perception"),
+    "judge-correspondence": _judged("correspondence"),
+    "tifa": _questioned(share_right),
+    "dsg": _questioned(share_with_needs),
+    "geneval": _questioned(all_right),
+    "compbench-attributes": _attributes,
+    "compbench-spatial": _spatial,
+    "compbench-3-in-1": _three_in_one,
+}
+
+
+def _learned(metric: Metric) -> Compute:
+    """A learned metric's scores; where a batch fails, each picture is tried alone."""
+
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        chosen = [chunk.pictures[row] for row in rows]
+        references = [each.reference.image if isinstance(each.reference, Opened) else None for each in chosen]
+        try:
+            return chunk.sources.scorers[metric.name].score([each.image for each in chosen], [each.prompt for each in chosen], references)
+        except VernissageError as error:
+            if len(rows) == 1:
+                return [Unscored(reason=str(error))]
+        return [score for row in rows for score in compute(chunk, [row])]
+
+    return compute
+
+
+def _cosine(first: ndarray, second: ndarray) -> float:
+    product = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(np.clip(first @ second / product, -1, 1)) if product > 0 else float("nan")

@@ -1,0 +1,77 @@
+"""Scores of a set of pictures against another: how far apart their features are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vernissage.errors import BadInput
+from vernissage.metrics.distribution import (
+    Manifold,
+    Statistics,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    manifold_scores,
+)
+from vernissage.records.verdict import Score
+from vernissage.scoring.features import Gathered
+from vernissage.scoring.pictures import Found, Unscored, as_scores
+from vernissage.scoring.registry import ENCODERS, Metric
+
+FRECHET = ("fid", "clip-fid", "fd-dinov2")
+KERNEL = ("kid", "clip-kid")
+
+
+def encoders_of(metrics: Sequence[Metric]) -> list[str]:
+    """Names of the encoders that metrics need."""
+    return [name for name in ENCODERS if any(name in metric.needs for metric in metrics)]
+
+
+def score_set(
+    metric: Metric,
+    mine: Mapping[str, Gathered],
+    theirs: Mapping[str, Gathered],
+    given: Statistics | None,
+    manifolds: dict[str, Manifold],
+    inception: Any,
+) -> Found:
+    """One metric of a set.
+
+    Args:
+        metric: Whose needs name a set.
+        mine: Features of the set, by encoder.
+        theirs: Those of the reference set.
+        given: Statistics in the place of a reference set.
+        manifolds: What of precision and its kin is known already, by encoder; added to.
+        inception: The encoder with Inception's classes, where it is needed.
+    """
+    (encoder,) = encoders_of([metric])
+    own, other = mine[encoder], theirs.get(encoder, Gathered())
+    notes = [
+        f"{each.missing} of {each.seen + each.missing} {what} could not be read or encoded"
+        for each, what in ((own, "pictures"), (other, "reference pictures"))
+        if each.missing
+    ]
+    try:
+        if metric.name in FRECHET:
+            statistics = given if given is not None else other.statistics
+            if own.statistics is None or statistics is None or min(own.statistics.n, statistics.n) < 2:
+                return Unscored(reason="; ".join(["a Frechet distance needs at least 2 pictures on either side", *notes]))
+            n, width = min(own.statistics.n, statistics.n if given is None else own.statistics.n), len(own.statistics.mean)
+            if n <= width:
+                notes.append(f"{n} pictures for {width} features: biased, compare only with equal counts")
+            (score,) = as_scores([frechet_distance(own.statistics, statistics)])
+        elif metric.name == "inception-score":
+            mean, spread = inception_score(inception.probabilities(own.features))
+            (score,) = as_scores([mean])
+            notes.append(f"standard deviation over 10 parts {spread:.4f}")
+        elif given is not None:
+            return Unscored(reason=f"{metric.name} needs the reference pictures, not their statistics")
+        elif metric.name in KERNEL:
+            (score,) = as_scores([kernel_distance(own.features, other.features).mean])
+        else:
+            if encoder not in manifolds:
+                manifolds[encoder] = manifold_scores(other.features, own.features)
+            (score,) = as_scores([getattr(manifolds[encoder], metric.name)])
+    except BadInput as error:
+        return Unscored(reason="; ".join([str(error), *notes]))
+    return score.model_copy(update={"reason": "; ".join(notes)}) if isinstance(score, Score) else score
