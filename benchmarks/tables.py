@@ -280,6 +280,34 @@ def deduplicate_section(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def score_speed_section(row: dict[str, Any]) -> list[str]:
+    figures, settings = row["figures"], row["settings"]
+    lines = [
+        "## Speed of scoring a folder",
+        "",
+        f"{settings['pictures']} drawn pictures, median of {settings['times']} runs side by side.",
+        "",
+    ]
+    loops = [
+        [name, f"{f['torchmetrics']:.2f}", f"{f['ours']:.2f}", f"{f['ratio']:.2f}", f"{f['ratio_default']:.2f}", f"{f['apart']:.0e}"]
+        for name, f in figures.items()
+        if "torchmetrics" in f
+    ]
+    head = [
+        "against a loop of torchmetrics",
+        "its seconds",
+        "ours",
+        "times as fast",
+        "times as fast with our default batch",
+        "scores apart",
+    ]
+    lines += table(head, loops)
+    shared = [[n, f"{f['apart']:.2f}", f"{f['together']:.2f}", f"{f['ratio']:.2f}"] for n, f in figures.items() if "together" in f]
+    lines += ["", *table(["sharing an encoder", "one after the other, s", "at once, s", "times as fast"], shared)]
+    peaks = ", ".join(f"{name} {value:.0f} MB" for name, value in figures["peak memory, MB"].items())
+    return [*lines, "", f"Peak memory: {peaks}."]
+
+
 SECTIONS = {
     "mini_t2i": t2i_section,
     "mini_plans": plans_section,
@@ -287,6 +315,7 @@ SECTIONS = {
     "mini_repaint": repaint_section,
     "repaint_speed": speed_section,
     "fid_speed": fid_section,
+    "score_speed": score_speed_section,
     "mini_judge": judge_section,
     "judge_speed": judge_speed_section,
     "judge_speed_large": judge_speed_section,

@@ -22,25 +22,32 @@ except ModuleNotFoundError:  # Windows
 
 _MAGIC = b"vernissage features 1\n"
 _KEY = 16
+SAMPLE = 10_000
+"""Features of a set that are kept for distances that need them all."""
+KEPT = 4096
+"""Rows that stay in memory."""
 
 
 class FeatureStore:
     """An encoder with a memory, on disk where a folder is given.
 
     The file is a header with the width and then records of one length, key and row together, only ever appended: a record that was cut
-    off is dropped when the file is opened, and several processes may use one file.
+    off is dropped when the file is written again, and several processes may use one file. In memory are only the places of the records
+    and the newest rows, so that it hardly grows with the number of pictures.
 
     Args:
         encoder: Who encodes what is new.
-        folder: For the file; none keeps features for this run alone.
+        folder: For the file; none keeps the newest features for this run alone.
     """
 
     def __init__(self, encoder: ImageEncoder, folder: Path | None) -> None:
         self.encoder = encoder
         self._path = folder / f"{hashlib.sha256(encoder.name.encode()).hexdigest()[:12]}.features" if folder else None
-        self._rows: dict[bytes, ndarray] = {}
-        if self._path:
-            self._rows = _read(self._path)
+        self._recent: dict[bytes, ndarray] = {}
+        self._inode = 0
+        self._records: ndarray | None = None
+        self._places: dict[bytes, int] = {}
+        self._look()
 
     def encode(self, keys: Sequence[bytes], images: Sequence[Image.Image]) -> ndarray:
         """Features as they are, shape (image, feature), float32; only pictures whose key is new are encoded.
@@ -50,42 +57,54 @@ class FeatureStore:
         Raises:
             BadInput: The folder cannot be written.
         """
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._rows}
-        found: dict[bytes, ndarray] = {}
+        found = {key: row for key in set(keys) if (row := self._known(key)) is not None}
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
         if new:
-            found = dict(zip(new, np.asarray(self.encoder.encode_raw(list(new.values())), dtype=np.float32), strict=True))
-            good = {key: row for key, row in found.items() if np.isfinite(row).all()}
-            width = next((len(row) for row in self._rows.values()), None)
-            if good and width not in (None, len(next(iter(good.values())))):
-                self._rows = {}  # the encoder of that name gives other features now
+            rows = dict(zip(new, np.asarray(self.encoder.encode_raw(list(new.values())), dtype=np.float32), strict=True))
+            width = len(next(iter(rows.values())))
+            if any(len(row) != width for row in found.values()):
+                self._recent, self._places = {}, {}  # the encoder of that name gives other features now
                 return self.encode(keys, images)
-            self._rows |= good
-            if self._path and good:
-                _append(self._path, good)
-        return np.stack([self._rows[key] if key in self._rows else found[key] for key in keys]) if keys else np.empty((0, 0), np.float32)
+            found |= rows
+            self._keep({key: row for key, row in rows.items() if np.isfinite(row).all()})
+        return np.stack([found[key] for key in keys]) if keys else np.empty((0, 0), np.float32)
+
+    def _known(self, key: bytes) -> ndarray | None:
+        if key in self._recent or key not in self._places or self._records is None:
+            return self._recent.get(key)
+        return np.array(self._records["row"][self._places[key]])
+
+    def _keep(self, rows: dict[bytes, ndarray]) -> None:
+        self._recent |= rows
+        if self._path and rows:
+            _append(self._path, rows)
+            self._look()
+        for key in list(self._recent)[: max(0, len(self._recent) - KEPT)]:
+            del self._recent[key]
+
+    def _look(self) -> None:
+        """Take in what records the file has by now; another file in its place is read from its beginning."""
+        if self._path is None:
+            return
+        try:
+            with self._path.open("rb") as file:
+                there, head = os.fstat(file.fileno()), file.read(len(_header(0)))
+            if there.st_ino != self._inode:
+                self._inode, self._records, self._places = there.st_ino, None, {}
+            width = int.from_bytes(head[len(_MAGIC) :], "little")
+            seen = len(self._records) if self._records is not None else 0
+            count = (there.st_size - len(head)) // (_KEY + 4 * width)
+            if len(head) < len(_header(0)) or not head.startswith(_MAGIC) or width == 0 or count <= seen:
+                return
+            kind = np.dtype([("key", f"V{_KEY}"), ("row", "<f4", (width,))])
+            self._records = np.memmap(self._path, dtype=kind, mode="r", offset=len(head), shape=(count,))
+        except OSError:
+            return
+        self._places |= {key.tobytes(): place for place, key in enumerate(np.array(self._records["key"][seen:]), start=seen)}
 
 
 def _header(width: int) -> bytes:
     return _MAGIC + width.to_bytes(4, "little")
-
-
-def _read(path: Path) -> dict[bytes, ndarray]:
-    """All whole records; the rows stay on disk and are mapped."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC) + 4)
-        if len(head) < len(_MAGIC) + 4 or not head.startswith(_MAGIC):
-            return {}
-        width = int.from_bytes(head[len(_MAGIC) :], "little")
-        size = _KEY + 4 * width
-        count = (path.stat().st_size - len(head)) // size
-        if count == 0 or width == 0:
-            return {}
-        kind = np.dtype([("key", f"V{_KEY}"), ("row", "<f4", (width,))])
-        records = np.memmap(path, dtype=kind, mode="r", offset=len(head), shape=(count,))
-    except OSError:
-        return {}
-    return {key.tobytes(): records["row"][index] for index, key in enumerate(np.array(records["key"]))}
 
 
 def _append(path: Path, rows: dict[bytes, ndarray]) -> None:
@@ -129,7 +148,7 @@ class Gathered:
         limit: Features that are kept for distances that need them all; of more, a sample by lot.
     """
 
-    def __init__(self, *, limit: int = 10_000) -> None:
+    def __init__(self, *, limit: int = SAMPLE) -> None:
         self.statistics: Statistics | None = None
         self.sample: list[ndarray] = []
         self.seen = 0

@@ -16,11 +16,11 @@ from vernissage.metrics.distribution import Manifold, load_statistics
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.verdict import Score, Unscored
-from vernissage.scoring.features import FeatureStore, Gathered
+from vernissage.scoring.features import SAMPLE, FeatureStore, Gathered
 from vernissage.scoring.layouts import Entry, find_entries
 from vernissage.scoring.pictures import Chunk, Found, Opened, Sources, compute
 from vernissage.scoring.registry import ENCODERS, Metric
-from vernissage.scoring.sets import encoders_of, score_set
+from vernissage.scoring.sets import FRECHET, encoders_of, score_set
 
 CHUNK = 64
 """Pictures that are in memory at once; as many again are decoded ahead."""
@@ -80,7 +80,8 @@ def score_entries(
     total, done = len(entries) + len(others), 0
     scores: dict[str, list[Found]] = {metric.name: [] for metric in single}
     unread: dict[int, Unscored] = {}
-    mine, theirs = ({name: Gathered() for name in encoders_of(sets)} for _ in range(2))
+    sampled = encoders_of([metric for metric in sets if metric.name not in FRECHET])  # Frechet distances need statistics alone
+    mine, theirs = ({name: Gathered(limit=SAMPLE if name in sampled else 0) for name in encoders_of(sets)} for _ in range(2))
     for part in _opened(entries, pairs):
         unread |= {done + index: each for index, each in enumerate(part) if isinstance(each, Unscored)}
         chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores)
