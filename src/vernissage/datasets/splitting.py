@@ -191,7 +191,7 @@ def write_review(queries: Sequence[Query], path: Path, decisions: Mapping[str, b
             for query in queries:
                 said = " / ".join(f"{turn.role}: {turn.text}" if len(query.chat.turns) > 1 else turn.text for turn in query.chat.turns)
                 keep = "yes" if decisions.get(query.id, True) else "no"
-                rows.writerow([query.id, keep, said, query.plan.prompt, query.plan.model, query.role])
+                rows.writerow(map(_as_text, [query.id, keep, said, query.plan.prompt, query.plan.model, query.role]))
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another folder.") from error
 
@@ -216,5 +216,15 @@ def read_review(path: Path) -> dict[str, bool]:
         said = (row.get("keep") or "").strip().lower()
         if not row.get("id") or said not in decisions:
             raise BadInput(f"{path}, line {number}: keep must be yes or no, not {said!r}.", hint="Mend that line.")
-        found[row["id"]] = decisions[said]
+        name = row["id"]
+        found[name[1:] if name[:1] == "'" and _is_formula(name) else name] = decisions[said]
     return found
+
+
+def _as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: what people type may begin with an equals sign."""
+    return f"'{cell}" if _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    return cell.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -201,6 +201,16 @@ def test_a_review_goes_to_people_and_back(tmp_path):
     assert read_review(path) == {"a,1": True, "b": False, "c": False}
 
 
+def test_no_cell_of_a_review_is_taken_for_a_formula_and_ids_come_back_as_they_were(tmp_path):
+    path, names = tmp_path / "review.csv", ["=1+1", "'=a", "plain", "'quoted'"]
+    write_review([query(name, "@SUM(A1:A9) a cat") for name in names], path, dict.fromkeys(names, False))
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert cells
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    assert read_review(path) == dict.fromkeys(names, False)
+
+
 def test_a_review_that_a_spreadsheet_wrote_is_read(tmp_path):
     (tmp_path / "r.csv").write_bytes("\ufeffkeep,remark,id\r\nYES,,a\r\n0,bad,b\r\n".encode())
     assert read_review(tmp_path / "r.csv") == {"a": True, "b": False}
