@@ -29,7 +29,7 @@ from vernissage.repainting.lockstep import Ports
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
 from vernissage.repainting.select import RATINGS
 from vernissage.scoring.layouts import Entry, find_entries
-from vernissage.scoring.registry import find_metrics
+from vernissage.scoring.registry import METRICS, find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
 from vernissage.wiring import StudioConfig, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
@@ -238,7 +238,7 @@ class Studio:
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
         images = [_to_image(reference) for reference in references]
         t2i = _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i
-        ports = Ports(self.mllm, t2i, self.encoders, self.critic if settings.rater == "judge" else None)
+        ports = Ports(self.mllm, t2i, self.encoders, self.critic if settings.rater == "judge" else None, self.comparers)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
 
     def check_repainting(self, settings: Settings) -> Settings:
@@ -358,6 +358,12 @@ class Studio:
         if metric not in self._scorers:
             self._scorers[metric] = load_driver("scorer", self.config.scorers[metric])
         return self._scorers[metric]
+
+    @property
+    def comparers(self) -> dict[str, Scorer]:
+        """The learned metrics of this studio that need a reference picture and nothing else, such as LPIPS."""
+        pairs = {name for name, metric in METRICS.items() if metric.needs == {"reference", "scorer"}}
+        return {name: self.scorer(name) for name in self.config.scorers if name in pairs}
 
     @property
     def encoders(self) -> dict[str, ImageEncoder]:

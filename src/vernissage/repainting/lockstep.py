@@ -8,7 +8,8 @@ follows from the group alone, never from timing, and a run that was cut off and 
 Knows nothing about repainting.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,10 +17,10 @@ from numpy import ndarray
 from PIL import Image
 
 from vernissage.errors import DriverError, VernissageError
-from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Judge, Reply
+from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Judge, Reply, Scorer
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
-from vernissage.records.verdict import Verdict
+from vernissage.records.verdict import Score, Unscored, Verdict
 
 Result = TypeVar("Result")
 
@@ -42,13 +43,19 @@ class Judgements(NamedTuple):
     cases: Sequence[tuple[Image.Image, str, tuple[str, ...]]]
 
 
+class Comparisons(NamedTuple):
+    """Pictures to hold against others, in pairs; answered with scores of each pair by name of whoever compares, maybe nobody."""
+
+    pairs: Sequence[tuple[Image.Image, Image.Image]]
+
+
 class Paintings(NamedTuple):
     """Plans to paint; answered with a picture or an error each."""
 
     plans: Sequence[Plan]
 
 
-Request = Questions | Judgements | Encodings | Paintings
+Request = Questions | Judgements | Encodings | Comparisons | Paintings
 Work = Generator[Request, Any, Result]
 
 
@@ -59,6 +66,8 @@ class Ports(NamedTuple):
     t2i: T2I
     encoders: dict[str, ImageEncoder]
     judge: Judge | None = None
+    comparers: Mapping[str, Scorer] = MappingProxyType({})
+    """Learned metrics of picture and reference, such as LPIPS."""
 
 
 def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | VernissageError]:
@@ -84,7 +93,9 @@ def run_together(works: Sequence[Work[Result]], ports: Ports) -> list[Result | V
         send(index, None)
     while waiting:
         kind = next(
-            kind for kind in (Questions, Judgements, Encodings, Paintings) if any(isinstance(request, kind) for request in waiting.values())
+            kind
+            for kind in (Questions, Judgements, Encodings, Comparisons, Paintings)
+            if any(isinstance(request, kind) for request in waiting.values())
         )
         together = {index: waiting.pop(index) for index in sorted(waiting) if isinstance(waiting[index], kind)}
         answers = _serve(list(together.values()), ports)
@@ -103,16 +114,27 @@ def _serve(requests: Sequence[Any], ports: Ports) -> list[Any]:
     wanted = [thing for request in requests for thing in request[0]]
     sizes = [len(request[0]) for request in requests]
     if not wanted:
-        return [{name: np.empty((0, 0)) for name in ports.encoders} if kind is Encodings else [] for _ in requests]
+        nothing = {name: np.empty((0, 0)) for name in ports.encoders} if kind is Encodings else {} if kind is Comparisons else []
+        return [nothing for _ in requests]
     try:
         if kind is Encodings:
             rows = {name: _deal(encoder.encode(wanted), sizes) for name, encoder in ports.encoders.items()}
             return [{name: parts[index] for name, parts in rows.items()} for index in range(len(requests))]
+        if kind is Comparisons:
+            scores = {name: _deal(_compared(scorer, wanted), sizes) for name, scorer in ports.comparers.items()}
+            return [{name: parts[index] for name, parts in scores.items()} for index in range(len(requests))]
         if kind is Judgements:
             return _deal(_verdicts(wanted, ports.judge), sizes)
         return _deal(ports.mllm.answer(wanted) if kind is Questions else ports.t2i.paint(wanted), sizes)
     except VernissageError as error:
         return [error] * len(requests) if kind is Encodings else _deal([error] * len(wanted), sizes)
+
+
+def _compared(scorer: Scorer, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[Score | Unscored]:
+    try:
+        return scorer.score([picture for picture, _ in pairs], [None] * len(pairs), [other for _, other in pairs])
+    except VernissageError as error:
+        return [Unscored(reason=str(error))] * len(pairs)
 
 
 def _verdicts(cases: Sequence[tuple[Image.Image, str, tuple[str, ...]]], judge: Judge | None) -> list[Verdict]:

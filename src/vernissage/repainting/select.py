@@ -3,7 +3,8 @@
 Scores, all "higher is better": `clip` and `dinov2`, cosine of picture and reference in [-1, 1]; `ssim`, likeness of pixels;
 ratings of the MLLM from 1 to 5 as numbers in [0, 1]: `consistency` of content, `perception`, which is quality, and
 `match`, of picture and prompt without the reference, which is what repainting is compared with; and `facts`, the share of
-the tree's facts that hold in the picture, asked one by one. A score that could not
+the tree's facts that hold in the picture, asked one by one. Learned metrics that a studio has for pairs, such as `lpips`, stand
+beside them, on their own scale, and do not choose. A score that could not
 be had is `Unscored` with the reason; candidates are compared only by scores that every one of them has.
 """
 
@@ -18,7 +19,7 @@ from vernissage.metrics.similarity import ssim
 from vernissage.ports import Ask, Reply
 from vernissage.records.verdict import Answer, Rating, Score, Unscored, Verdict, read_yes
 from vernissage.repainting.facts import share_of_facts
-from vernissage.repainting.lockstep import Encodings, Features, Judgements, Questions, Replies, Work
+from vernissage.repainting.lockstep import Comparisons, Encodings, Features, Judgements, Questions, Replies, Work
 from vernissage.repainting.understand import question
 
 Scores = dict[str, Score | Unscored]
@@ -69,8 +70,10 @@ def score_attempts(
     else:
         for index, values in enumerate(scores, start=1):
             values.update({name: _cosine(rows[0], rows[index]) for name, rows in features.items()})
-    for values, picture in zip(scores, pictures, strict=True):
+    compared: dict[str, list[Score | Unscored]] = yield Comparisons([(picture, reference) for picture in pictures])
+    for index, (values, picture) in enumerate(zip(scores, pictures, strict=True)):
         values["ssim"] = pixel_likeness(reference, picture)
+        values.update({name: found[index] for name, found in compared.items()})
     rated = yield from rate_attempts(reference, attempts, ratings, rater)
     return [values | own for values, own in zip(scores, rated, strict=True)]
 

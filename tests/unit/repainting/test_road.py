@@ -492,6 +492,36 @@ def test_a_judge_tells_facts_by_probability_and_looks_once_for_all_ratings_of_th
     assert scores["facts"].reason == "no to: Is it night?"
 
 
+def test_learned_metrics_of_pairs_stand_beside_the_other_scores_and_fail_alone():
+    class Comparer:
+        name = "pairs"
+
+        def score(self, images, prompts, references):
+            return [
+                Score(value=float(image.getpixel((0, 0))[2] - other.getpixel((0, 0))[2]))
+                for image, other in zip(images, references, strict=True)
+            ]
+
+    class Broken(Comparer):
+        def score(self, images, prompts, references):
+            raise DriverError("out of paint")
+
+    attempts = [Attempt(BLUE, "x"), Attempt(RED, "y")]
+    work = score_attempts(RED, attempts, ratings=(), encoders=(), rater=Rater(True))
+    (found,) = run_together([work], Ports(scripted(), FakeT2I(), {}, comparers={"lpips": Comparer(), "other": Broken()}))
+    assert [scores["lpips"] for scores in found] == [Score(value=255), Score(value=0)]
+    assert [scores["other"] for scores in found] == [Unscored(reason="out of paint")] * 2
+
+
+def test_a_studio_with_lpips_compares_by_it_and_does_not_choose_by_it():
+    config = StudioConfig(scorers={"lpips": DriverConfig(driver="lpips"), "pickscore": DriverConfig(driver="clip")})
+    studio = Studio(config)
+    studio._scorers = {"lpips": object(), "pickscore": object()}
+    assert list(studio.comparers) == ["lpips"]
+    with pytest.raises(UnknownName, match="lpips"):
+        studio.check_repainting(Settings(weights={"lpips": 1}))
+
+
 def test_no_pictures_are_scored_without_asking_anybody():
     mllm = scripted()
     assert walk(score_attempts(RED, [], ratings=["match"], encoders=["a"], rater=Rater(True)), mllm) == []
