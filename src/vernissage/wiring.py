@@ -56,6 +56,7 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
         "blip": Driver("vernissage.drivers.score_blip:BlipScorer", "local"),
         "aesthetic": Driver("vernissage.drivers.score_aesthetic:AestheticScorer", "local"),
         "lpips": Driver("vernissage.drivers.score_lpips:LpipsScorer", "local"),
+        "hpsv2": Driver("vernissage.drivers.score_hpsv2:HpsScorer", "local"),
         "image-reward": Driver("vernissage.drivers.score_image_reward:ImageRewardScorer", "local"),
         "clip-flant5": Driver("vernissage.drivers.score_clip_flant5:ClipFlanT5Scorer", "local"),
         "niqe": Driver("vernissage.drivers.score_naturalness:NiqeScorer"),

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from numpy import ndarray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device
+from vernissage.local.pretrained import read_tensors
 
 SIDE, WIDTH = 299, 2048
 Way = Literal["torch-fidelity", "pytorch-fid", "clean-fid"]
@@ -73,10 +72,10 @@ class InceptionEncoder:
         self._like = like
         self._device = pick_device(device)
         try:
-            tensors = load_file(model) if model.endswith(".safetensors") else torch.load(model, map_location="cpu", weights_only=True)
+            tensors = read_tensors(model)
             self._convolutions = {name: self._read(tensors, name) for name in _names()}
             self._head = tensors["fc.weight"].float().to(self._device)
-        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
+        except (DriverError, RuntimeError, LookupError, ValueError) as error:
             raise DriverError(f"Inception cannot be read from {model}: {error}") from error
         first = self._convolutions["Conv2d_1a_3x3"][0]
         self.name = f"inception:{Path(model).name} like {like} {float(first.double().sum()):.6g} {float(self._head.double().sum()):.6g}"

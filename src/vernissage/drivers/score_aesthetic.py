@@ -8,12 +8,11 @@ from typing import final
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from vernissage.drivers.encode_clip import ClipEncoder
 from vernissage.errors import DriverError
+from vernissage.local.pretrained import read_tensors
 from vernissage.records.verdict import Score, Unscored
 
 
@@ -33,10 +32,10 @@ class AestheticScorer:
         self._encoder = ClipEncoder(model, device=device, dtype=dtype, batch_size=batch_size)
         self.name = f"aesthetic:{Path(head).name} on {self._encoder.name}"
         try:
-            tensors = load_file(head) if head.endswith(".safetensors") else torch.load(head, map_location="cpu", weights_only=True)
+            tensors = read_tensors(head)
             numbers = sorted({int(match[1]) for key in tensors if (match := re.fullmatch(r"layers\.(\d+)\.weight", key))})
             self._layers = [(tensors[f"layers.{n}.weight"].float(), tensors[f"layers.{n}.bias"].float()) for n in numbers]
-        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        except (DriverError, RuntimeError, LookupError, ValueError) as error:
             raise DriverError(f"The aesthetic predictor cannot be read from {head}: {error}") from error
         if not self._layers or self._layers[-1][0].shape[0] != 1:
             raise DriverError(f"{head} holds no aesthetic predictor: there are no layers that end in one number.")

@@ -7,8 +7,6 @@ from typing import final
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -16,7 +14,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, 
 
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device, pick_dtype
-from vernissage.local.pretrained import load_pretrained
+from vernissage.local.pretrained import load_pretrained, read_tensors
 from vernissage.records.verdict import Score, Unscored
 
 _BEFORE = (
@@ -64,7 +62,7 @@ class ClipFlanT5Scorer:
             told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
             config = T5Config(**{name: value for name, value in told.items() if name not in ("model_type", "architectures")})
             self._projector = [part.to(self._device, self._dtype) for part in _projector(Path(model))]
-        except (OSError, SafetensorError, RuntimeError, LookupError, ValueError, TypeError, EOFError) as error:
+        except (OSError, DriverError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             raise DriverError(f"CLIP-FlanT5 cannot be read from {model}: {error}") from error
         self._model = load_pretrained(T5ForConditionalGeneration, model, config=config, dtype=self._dtype).to(self._device).eval()
 
@@ -119,6 +117,6 @@ def _projector(folder: Path) -> list[Tensor]:
     wanted = [f"mm_projector.{n}.{part}" for n in (0, 2) for part in ("weight", "bias")]
     found: dict[str, Tensor] = {}
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = read_tensors(str(path))
         found |= {name: tensors[name] for name in wanted if name in tensors}
     return [found[name] for name in wanted]

@@ -7,15 +7,13 @@ from typing import final
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel, CLIPImageProcessorPil
 
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device, pick_dtype
-from vernissage.local.pretrained import load_pretrained
+from vernissage.local.pretrained import load_pretrained, read_tensors
 from vernissage.records.verdict import Score, Unscored
 
 _MEAN, _STD = 0.16717362830052426, 1.0333394966054072  # of the rewards in training, as the authors' code has them
@@ -54,12 +52,12 @@ class ImageRewardScorer:
         self._dtype = pick_dtype(dtype, self._device)
         self._tokenizer = load_pretrained(AutoTokenizer, tokenizer)
         try:
-            tensors = load_file(model) if model.endswith(".safetensors") else torch.load(model, map_location="cpu", weights_only=True)
+            tensors = read_tensors(model)
             self._vision, self._text = _vision(_below(tensors, "blip.visual_encoder.")), _text(_below(tensors, "blip.text_encoder."))
             layers = _below(tensors, "mlp.layers.")
             numbers = sorted({int(name.split(".")[0]) for name in layers})
             self._layers = [tuple(layers[f"{n}.{part}"].float().to(self._device) for part in ("weight", "bias")) for n in numbers]
-        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, IndexError, TypeError, EOFError, AttributeError) as error:
+        except (DriverError, RuntimeError, LookupError, ValueError) as error:
             raise DriverError(f"ImageReward cannot be read from {model}: {error}") from error
         if not self._layers or len(self._layers[-1][1]) != 1:
             raise DriverError(f"{model} holds no ImageReward: there are no layers that end in one number.")

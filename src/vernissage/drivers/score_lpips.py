@@ -7,13 +7,12 @@ from typing import final
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device
+from vernissage.local.pretrained import read_tensors
 from vernissage.records.verdict import Score, Unscored
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -38,13 +37,13 @@ class LpipsScorer:
         self.batch_size = batch_size
         self._device = pick_device(device)
         try:
-            network, weighed = _read(model), _read(weights)
+            network, weighed = read_tensors(model), read_tensors(weights)
             self._convolutions = [
                 (network[f"features.{n}.weight"].to(self._device).float(), network[f"features.{n}.bias"].to(self._device).float())
                 for n, *_ in _LAYERS
             ]
             self._weights = [weighed[f"lin{index}.model.1.weight"].to(self._device).float() for index in range(len(_LAYERS))]
-        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        except (DriverError, RuntimeError, LookupError, ValueError) as error:
             raise DriverError(f"LPIPS cannot be read from {model} and {weights}: {error}") from error
 
     @torch.inference_mode()
@@ -86,7 +85,3 @@ class LpipsScorer:
 
 def _unit(features: Tensor) -> Tensor:
     return features / (features.pow(2).sum(dim=1, keepdim=True).sqrt() + 1e-10)
-
-
-def _read(path: str) -> dict[str, Tensor]:
-    return load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)

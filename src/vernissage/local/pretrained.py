@@ -1,11 +1,14 @@
 """Loading a model in transformers format: quietly, never running code from it, with clear errors."""
 
 import hashlib
+from pickle import UnpicklingError  # noqa: TID251  only the name of what torch raises
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from vernissage.errors import DriverError
 
@@ -25,6 +28,24 @@ def load_pretrained(kind: Any, model: str, **options: Any) -> Any:
         return kind.from_pretrained(model, **never, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DriverError(f"{kind.__name__} cannot be loaded from {model}: {error}") from error
+
+
+def read_tensors(path: str) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or of a PyTorch file, which is read without running code; of `state_dict` where it has one.
+
+    Raises:
+        DriverError: It is not there, or no such file.
+    """
+    try:
+        found = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, LookupError, TypeError, EOFError, AttributeError, UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DriverError(f"No tensors can be read from {path}: {reason}") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else {}
+    tensors = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise DriverError(f"There are no tensors in {path}.")
+    return tensors
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -203,8 +203,8 @@ METRICS: dict[str, Metric] = {
             "prompt scorer",
             "higher",
             "-1 to 1, about 0.2 to 0.3",
-            "Wu et al. (2023), HPSv2; cosine, with a checkpoint in transformers format",
-            "transformers.CLIPModel on one tiny checkpoint, 1e-5",
+            "Wu et al. (2023), HPSv2 and v2.1; cosine, pictures padded to squares",
+            "open_clip 3.3 on one tiny checkpoint in its naming, 1e-5",
         ),
         _metric(
             "image-reward",
