@@ -1,5 +1,6 @@
 """`vernissage train`: trainings that resume."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
     part = training.split(rows, chosen, test=not everything)
     with progress_bar("training") as progress:
         spec = training.train_judge(chosen, part.train, part.validation, chosen.out, progress=progress)
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one tells
     click.echo(f"validation, {len(part.validation)} pictures: {_shown(training.Agreement(**spec.trained['validation']))}")
     if part.test:
         found = training.measure_judge(chosen.out, part.test, batch_size=chosen.batch_size)

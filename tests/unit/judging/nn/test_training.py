@@ -1,11 +1,15 @@
 """Training a judge on tiny checkpoints: it learns, resumes, and refuses what it cannot learn from."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadCard, BadInput, IntegrityError
@@ -102,6 +106,32 @@ def test_the_same_seed_gives_the_same_judge_and_another_seed_another(internvl_fo
         train_judge(recipe_for(internvl_folder, tmp_path, seed=seed, levels=False), rows, rows[:6], tmp_path / name)
     first, second, third = ((tmp_path / name / WEIGHTS).read_bytes() for name in "abc")
     assert first == second != third
+
+
+def test_two_processes_train_the_judge_that_one_trains(internvl_folder, tmp_path):
+    rows = grey_pictures()
+    for index, row in enumerate(rows):
+        row.image.save(tmp_path / f"{index}.png")
+    names = [{"image": f"{index}.png", "prompt": f"{row.prompt} {index}"} for index, row in enumerate(rows)]
+    lines = [row.model_dump(mode="json", exclude={"image"}) | own for row, own in zip(rows, names, strict=True)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    tuned = 'brief = true\nhead = [8]\nrank = 2\nalpha = 4\nlr = 1e-2\nbatch_size = 8\nepochs = 2\nevaluations = 1\nprecision = "no"\n'
+    found = {}
+    for processes in (1, 2):
+        recipe, out = tmp_path / f"{processes}.toml", tmp_path / f"judge-{processes}"
+        recipe.write_text(f'backbone = "{internvl_folder}"\ndata = "data.jsonl"\nout = "{out}"\n{tuned}', encoding="utf-8")
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc_per_node", str(processes)]
+        done = subprocess.run(
+            [*launch, "-m", "vernissage", "train", "judge", str(recipe), "--all"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("validation") == 1, "only one process tells"
+        found[processes] = load_file(out / WEIGHTS)
+    assert all(tensor.numpy() == pytest.approx(found[2][name].numpy(), abs=1e-4) for name, tensor in found[1].items())
 
 
 def test_without_parts_the_backbone_stays_bare_and_only_heads_are_kept(internvl_folder, tmp_path):
