@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -19,9 +20,15 @@ from diffusers import (
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from tokenizers import AddedToken, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
 from transformers import (
+    BertTokenizer,
     BitImageProcessorPil,
+    BlipTextConfig,
+    BlipTextModel,
+    BlipVisionConfig,
+    BlipVisionModel,
     ByT5Tokenizer,
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -30,11 +37,14 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     Dinov2Config,
     Dinov2Model,
     GotOcr2ImageProcessorPil,
     InternVLConfig,
     InternVLForConditionalGeneration,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -43,7 +53,10 @@ from transformers import (
     Qwen2VLImageProcessorPil,
     T5Config,
     T5EncoderModel,
+    T5ForConditionalGeneration,
 )
+
+from formulas import spread_evenly
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -462,6 +475,193 @@ def dinov2_folder(tmp_path_factory):
     Dinov2Model(config).eval().save_pretrained(folder)
     BitImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}).save_pretrained(folder)
     return folder
+
+
+# ----------------------------------------------------------------------------------------------------------- scorers
+
+
+def by_formula(model, spread: float = 0.25):
+    """Give a model weights that are the same with every version of torch; those of norms are near 1."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            numbers = torch.from_numpy(spread_evenly(name, tuple(parameter.shape), spread))
+            parameter.copy_(numbers + 1 if "norm" in name.lower() and name.endswith("weight") else numbers)
+    return model.eval()
+
+
+def image_reward_parts():
+    """The parts of a tiny ImageReward: encoders of transformers, and weight and bias of the layers at the end by their places."""
+    vision = BlipVisionConfig(
+        hidden_size=128,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+        layer_norm_eps=1e-6,
+    )
+    text = BlipTextConfig(
+        vocab_size=20,
+        hidden_size=64,
+        encoder_hidden_size=128,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        max_position_embeddings=40,
+    )
+    sizes = {0: (24, 64), 2: (16, 24), 4: (8, 16), 6: (4, 8), 7: (1, 4)}  # dropout takes places 1, 3 and 5
+    layers = {
+        place: tuple(torch.from_numpy(spread_evenly(f"{part} {place}", shape, 0.4)) for part, shape in (("w", size), ("b", size[:1])))
+        for place, size in sizes.items()
+    }
+    return by_formula(BlipVisionModel(vision)), by_formula(BlipTextModel(text, add_pooling_layer=False)), layers
+
+
+def image_reward_tensors() -> dict[str, torch.Tensor]:
+    """The state dict of a tiny ImageReward with the names that `ImageReward.pt` has."""
+    vision, text, layers = image_reward_parts()
+    found = {}
+    for name, tensor in vision.state_dict().items():
+        for new, old in (
+            ("embeddings.class_embedding", "cls_token"),
+            ("embeddings.position_embedding", "pos_embed"),
+            ("embeddings.patch_embedding.", "patch_embed.proj."),
+            ("post_layernorm.", "norm."),
+            ("encoder.layers.", "blocks."),
+            (".self_attn.projection.", ".attn.proj."),
+            (".self_attn.", ".attn."),
+            (".layer_norm", ".norm"),
+        ):
+            name = name.replace(new, old)
+        found[f"blip.visual_encoder.{name}"] = tensor
+    found |= {f"blip.text_encoder.{name}": tensor for name, tensor in text.state_dict().items()}
+    found["blip.text_encoder.embeddings.position_ids"] = torch.arange(40)[None]
+    found |= {"blip.vision_proj.weight": torch.ones(8, 128), "blip.text_proj.weight": torch.ones(8, 64)}  # of training, not used
+    for place, (weight, bias) in layers.items():
+        found |= {f"mlp.layers.{place}.weight": weight, f"mlp.layers.{place}.bias": bias}
+    return found
+
+
+@pytest.fixture(scope="session")
+def image_reward_files(tmp_path_factory):
+    """A tiny ImageReward.pt, and the folder of its tokenizer."""
+    folder = tmp_path_factory.mktemp("imagereward")
+    torch.save(image_reward_tensors(), folder / "ImageReward.pt")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "two", "dogs", "at", "sea", "red"]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(folder / "tokenizer")
+    return folder / "ImageReward.pt", folder / "tokenizer"
+
+
+# fmt: off
+FLANT5_WORDS = [
+    "<pad>", "</s>", "<unk>", "Yes", "No", "A", "cat", "a", "two", "dogs", "at", "sea", "red", "show", "figure", "USER", "ASSISTANT",
+    "Does", "this", "answer", "or", "no", ":", ".", ",", "?", '"', "'",
+]
+# fmt: on
+FLANT5 = {
+    "vocab_size": len(FLANT5_WORDS) + 5,  # as true checkpoints have it: more rows than there are tokens
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_heads": 2,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+def flant5() -> T5ForConditionalGeneration:
+    """A tiny FlanT5: its output layer has weights of its own."""
+    model = T5ForConditionalGeneration(T5Config(**FLANT5))
+    model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
+    return by_formula(model, 0.8)
+
+
+def clip_flant5_tensors() -> dict[str, torch.Tensor]:
+    """Of a tiny CLIP-FlanT5: those of FlanT5, and the two layers that take CLIP's patches to it."""
+    tensors = {name: tensor for name, tensor in flant5().state_dict().items() if "embed_tokens" not in name}
+    for place, shape in {0: (16, 32), 2: (16, 16)}.items():
+        tensors[f"mm_projector.{place}.weight"] = torch.from_numpy(spread_evenly(f"w{place}", shape, 0.6))
+        tensors[f"mm_projector.{place}.bias"] = torch.from_numpy(spread_evenly(f"b{place}", shape[:1], 0.6))
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def clip_flant5_folder(tmp_path_factory):
+    """A tiny CLIP-FlanT5 in the folder model, with its tokenizer and CLIP in tokenizer and vision beside it."""
+    folder = tmp_path_factory.mktemp("clipflant5")
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(FLANT5_WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    ).save_pretrained(folder / "tokenizer")
+    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8)
+    by_formula(CLIPVisionModel(vision)).save_pretrained(folder / "vision")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder / "vision")
+    (folder / "model").mkdir()
+    told = FLANT5 | {
+        "model_type": "clip_t5",
+        "architectures": ["CLIPT5ForConditionalGeneration"],
+        "mm_hidden_size": 32,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.31.0",
+    }
+    (folder / "model" / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    save_file(clip_flant5_tensors(), folder / "model" / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def niqe_file(tmp_path_factory):
+    """A model of what is natural in Matlab's format, with the names of the authors."""
+    from scipy.io import savemat
+
+    root = spread_evenly("root", (36, 36)).astype(float)
+    path = tmp_path_factory.mktemp("niqe") / "modelparameters.mat"
+    savemat(path, {"mu_prisparam": spread_evenly("mean", (1, 36)).astype(float), "cov_prisparam": root @ root.T / 36})
+    return path
+
+
+def write_brisque(folder, vectors, weights, gamma: float, rho: float, low, high):
+    """A regression and the ranges of its features as libsvm and its svm-scale write them: zeros are left out."""
+    head = f"svm_type epsilon_svr\nkernel_type rbf\ngamma {gamma!r}\nnr_class 2\ntotal_sv {len(vectors)}\nrho {rho!r}\nSV\n"
+    rows = []
+    for weight, vector in zip(weights, vectors, strict=True):
+        pairs = " ".join(f"{number}:{float(value)!r}" for number, value in enumerate(vector, start=1) if value)
+        rows.append(f"{float(weight)!r} {pairs} \n")
+    (folder / "allmodel").write_text(head + "".join(rows), encoding="utf-8")
+    bounds = [f"{number} {float(a)!r} {float(b)!r}\n" for number, (a, b) in enumerate(zip(low, high, strict=True), start=1)]
+    (folder / "allrange").write_text("x\n-1 1\n" + "".join(bounds), encoding="utf-8")
+    return folder / "allmodel", folder / "allrange"
+
+
+BRISQUE = {
+    "vectors": spread_evenly("pictures", (12, 36)).astype(float) * 1.2,
+    # Of scikit-learn 1.9.1: dual_coef_ and -intercept_ of SVR(kernel="rbf", gamma=0.03, C=60, epsilon=3, tol=1e-8), which was fit to
+    # these vectors and to 50 + 40 * spread_evenly("opinions", (12,)); it takes all of them for support vectors, in this order.
+    "weights": [
+        *(-20.2922592191, 6.78273484425, -2.67806569809, 8.79224084502, -45.8549192525, -21.157324609),
+        *(60.0, 38.2265875691, -24.0277070711, -11.4224459217, 34.040337256, -22.4091787429),
+    ],
+    "gamma": 0.03,
+    "rho": -41.1244141421857,
+    "low": -0.4 + 0.3 * spread_evenly("low", (36,)).astype(float),
+    "high": -0.4 + 0.3 * spread_evenly("low", (36,)).astype(float) + np.where(np.arange(36) % 18, 1.5, 8),
+}
+
+
+@pytest.fixture(scope="session")
+def brisque_files(tmp_path_factory):
+    """A small regression and its ranges."""
+    return write_brisque(tmp_path_factory.mktemp("brisque"), **BRISQUE)
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures

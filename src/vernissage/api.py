@@ -28,7 +28,7 @@ from vernissage.records.verdict import Verdict
 from vernissage.repainting.lockstep import Ports
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
 from vernissage.repainting.select import RATINGS
-from vernissage.scoring.layouts import Entry, find_entries
+from vernissage.scoring.layouts import Entry, find_entries, with_prompts, with_questions
 from vernissage.scoring.registry import METRICS, find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
 from vernissage.wiring import StudioConfig, load_config, load_driver, planner_config
@@ -321,7 +321,7 @@ class Studio:
             metrics: Names, see `scoring.registry.METRICS`.
             reference: Folder of reference pictures, or an .npz of statistics.
             prompts: A file of prompts; left out, those of the layout or those that the pictures carry.
-            questions: A file of TIFA's or DSG's questions, see `scoring.checks.read_questions`; left out, those of the layout, or
+            questions: A file of TIFA's or DSG's questions, see `scoring.questions.read_questions`; left out, those of the layout, or
                 those that the MLLM writes.
             cache: Folder that keeps features and slow scores.
             progress: Called with (done, total) pictures.
@@ -330,11 +330,9 @@ class Studio:
             UserError: A metric is unknown or needs what is not there.
         """
         chosen = find_metrics((metrics,) if isinstance(metrics, str) else tuple(metrics))
-        if isinstance(source, str | Path):
-            given = {"prompts": Path(prompts) if prompts else None, "questions": Path(questions) if questions else None}
-            entries = find_entries(Path(source), **given)
-        else:
-            entries = source
+        entries = find_entries(Path(source)) if isinstance(source, str | Path) else list(source)
+        entries = with_prompts(entries, Path(prompts)) if prompts else entries
+        entries = with_questions(entries, Path(questions)) if questions else entries
         needs = {need for metric in chosen for need in metric.needs}
         sources = Sources(
             clip=self.clip if "clip" in needs else None,

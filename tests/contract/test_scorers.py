@@ -1,12 +1,16 @@
 """What every learned metric promises, on tiny checkpoints of the true architectures; numbers against transformers and by hand."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import (
+    AutoTokenizer,
     BertTokenizer,
     BlipConfig,
     BlipForImageTextRetrieval,
@@ -14,13 +18,20 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPTokenizer,
+    CLIPVisionModel,
 )
 
+from checkpoints import BRISQUE, clip_flant5_tensors, flant5, image_reward_parts, image_reward_tensors, write_brisque
+from formulas import colours, grey, spread_evenly
 from vernissage.drivers.score_aesthetic import AestheticScorer
 from vernissage.drivers.score_blip import BlipScorer
 from vernissage.drivers.score_clip import ClipScorer
+from vernissage.drivers.score_clip_flant5 import ClipFlanT5Scorer
+from vernissage.drivers.score_image_reward import ImageRewardScorer
 from vernissage.drivers.score_lpips import LpipsScorer
+from vernissage.drivers.score_naturalness import BrisqueScorer, NiqeScorer
 from vernissage.errors import BadCard, BadInput, DriverError
+from vernissage.metrics.naturalness import Pristine, brisque_features, niqe
 from vernissage.records.verdict import Score, Unscored
 from vernissage.wiring import DriverConfig, StudioConfig, load_config, load_driver
 
@@ -75,8 +86,23 @@ def lpips_files(tmp_path_factory):
     return folder / "alexnet.safetensors", folder / "alex.pth"
 
 
-@pytest.fixture(params=["pickscore", "hpsv2", "blip-itm", "aesthetic", "lpips"])
+def flant5_scorer(folder, *, model=None, **options) -> ClipFlanT5Scorer:
+    beside = {"vision": str(folder / "vision"), "tokenizer": str(folder / "tokenizer")}
+    return ClipFlanT5Scorer(str(model or folder / "model"), **beside | {"device": "cpu"} | options)
+
+
+@pytest.fixture(params=["pickscore", "hpsv2", "blip-itm", "aesthetic", "lpips", "image-reward", "clip-flant5", "niqe", "brisque"])
 def scorer(request, clip_folder):
+    if request.param == "image-reward":
+        checkpoint, tokenizer = request.getfixturevalue("image_reward_files")
+        return ImageRewardScorer(str(checkpoint), tokenizer=str(tokenizer), device="cpu", batch_size=3)
+    if request.param == "clip-flant5":
+        return flant5_scorer(request.getfixturevalue("clip_flant5_folder"), batch_size=3)
+    if request.param == "niqe":
+        return NiqeScorer(str(request.getfixturevalue("niqe_file")))
+    if request.param == "brisque":
+        model, ranges = request.getfixturevalue("brisque_files")
+        return BrisqueScorer(str(model), ranges=str(ranges))
     if request.param == "blip-itm":
         return BlipScorer(str(request.getfixturevalue("blip_folder")), device="cpu", batch_size=3)
     if request.param == "aesthetic":
@@ -97,8 +123,16 @@ def values(found) -> list[float]:
     return [score.value for score in found]
 
 
-def test_every_picture_gets_a_score_in_order_whatever_the_batch(scorer, pictures):
-    references = pictures[::-1]
+@pytest.fixture
+def measurable(scorer, pictures):
+    """Pictures that the scorer can measure: with detail, and for NIQE of two blocks or more."""
+    if isinstance(scorer, NiqeScorer | BrisqueScorer):
+        return [colours(200, 100), colours(210, 192), colours(96, 200).convert("L"), colours(201, 120).transpose(Image.Transpose.ROTATE_90)]
+    return pictures
+
+
+def test_every_picture_gets_a_score_in_order_whatever_the_batch(scorer, measurable):
+    pictures, references = measurable, measurable[::-1]
     together = values(scorer.score(pictures, PROMPTS, references))
     alone = [values(scorer.score([p], [text], [r]))[0] for p, text, r in zip(pictures, PROMPTS, references, strict=True)]
     assert together == pytest.approx(alone, abs=1e-4)
@@ -193,6 +227,226 @@ def test_lpips_is_the_weighted_distance_of_unit_features_of_alexnet(lpips_files,
     assert values(scorer.score([pictures[0]], [None], [pictures[0]])) == [0.0]
     (tiny,) = scorer.score([Image.new("RGB", (20, 80))], [None], [pictures[0]])
     assert isinstance(tiny, Unscored)
+
+
+def test_image_reward_is_the_layers_on_what_the_text_encoder_sees_of_the_picture(image_reward_files, noise_picture):
+    pictures = [noise_picture(number, size) for number, size in enumerate([(64, 80), (80, 64), (32, 32), (96, 96)])]
+    checkpoint, tokenizer = image_reward_files
+    vision, text, layers = image_reward_parts()
+    pixels = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    tokens = BertTokenizer.from_pretrained(tokenizer)(PROMPTS, padding="max_length", max_length=35, return_tensors="pt")
+    with torch.no_grad():
+        seen = vision(pixel_values=pixels(images=pictures, return_tensors="pt").pixel_values).last_hidden_state
+        x = text(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            encoder_hidden_states=seen,
+            encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long),
+            is_decoder=False,
+        ).last_hidden_state[:, 0]
+    for weight, bias in layers.values():
+        x = x @ weight.T + bias
+    scorer = ImageRewardScorer(str(checkpoint), tokenizer=str(tokenizer), device="cpu")
+    expected = (x[:, 0] - 0.16717362830052426) / 1.0333394966054072
+    assert values(scorer.score(pictures, PROMPTS, [None] * 4)) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+# The classes of image-reward 1.5 (BLIP/vit.py, BLIP/med.py, ImageReward.py) with the state dict of image_reward_tensors(); pictures are
+# prepared by torchvision's rules for Resize(32, bicubic) and CenterCrop(32).
+@pytest.mark.parametrize(
+    ("size", "prompt", "expected"),
+    [
+        ((64, 80), "a cat", 0.015440678),
+        ((32, 32), "red " * 60, -0.029535834),
+        ((70, 64), "two dogs at sea", -0.043226007),
+    ],
+)
+def test_image_reward_is_that_of_its_authors(image_reward_files, size, prompt, expected):
+    checkpoint, tokenizer = image_reward_files
+    scorer = ImageRewardScorer(str(checkpoint), tokenizer=str(tokenizer), device="cpu")
+    assert values(scorer.score([colours(*size)], [prompt], [None])) == pytest.approx([expected], abs=1e-5)
+
+
+def test_image_reward_reads_35_tokens_of_a_prompt_and_takes_none_for_an_empty_one(image_reward_files, pictures):
+    checkpoint, tokenizer = image_reward_files
+    scorer = ImageRewardScorer(str(checkpoint), tokenizer=str(tokenizer), device="cpu")
+    same = [pictures[0]] * 4
+    fits, longer, shorter, much = values(scorer.score(same, ["red " * 33, "red " * 33 + "cat", "red " * 32, "red " * 9000], [None] * 4))
+    assert fits == pytest.approx(longer, abs=1e-6)
+    assert fits == pytest.approx(much, abs=1e-6)
+    assert abs(fits - shorter) > 1e-4
+    empty, none, unknown, other = values(scorer.score(same, ["", None, "\u65e5\u672c \U0001f408 \x00", "red"], [None] * 4))
+    assert empty == none
+    assert len({round(value, 5) for value in (empty, unknown, other)}) == 3
+
+
+def test_image_reward_as_safetensors_or_inside_a_training_checkpoint_gives_the_same(image_reward_files, pictures, tmp_path):
+    checkpoint, tokenizer = image_reward_files
+    save_file(image_reward_tensors(), tmp_path / "ImageReward.safetensors")
+    torch.save({"state_dict": image_reward_tensors(), "epoch": 3}, tmp_path / "last.ckpt")
+    expected, *others = (
+        values(ImageRewardScorer(str(path), tokenizer=str(tokenizer), device="cpu").score(pictures, PROMPTS, [None] * 4))
+        for path in (checkpoint, tmp_path / "ImageReward.safetensors", tmp_path / "last.ckpt")
+    )
+    assert others == [expected, expected]
+
+
+def flant5_by_its_loss(folder, picture, prompt: str) -> float:
+    """exp(-loss) of T5 for the answer Yes, with the question spelled out and pictures made square by hand."""
+    tokenizer, pixels = AutoTokenizer.from_pretrained(folder / "tokenizer"), CLIPImageProcessorPil.from_pretrained(folder / "vision")
+    vision, model, tensors = CLIPVisionModel.from_pretrained(folder / "vision").eval(), flant5(), clip_flant5_tensors()
+    side = max(picture.size)
+    square = ImageOps.pad(picture, (side, side), color=tuple(int(255 * mean) for mean in pixels.image_mean))
+    before = (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite "
+        "answers to the user's questions. USER: "
+    )
+    after = f'\nDoes this figure show "{prompt}"? Please answer yes or no. ASSISTANT: '
+    with torch.no_grad():
+        seen = vision(pixel_values=pixels(images=square, return_tensors="pt").pixel_values, output_hidden_states=True).hidden_states[-2][
+            0, 1:
+        ]
+        seen = F.gelu(seen @ tensors["mm_projector.0.weight"].T + tensors["mm_projector.0.bias"])
+        seen = seen @ tensors["mm_projector.2.weight"].T + tensors["mm_projector.2.bias"]
+        words = [model.shared(torch.tensor(tokenizer(text).input_ids)) for text in (before, after)]
+        labels = torch.tensor([tokenizer("Yes").input_ids])
+        assert labels.tolist() == [[3, 1]], "Yes, and the end after it"
+        return model(inputs_embeds=torch.cat([words[0], seen, words[1]])[None], labels=labels).loss.neg().exp().item()
+
+
+def test_clip_flant5_is_how_likely_yes_is_by_the_loss_of_t5(clip_flant5_folder, pictures):
+    scorer = flant5_scorer(clip_flant5_folder, batch_size=1)
+    expected = [flant5_by_its_loss(clip_flant5_folder, picture, prompt) for picture, prompt in zip(pictures, PROMPTS, strict=True)]
+    assert values(scorer.score(pictures, PROMPTS, [None] * 4)) == pytest.approx(expected, abs=1e-5)
+    assert max(expected) > 1.2 * min(expected), "the model is awake"
+    assert abs(expected[0] - expected[2]) > 1e-4, "one prompt, two pictures"
+
+
+def test_clip_flant5_gives_pictures_with_prompts_of_different_length_the_same_in_batches(clip_flant5_folder, pictures):
+    prompts = ["red", "two dogs at sea, a red cat and two dogs", "", "a cat"]
+    expected = [flant5_by_its_loss(clip_flant5_folder, picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)]
+    for size in (2, 3, 8):
+        found = values(flant5_scorer(clip_flant5_folder, batch_size=size).score(pictures, prompts, [None] * 4))
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_clip_flant5_may_lie_in_pytorch_model_bin(clip_flant5_folder, pictures, tmp_path):
+    shutil.copy(clip_flant5_folder / "model" / "config.json", tmp_path)
+    torch.save(clip_flant5_tensors(), tmp_path / "pytorch_model.bin")
+    one, other = (
+        values(flant5_scorer(clip_flant5_folder, model=model, batch_size=1).score(pictures, PROMPTS, [None] * 4))
+        for model in (clip_flant5_folder / "model", tmp_path)
+    )
+    assert one == other
+
+
+def test_clip_flant5_may_lie_in_several_files(clip_flant5_folder, pictures, tmp_path):
+    shutil.copy(clip_flant5_folder / "model" / "config.json", tmp_path)
+    tensors, names = clip_flant5_tensors(), ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    places = {name: names[index % 2] for index, name in enumerate(sorted(tensors))}
+    for file in names:
+        torch.save({name: tensors[name] for name, place in places.items() if place == file}, tmp_path / file)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
+    one, other = (
+        values(flant5_scorer(clip_flant5_folder, model=model, batch_size=1).score(pictures, PROMPTS, [None] * 4))
+        for model in (clip_flant5_folder / "model", tmp_path)
+    )
+    assert one == other
+
+
+def test_what_a_training_left_beside_clip_flant5_is_not_opened(clip_flant5_folder, pictures, tmp_path):
+    from transformers import TrainingArguments
+
+    shutil.copytree(clip_flant5_folder / "model", tmp_path / "model")
+    torch.save(TrainingArguments(output_dir=str(tmp_path), use_cpu=True), tmp_path / "model" / "training_args.bin")
+    scorer = flant5_scorer(clip_flant5_folder, model=tmp_path / "model")
+    assert len(values(scorer.score(pictures[:1], PROMPTS[:1], [None]))) == 1
+
+
+def test_clip_flant5_takes_any_prompt_as_it_is(clip_flant5_folder, pictures):
+    prompts = ["", "{} {0} {x} %s", "\u65e5\u672c \U0001f408 \x00", 'a\n\ncat "red"', "a cat " * 400]
+    scorer = flant5_scorer(clip_flant5_folder, batch_size=1)
+    found = values(scorer.score([pictures[0]] * 5, prompts, [None] * 5))
+    assert found == pytest.approx([flant5_by_its_loss(clip_flant5_folder, pictures[0], prompt) for prompt in prompts], abs=1e-5)
+    assert values(scorer.score(pictures[:1], [None], [None])) == found[:1]
+    assert all(0 <= value <= 1 for value in found)
+
+
+def test_clip_flant5_cuts_a_question_where_its_authors_do(clip_flant5_folder, pictures):
+    scorer = flant5_scorer(clip_flant5_folder, batch_size=1)
+    one, other = values(scorer.score([pictures[0]] * 2, ["red " * 2100 + "a cat", "red " * 2100 + "two dogs at sea"], [None] * 2))
+    assert one == pytest.approx(other, abs=1e-7)
+
+
+def test_half_precision_changes_learned_scores_a_little(image_reward_files, clip_flant5_folder, pictures):
+    checkpoint, tokenizer = image_reward_files
+    for make in (
+        lambda dtype: ImageRewardScorer(str(checkpoint), tokenizer=str(tokenizer), device="cpu", dtype=dtype),
+        lambda dtype: flant5_scorer(clip_flant5_folder, batch_size=1, dtype=dtype),
+    ):
+        full, half = (values(make(dtype).score(pictures, PROMPTS, [None] * 4)) for dtype in ("float32", "bfloat16"))
+        assert half == pytest.approx(full, abs=0.05)
+        assert half != full
+
+
+def test_niqe_is_the_distance_from_the_model_in_the_file_whatever_its_format(niqe_file, tmp_path):
+    from scipy.io import loadmat, savemat
+
+    told = loadmat(niqe_file)
+    mean, covariance = told["mu_prisparam"], told["cov_prisparam"]
+    savemat(tmp_path / "niqe_image_params.mat", {"pop_mu": mean, "pop_cov": covariance}, do_compression=True)
+    np.savez(tmp_path / "own.npz", mean=mean.ravel(), covariance=covariance)
+    np.savez_compressed(tmp_path / "other.npz", mu_pris_param=mean, cov_pris_param=covariance)
+    picture = colours(200, 110)
+    expected = niqe(np.asarray(picture.convert("L")), Pristine(mean.ravel(), covariance))
+    for path in (niqe_file, *(tmp_path / name for name in ("niqe_image_params.mat", "own.npz", "other.npz"))):
+        assert values(NiqeScorer(str(path)).score([picture, picture.convert("L")], [None] * 2, [None] * 2)) == [expected] * 2
+
+
+def test_niqe_and_brisque_leave_pictures_unscored_that_they_cannot_measure(niqe_file, brisque_files):
+    flat, tiny, good = Image.new("RGB", (200, 200), (90, 90, 90)), colours(12, 12), colours(200, 100)
+    model, ranges = brisque_files
+    for scorer, words in (
+        (NiqeScorer(str(niqe_file)), ("flat", "two blocks of 96 pixels, not 12 x 12")),
+        (BrisqueScorer(str(model), ranges=str(ranges)), ("flat", "at least 16 pixels a side, not 12 x 12")),
+    ):
+        found = scorer.score([flat, tiny, good], [None] * 3, [None] * 3)
+        assert [type(each) for each in found] == [Unscored, Unscored, Score]
+        assert all(word in each.reason for word, each in zip(words, found, strict=False))
+
+
+def test_brisque_is_the_regression_of_scikit_learn_on_the_features_of_piq(brisque_files):
+    # scikit-learn 1.9.1's SVR, from which the vectors come, predicts 49.90593365856037 for piq 0.8.0's features of this picture.
+    model, ranges = brisque_files
+    picture = Image.fromarray(grey(120, 160).astype(np.uint8))
+    found = values(BrisqueScorer(str(model), ranges=str(ranges)).score([picture, picture.convert("RGB")], [None] * 2, [None] * 2))
+    assert found == pytest.approx([49.90593365856037] * 2, abs=1e-6)
+
+
+def test_brisque_predicts_what_a_regression_of_scikit_learn_does(tmp_path):
+    SVR = pytest.importorskip("sklearn.svm").SVR
+    rng = np.random.default_rng(2)
+    pictures = [colours(64 + 8 * number, 100 - 6 * number) for number in range(8)]
+    features = np.array([brisque_features(np.asarray(picture.convert("L"))) for picture in pictures])
+    low, high = features.min(axis=0) - 0.1, features.max(axis=0) + 0.3
+    rows = rng.uniform(-1, 1, size=(60, 36))
+    svr = SVR(kernel="rbf", gamma=0.05, C=100).fit(rows, rng.uniform(0, 100, size=60))
+    files = write_brisque(tmp_path, svr.support_vectors_, svr.dual_coef_[0], 0.05, -float(svr.intercept_[0]), low, high)
+    expected = svr.predict(2 * (features - low) / (high - low) - 1)
+    found = values(BrisqueScorer(str(files[0]), ranges=str(files[1])).score(pictures, [None] * 8, [None] * 8))
+    assert found == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_brisque_takes_what_libsvm_leaves_out_for_nought(tmp_path):
+    changes = {"vectors": BRISQUE["vectors"] * (spread_evenly("kept", (12, 36)) > 0)}
+    model, ranges = write_brisque(tmp_path, **BRISQUE | changes)
+    text = model.read_text(encoding="utf-8")
+    assert text.count(":") < 300
+    features, low, high = brisque_features(grey(64, 64)), BRISQUE["low"], BRISQUE["high"]
+    distances = ((changes["vectors"] - (2 * (features - low) / (high - low) - 1)) ** 2).sum(axis=1)
+    expected = float(np.array(BRISQUE["weights"]) @ np.exp(-0.03 * distances) + 41.1244141421857)
+    picture = Image.fromarray(grey(64, 64).astype(np.uint8))
+    assert values(BrisqueScorer(str(model), ranges=str(ranges)).score([picture], [None], [None])) == pytest.approx([expected], abs=1e-9)
 
 
 def test_files_that_are_no_such_checkpoint_are_named(clip_folder, lpips_files, tmp_path):

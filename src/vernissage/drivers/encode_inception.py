@@ -16,7 +16,7 @@ from vernissage.errors import DriverError
 from vernissage.local.device import pick_device
 from vernissage.local.pretrained import read_tensors
 
-SIDE, WIDTH = 299, 2048
+SIDE, WIDTH, CLASSES = 299, 2048, 1008
 Way = Literal["torch-fidelity", "pytorch-fid", "clean-fid"]
 Branch = tuple[str, ...]
 # Each block's branches, convolutions in order; the pooling that a block has, and whether the pooled goes through a convolution.
@@ -75,6 +75,11 @@ class InceptionEncoder:
             tensors = read_tensors(model)
             self._convolutions = {name: self._read(tensors, name) for name in _names()}
             self._head = tensors["fc.weight"].float().to(self._device)
+            if tuple(self._head.shape) != (CLASSES, WIDTH):
+                raise ValueError(f"it is of {len(self._head)} classes, and Inception of 2015 has {CLASSES}")
+            rows = self._encode_new([Image.new("RGB", (1, 1))])
+            if rows.shape != (1, WIDTH):
+                raise ValueError(f"its features are {rows.shape[1]}, not {WIDTH}")
         except (DriverError, RuntimeError, LookupError, ValueError) as error:
             raise DriverError(f"Inception cannot be read from {model}: {error}") from error
         first = self._convolutions["Conv2d_1a_3x3"][0]

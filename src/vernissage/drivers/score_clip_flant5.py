@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import final
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,6 +24,8 @@ _BEFORE = (
 )
 _AFTER = '\nDoes this figure show "{}"? Please answer yes or no. ASSISTANT: '
 _ANSWER = "Yes"
+_CONTEXT = 2048
+"""Tokens of a question that are read, the picture counted as one."""
 
 
 @final
@@ -57,14 +60,30 @@ class ClipFlanT5Scorer:
         self._dtype = pick_dtype(dtype, self._device)
         self._tokenizer = load_pretrained(AutoTokenizer, tokenizer)
         self._pixels = load_pretrained(CLIPImageProcessorPil, vision)
-        self._vision = load_pretrained(CLIPVisionModel, vision, dtype=self._dtype, use_safetensors=True).to(self._device).eval()
+        self._vision = load_pretrained(CLIPVisionModel, vision, dtype=self._dtype).to(self._device).eval()
         try:
             told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
             config = T5Config(**{name: value for name, value in told.items() if name not in ("model_type", "architectures")})
             self._projector = [part.to(self._device, self._dtype) for part in _projector(Path(model))]
-        except (OSError, DriverError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, DriverError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, StrictDataclassError) as error:
             raise DriverError(f"CLIP-FlanT5 cannot be read from {model}: {error}") from error
-        self._model = load_pretrained(T5ForConditionalGeneration, model, config=config, dtype=self._dtype).to(self._device).eval()
+        loaded, told = load_pretrained(T5ForConditionalGeneration, model, config=config, dtype=self._dtype, output_loading_info=True)
+        others = [name for name in told["unexpected_keys"] if not name.startswith(("mm_projector.", "vision_tower."))]
+        odd = [*sorted(told["missing_keys"]), *sorted(others)]
+        if loaded.lm_head.weight is loaded.shared.weight and not config.scale_decoder_outputs:
+            odd.append("lm_head.weight")
+        if odd:
+            raise DriverError(f"{model} does not hold the CLIP-FlanT5 of its config.json: {', '.join(odd[:3])}")
+        self._model = loaded.to(self._device).eval()
+        seen, width = self._vision.config, config.d_model
+        shapes = [tuple(part.shape) for part in self._projector]
+        inner = shapes[1][0]
+        if shapes != [(inner, seen.hidden_size), (inner,), (width, inner), (width,)]:
+            raise DriverError(f"The projector of {model} is {shapes}: not for CLIP of {seen.hidden_size} and FlanT5 of {width}.")
+        if not -seen.num_hidden_layers - 1 <= layer <= seen.num_hidden_layers:
+            raise DriverError(f"There is no layer {layer} in {vision}.")
+        if len(self._tokenizer) > config.vocab_size or max(self._tokenizer.get_vocab().values()) >= config.vocab_size:
+            raise DriverError(f"The tokenizer {tokenizer} has more words than {model}.")
 
     @torch.inference_mode()
     def score(
@@ -76,13 +95,14 @@ class ClipFlanT5Scorer:
         for start in range(0, len(images), self.batch_size):
             part = slice(start, start + self.batch_size)
             seen = self._see(images[part])
+            before = self._words(_BEFORE)
             rows = [
-                torch.cat([self._words(_BEFORE), row, self._words(_AFTER.format(text or ""))])
+                torch.cat([before, row, self._words(_AFTER.format(text or ""))[: _CONTEXT - 1 - len(before)]])
                 for row, text in zip(seen, prompts[part], strict=True)
             ]
             mask = pad_sequence([torch.ones(len(row), dtype=torch.long, device=self._device) for row in rows], batch_first=True)
             logits = self._model(
-                inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=mask, labels=labels.expand(len(rows), -1)
+                inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=mask, labels=labels.repeat(len(rows), 1)
             ).logits
             chances = logits.float().log_softmax(dim=-1).gather(2, labels.expand(len(rows), -1)[..., None])[..., 0].mean(dim=1).exp()
             found += [
@@ -116,7 +136,7 @@ def _projector(folder: Path) -> list[Tensor]:
     """Weights and biases of the two layers of `mm_projector`, from whichever file of the checkpoint holds them."""
     wanted = [f"mm_projector.{n}.{part}" for n in (0, 2) for part in ("weight", "bias")]
     found: dict[str, Tensor] = {}
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+    for path in sorted([*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]):
         tensors = read_tensors(str(path))
         found |= {name: tensors[name] for name in wanted if name in tensors}
     return [found[name] for name in wanted]

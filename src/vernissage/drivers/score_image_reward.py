@@ -1,7 +1,9 @@
 """ImageReward: BLIP's text encoder looking at a picture, and a small network trained on people's rankings (Xu et al. 2023)."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -61,6 +63,15 @@ class ImageRewardScorer:
             raise DriverError(f"ImageReward cannot be read from {model}: {error}") from error
         if not self._layers or len(self._layers[-1][1]) != 1:
             raise DriverError(f"{model} holds no ImageReward: there are no layers that end in one number.")
+        widths = [
+            (self._vision.config.hidden_size, self._text.config.encoder_hidden_size),
+            (self._text.config.hidden_size, self._layers[0][0].shape[1]),
+            *((len(bias), weight.shape[1]) for (_, bias), (weight, _) in pairwise(self._layers)),
+        ]
+        if any(given != taken for given, taken in widths):
+            raise DriverError(f"{model} holds no ImageReward: its parts are of widths that do not fit one another.")
+        if len(self._tokenizer) > self._text.config.vocab_size:
+            raise DriverError(f"The tokenizer {tokenizer} has {len(self._tokenizer)} words, {model} {self._text.config.vocab_size}.")
         for part in (self._vision, self._text):
             part.to(self._device, self._dtype).eval()
         side = self._vision.config.image_size
@@ -74,7 +85,8 @@ class ImageRewardScorer:
         found: list[Score | Unscored] = []
         for start in range(0, len(images), self.batch_size):
             part = slice(start, start + self.batch_size)
-            pixels = self._pixels(images=[image.convert("RGB") for image in images[part]], return_tensors="pt").pixel_values
+            squares = [_square(image.convert("RGB"), self._vision.config.image_size) for image in images[part]]
+            pixels = self._pixels(images=squares, return_tensors="pt").pixel_values
             seen = self._vision(pixel_values=pixels.to(self._device, self._dtype)).last_hidden_state
             tokens = self._tokenizer(
                 [prompt or "" for prompt in prompts[part]],
@@ -90,8 +102,15 @@ class ImageRewardScorer:
             for weight, bias in self._layers:
                 values = F.linear(values, weight, bias)
             for value in ((values[:, 0] - _MEAN) / _STD).tolist():
-                found.append(Score(value=value) if value == value else Unscored(reason="the number is not finite"))
+                found.append(Score(value=value) if math.isfinite(value) else Unscored(reason="the number is not finite"))
         return found
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    """As torchvision's Resize and CenterCrop make it: half a pixel is rounded to the even one."""
+    width, height = (side if each == min(image.size) else int(side * each / min(image.size)) for each in image.size)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

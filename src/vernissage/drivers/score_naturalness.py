@@ -1,6 +1,7 @@
 """NIQE and BRISQUE with the published models' files."""
 
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
@@ -34,9 +35,15 @@ class NiqeScorer:
             raise DriverError(
                 f"{model} holds no NIQE model: there is no mean and covariance among {', '.join(sorted(tensors)) or 'nothing'}."
             )
-        mean, covariance = (np.asarray(tensors[name], dtype=float) for name in names)
+        try:
+            mean, covariance = (np.asarray(tensors[name], dtype=float) for name in names)
+        except (ValueError, TypeError) as error:
+            raise DriverError(f"{model} holds no NIQE model: {error}") from error
+        if not np.isfinite(covariance).all():
+            raise DriverError(f"{model} holds no NIQE model: its covariance is not finite.")
         if mean.size != FEATURES or covariance.shape != (FEATURES, FEATURES):
-            raise DriverError(f"{model} holds no NIQE model: it is of {mean.size} features, and NIQE has {FEATURES}.")
+            shapes = f"{mean.shape} and {covariance.shape}"
+            raise DriverError(f"{model} holds no NIQE model: mean and covariance are of {shapes}, and NIQE has {FEATURES} features.")
         self._pristine = Pristine(mean.ravel(), covariance)
 
     def score(
@@ -82,27 +89,49 @@ def _arrays(path: str) -> dict[str, ndarray]:
     try:
         if path.endswith(".mat"):
             from scipy.io import loadmat
+            from scipy.io.matlab import MatReadError
 
-            return {name: value for name, value in loadmat(path).items() if isinstance(value, ndarray)}
-        with np.load(path, allow_pickle=False) as file:
+            try:
+                return {name: value for name, value in loadmat(path).items() if isinstance(value, ndarray)}
+            except MatReadError as error:
+                raise ValueError(str(error)) from error
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except ModuleNotFoundError as error:
         raise MissingExtra("scipy", extra="local") from error
-    except (OSError, ValueError, EOFError, NotImplementedError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        NotImplementedError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DriverError(f"NIQE's model cannot be read from {path}: {error}") from error
 
 
 def _ranges(text: str) -> tuple[ndarray, ndarray]:
     """`svm-scale -s`: the line x, the line "-1 1", then number, lowest and highest of each feature."""
+    if not text.endswith("\n"):
+        raise ValueError("the ranges break off in their last line")
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if lines[0] != ["x"] or [float(value) for value in lines[1]] != [-1, 1]:
         raise ValueError("the ranges must begin with the lines x and -1 1")
     rows = {int(number): (float(low), float(high)) for number, low, high in lines[2:]}
+    if set(rows) != set(range(1, FEATURES + 1)):
+        raise ValueError(f"the ranges are of {len(rows)} features, and BRISQUE has {FEATURES}")
+    if any(low == high for low, high in rows.values()):
+        raise ValueError("a feature has one value only")
     bounds = np.array([rows[number] for number in range(1, FEATURES + 1)])
     return bounds[:, 0], bounds[:, 1]
 
 
 def _regression(text: str, low: ndarray, high: ndarray) -> Regression:
+    if not text.endswith("\n"):
+        raise ValueError("the model breaks off in its last line")
     head, _, body = text.partition("\nSV")
     told = dict(line.split(maxsplit=1) for line in head.splitlines() if line.strip())
     if told.get("svm_type") not in ("epsilon_svr", "nu_svr") or told.get("kernel_type") != "rbf":
@@ -113,8 +142,12 @@ def _regression(text: str, low: ndarray, high: ndarray) -> Regression:
             continue
         weight, *pairs = line.split()
         values = dict(pair.split(":") for pair in pairs)
+        if not all(1 <= int(number) <= FEATURES for number in values):
+            raise ValueError(f"a vector has other features than the {FEATURES} of BRISQUE")
         weights.append(float(weight))
         vectors.append([float(values.get(str(number), 0)) for number in range(1, FEATURES + 1)])
+    if len(weights) != int(told["total_sv"]):
+        raise ValueError(f"of {told['total_sv']} support vectors there are {len(weights)}")
     if not weights:
         raise ValueError("the model has no support vectors")
     return Regression(low, high, np.array(vectors), np.array(weights), float(told["gamma"]), float(told["rho"]))

@@ -42,6 +42,7 @@ def read_tensors(path: str) -> dict[str, Tensor]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DriverError(f"No tensors can be read from {path}: {reason}") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
     tensors = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     if not tensors:
         raise DriverError(f"There are no tensors in {path}.")

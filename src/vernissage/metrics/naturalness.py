@@ -67,7 +67,7 @@ def niqe(grey: ndarray, pristine: Pristine) -> float:
         raise BadInput("NIQE finds no two blocks with any contrast.", hint="The picture is flat.")
     apart = pristine.mean - np.nanmean(features, axis=0)
     spread = np.linalg.pinv((pristine.covariance + np.cov(whole.T)) / 2)
-    return float(np.sqrt(apart @ spread @ apart))
+    return float(np.sqrt(np.maximum(0.0, apart @ spread @ apart)))
 
 
 def niqe_features(grey: ndarray) -> ndarray:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from vernissage.errors import BadInput
-from vernissage.records.picture import SUFFIXES
+from vernissage.errors import BadInput, VernissageError
+from vernissage.records.picture import SUFFIXES, read_plan
 from vernissage.records.plan import whole_characters
-from vernissage.scoring.checks import Check, geneval_checks, read_questions
+from vernissage.scoring.checks import Check
 from vernissage.scoring.packed import is_packed, unpack
+from vernissage.scoring.questions import geneval_checks, read_questions
 
 
 class Entry(NamedTuple):
@@ -25,8 +26,8 @@ class Entry(NamedTuple):
     """What it should show; None where nobody says, and then the prompt that it carries is taken."""
     group: str = ""
     """Such as GenEval's tag or HPSv2's style; empty where there are no groups."""
-    checks: tuple[Check, ...] = ()
-    """Questions with known answers, such as GenEval's."""
+    checks: tuple[Check, ...] | None = None
+    """Questions with known answers, such as GenEval's; None where nobody says, and then an MLLM may write them."""
 
 
 def find_entries(source: Path, *, prompts: Path | None = None, questions: Path | None = None) -> list[Entry]:
@@ -37,7 +38,7 @@ def find_entries(source: Path, *, prompts: Path | None = None, questions: Path |
             image (path from the file on) and maybe prompt and group; or a dataset of Hugging Face's `datasets`, Parquet or saved to disk.
         prompts: CSV or JSONL with image and prompt, a JSON list, text with a prompt a line, or a folder with a JSON list for each
             group, as HPSv2 has them; where the layout does not tell them.
-        questions: See `checks.read_questions`; where the layout does not tell them.
+        questions: See `questions.read_questions`; where the layout does not tell them.
 
     Raises:
         BadInput: There is nothing there, or a file does not fit.
@@ -54,23 +55,35 @@ def find_entries(source: Path, *, prompts: Path | None = None, questions: Path |
         raise BadInput(f"There is no {source}.", hint="Give a folder of pictures, or a CSV or JSONL file.")
     if not entries:
         raise BadInput(f"There are no pictures in {source}.", hint=f"They end in {', '.join(SUFFIXES)}.")
-    entries = _with_prompts(entries, prompts) if prompts else entries
-    return _with_questions(entries, questions) if questions else entries
+    entries = with_prompts(entries, prompts) if prompts else entries
+    return with_questions(entries, questions) if questions else entries
 
 
-def _with_questions(entries: list[Entry], path: Path) -> list[Entry]:
-    """Entries with the questions of a file, found by the names of pictures or by their prompts.
+def with_questions(entries: list[Entry], path: Path) -> list[Entry]:
+    """Entries with the questions of a file, found by the names of pictures or by their prompts, also those that pictures carry.
+
+    A picture about which neither file nor layout asks anything has no questions; none are written to it.
 
     Raises:
         BadInput: The file cannot be read, or is about none of the pictures.
     """
     questions = read_questions(path)
-    found = [questions.find(entry.name, entry.prompt) for entry in entries]
+    known = [entry if entry.prompt or questions.named(entry.name) else entry._replace(prompt=_carried(entry.path)) for entry in entries]
+    found = [questions.find(entry.name, entry.prompt) for entry in known]
     if not any(found):
         raise BadInput(
             f"{path} has no questions about these pictures.", hint="Their ids must be names of pictures, or their prompts be known."
         )
-    return [entry._replace(checks=own or entry.checks) for entry, own in zip(entries, found, strict=True)]
+    return [entry._replace(checks=own or entry.checks or ()) for entry, own in zip(known, found, strict=True)]
+
+
+def _carried(path: Path) -> str | None:
+    """The prompt that a picture carries."""
+    try:
+        said = read_plan(path.read_bytes())
+    except (OSError, VernissageError):
+        return None  # told when the picture is read
+    return said.plan.prompt if said and said.plan.prompt.strip() else None
 
 
 def _entry(name: str, path: Path, prompt: str | None = None, group: str | None = None) -> Entry:
@@ -93,12 +106,12 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
     """`<index>/samples/<n>.png` with `metadata.jsonl`, one object, beside `samples`; nothing where no folder is so."""
-    told: dict[Path, tuple[str | None, str | None, tuple[Check, ...]]] = {}
+    told: dict[Path, tuple[str | None, str | None, tuple[Check, ...] | None]] = {}
     for metadata in folder.glob("*/metadata.jsonl"):
         if not (metadata.parent / "samples").is_dir():
             continue
         try:
-            values = json.loads(metadata.read_text(encoding="utf-8-sig").strip().splitlines()[0])
+            values = json.loads(metadata.read_text(encoding="utf-8-sig").strip().split("\n")[0])
             prompt, tag, checks = values["prompt"], values.get("tag"), geneval_checks(values)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{metadata} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
@@ -111,7 +124,7 @@ def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
     for path in found:
         if not any(above.name == "samples" for above in path.parents):
             continue  # GenEval's grids
-        prompt, tag, checks = next((told[above] for above in path.parents if above in told), (None, None, ()))
+        prompt, tag, checks = next((told[above] for above in path.parents if above in told), (None, None, None))
         entries.append(_entry(path.relative_to(folder).as_posix(), path, prompt, tag)._replace(checks=checks))
     return entries
 
@@ -169,7 +182,7 @@ def _csv_rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def _with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
+def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
     """Entries with the prompts of a file.
 
     Raises:

@@ -19,17 +19,17 @@ from vernissage.scoring.checks import (
     Checked,
     all_right,
     ask_checks,
-    attribute_checks,
     product,
     share_right,
     share_with_needs,
-    spatial_checks,
     write_checks,
 )
 from vernissage.scoring.features import FeatureStore
 from vernissage.scoring.registry import Metric
+from vernissage.scoring.things import attribute_checks, spatial_checks
 
 Found = Score | Unscored
+NO_QUESTIONS = Unscored(reason="there are no questions about this picture")
 NO_RELATION = Unscored(reason="the prompt names no spatial relation of two things")
 
 
@@ -54,18 +54,26 @@ class Opened(NamedTuple):
     prompt: str | None
     reference: "Opened | Unscored | None"
     """The reference picture of its name, or why it cannot be read; None where there is none."""
-    checks: tuple[Check, ...] = ()
-    """Questions with known answers."""
+    checks: tuple[Check, ...] | None = None
+    """Questions with known answers; None where nobody says, and then the MLLM writes them."""
 
 
 class Chunk:
-    """Some pictures with everything that metrics share; each is computed when first asked for, once."""
+    """Some pictures with everything that metrics share; each is computed when first asked for, once.
 
-    def __init__(self, pictures: list[Opened], sources: Sources, stores: dict[str, FeatureStore]) -> None:
-        self.pictures, self.sources, self._stores = pictures, sources, stores
+    Args:
+        pictures: Those that could be read.
+        sources: Who encodes, answers and judges.
+        stores: Features by encoder.
+        written: Questions that were written to prompts in this run already; added to.
+    """
+
+    def __init__(
+        self, pictures: list[Opened], sources: Sources, stores: dict[str, FeatureStore], written: dict[str, tuple[Check, ...] | Unscored]
+    ) -> None:
+        self.pictures, self.sources, self._stores, self._written = pictures, sources, stores, written
         self._raw: dict[str, ndarray] = {}
         self._verdicts: dict[int, Verdict] = {}
-        self._checks: dict[int, tuple[Check, ...] | Unscored] = {}
         self._checked: dict[tuple[int, Check], Checked | Unscored] = {}
 
     def raw(self, encoder: str) -> ndarray:
@@ -101,16 +109,16 @@ class Chunk:
 
     def checks(self, rows: Sequence[int]) -> list[tuple[Check, ...] | Unscored]:
         """The questions to ask of some of them: those that came with them, or that the MLLM writes to each prompt, once."""
-        left = [row for row in rows if row not in self._checks]
-        self._checks |= {row: self.pictures[row].checks for row in left if self.pictures[row].checks}
-        prompts = list(dict.fromkeys(prompt for row in left if row not in self._checks and (prompt := self.pictures[row].prompt)))
         assert self.sources.mllm is not None
-        written = dict(zip(prompts, write_checks(self.sources.mllm, prompts), strict=True)) if prompts else {}
-        for row in left:
-            if row not in self._checks:
-                prompt = self.pictures[row].prompt
-                self._checks[row] = written[prompt] if prompt else Unscored(reason="no questions and no prompt are known")
-        return [self._checks[row] for row in rows]
+        chosen = [self.pictures[row] for row in rows]
+        prompts = [each.prompt for each in chosen if each.checks is None and each.prompt and each.prompt not in self._written]
+        if new := list(dict.fromkeys(prompts)):
+            self._written |= dict(zip(new, write_checks(self.sources.mllm, new), strict=True))
+        nobody = Unscored(reason="no questions and no prompt are known")
+        return [
+            (each.checks or NO_QUESTIONS) if each.checks is not None else self._written[each.prompt] if each.prompt else nobody
+            for each in chosen
+        ]
 
     def checked(self, cases: Sequence[tuple[int, tuple[Check, ...]]]) -> list[list[Checked] | Unscored]:
         """The MLLM's answers to the checks of some pictures, each asked once."""
@@ -168,7 +176,14 @@ def _q_align(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
     assert chunk.sources.mllm is not None
     chosen = chunk.sources.mllm.choose([_ask(chunk, row, "scoring/q_align") for row in rows], LEVELS)
     worth = np.arange(1, len(LEVELS) + 1)
-    return [Unscored(reason=str(one)) if isinstance(one, VernissageError) else as_scores([one @ worth / one.sum()])[0] for one in chosen]
+    return [
+        Unscored(reason=str(one)) if isinstance(one, VernissageError) else _mean_level(float(one @ worth), float(one.sum()))
+        for one in chosen
+    ]
+
+
+def _mean_level(worth: float, total: float) -> Found:
+    return as_scores([worth / total])[0] if total > 0 else Unscored(reason="the probabilities of the levels are no numbers")
 
 
 def _rated(name: str) -> "Compute":

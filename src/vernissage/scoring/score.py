@@ -16,6 +16,7 @@ from vernissage.metrics.distribution import Manifold, load_statistics
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.verdict import Score, Unscored
+from vernissage.scoring.checks import Check
 from vernissage.scoring.features import SAMPLE, FeatureStore, Gathered
 from vernissage.scoring.layouts import Entry, find_entries
 from vernissage.scoring.pictures import Chunk, Found, Opened, Sources, compute
@@ -77,6 +78,7 @@ def score_entries(
                 by_name[encoder.name] = FeatureStore(encoder, cache)
             stores[name] = by_name[encoder.name]
     known = _Journal(cache)
+    written: dict[str, tuple[Check, ...] | Unscored] = {}
     total, done = len(entries) + len(others), 0
     scores: dict[str, list[Found]] = {metric.name: [] for metric in single}
     unread: dict[int, Unscored] = {}
@@ -84,7 +86,7 @@ def score_entries(
     mine, theirs = ({name: Gathered(limit=SAMPLE if name in sampled else 0) for name in encoders_of(sets)} for _ in range(2))
     for part in _opened(entries, pairs):
         unread |= {done + index: each for index, each in enumerate(part) if isinstance(each, Unscored)}
-        chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores)
+        chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores, written)
         for metric in single:
             found = iter(_score_chunk(metric, chunk, known))
             scores[metric.name] += [next(found) if isinstance(each, Opened) else each for each in part]
@@ -94,7 +96,7 @@ def score_entries(
         if progress:
             progress(done, total)
     for part in _opened(others, None):
-        chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores)
+        chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores, written)
         for name, gathered in theirs.items():
             gathered.add(chunk.raw(name), asked=len(part))
         done += len(part)
@@ -192,7 +194,7 @@ def _opened(entries: Sequence[Entry], references: References | None) -> Iterator
 
     def read_pair(entry: Entry) -> Opened | Unscored:
         opened = read(entry.path, entry.prompt)
-        if isinstance(opened, Opened) and entry.checks:
+        if isinstance(opened, Opened):
             opened = opened._replace(checks=entry.checks)
         if isinstance(opened, Unscored) or references is None or (path := references.find(entry.name)) is None:
             return opened
@@ -226,7 +228,7 @@ class _Journal:
         prompt = picture.prompt or "" if {"prompt", "questions"} & metric.needs else ""
         paired = "reference" in metric.needs and isinstance(picture.reference, Opened)
         other = picture.reference.key.hex() if paired and isinstance(picture.reference, Opened) else ""
-        asked = [list(check) for check in picture.checks] if "questions" in metric.needs else []
+        asked = [list(check) for check in picture.checks or ()] if "questions" in metric.needs else []
         told = [metric.name, source, picture.key.hex(), prompt, other, *([asked] if asked else [])]
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 

@@ -13,12 +13,14 @@ from vernissage.metrics.distribution import (
     manifold_scores,
 )
 from vernissage.records.verdict import Score
-from vernissage.scoring.features import Gathered
+from vernissage.scoring.features import SAMPLE, Gathered
 from vernissage.scoring.pictures import Found, Unscored, as_scores
 from vernissage.scoring.registry import ENCODERS, Metric
 
 FRECHET = ("fid", "clip-fid", "fd-dinov2")
 KERNEL = ("kid", "clip-kid")
+PARTS = 10
+"""Of an Inception Score."""
 
 
 def encoders_of(metrics: Sequence[Metric]) -> list[str]:
@@ -61,9 +63,14 @@ def score_set(
                 notes.append(f"{n} pictures for {width} features: biased, compare only with equal counts")
             (score,) = as_scores([frechet_distance(own.statistics, statistics)])
         elif metric.name == "inception-score":
-            mean, spread = inception_score(inception.probabilities(own.features))
+            if not hasattr(inception, "probabilities"):
+                raise BadInput("The encoder `inception` tells no classes.", hint="Use the driver inception.")
+            if len(own.features) < PARTS:
+                raise BadInput(f"An Inception Score of {PARTS} parts needs at least {PARTS} pictures.", hint="Score more pictures.")
+            mean, spread = inception_score(inception.probabilities(own.features), splits=PARTS)
             (score,) = as_scores([mean])
-            notes.append(f"standard deviation over 10 parts {spread:.4f}")
+            notes.append(f"standard deviation over {PARTS} parts {spread:.4f}")
+            notes += [f"of a sample of {SAMPLE:,}"] if own.seen > SAMPLE else []
         elif given is not None:
             return Unscored(reason=f"{metric.name} needs the reference pictures, not their statistics")
         elif metric.name in KERNEL:

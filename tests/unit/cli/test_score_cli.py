@@ -392,3 +392,150 @@ def test_the_table_can_be_parquet(run, tmp_path):
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     assert [row["ssim"] for row in rows] == [pytest.approx(1.0)]
     assert set(rows[0]) == {"image", "group", "ssim", "unscored"}
+
+
+# ---------------------------------------------------------------------------------------------------------- questions
+
+
+def tifa(*rows: tuple[str, str, str], name: str = "tifa.json") -> str:
+    """TIFA's file of (id, question, right answer)."""
+    made = [{"id": i, "caption": "", "question": q, "choices": ["yes", "no"], "answer": a, "element": "x"} for i, q, a in rows]
+    return text(name, json.dumps(made))
+
+
+def answering(monkeypatch, **shares: float) -> list[str]:
+    """Lets the fake MLLM find yes as likely as told for questions with a word in them; gives what it is asked."""
+    asked: list[str] = []
+
+    def choose(self, asks, options):
+        asked.extend(ask.messages[0].text for ask in asks)
+        chances = [next((share for word, share in shares.items() if word in ask.messages[0].text), 1.0) for ask in asks]
+        return [np.array([share, 1 - share]) for share in chances]
+
+    monkeypatch.setattr(FakeMLLM, "choose", choose)
+    return asked
+
+
+def test_questions_of_a_file_are_scored_by_name_and_counted(run, picture, monkeypatch):
+    for index, name in enumerate("abc"):
+        picture(f"in/{name}.png", index)
+    answering(monkeypatch, dog=0.2)
+    questions = tifa(("a", "Is there a cat?", "yes"), ("a", "Is there a dog?", "yes"), ("b", "Is there a cat?", "yes"))
+    found = run("in", "--metrics", "tifa,dsg,geneval", "--questions", questions)
+    assert found.code == 0, found.err
+    assert [(row["tifa"], row["dsg"], row["geneval"]) for row in table()] == [("0.5", "0.5", "0.0"), ("1.0", "1.0", "1.0"), ("", "", "")]
+    reason = "there are no questions about this picture"
+    assert table()[2]["unscored"] == "; ".join(f"{name}: {reason}" for name in ("tifa", "dsg", "geneval"))
+    assert [(row["metric"], row["scored"], row["asked"], row["mean"], row["reasons"]) for row in rows()] == [
+        ("tifa", 2, 3, 0.75, {reason: 1}),
+        ("dsg", 2, 3, 0.75, {reason: 1}),
+        ("geneval", 2, 3, 0.5, {reason: 1}),
+    ]
+    assert f"2/3 scored; 1 x {reason}" in found.out
+
+
+@pytest.mark.parametrize(("brief", "reason"), [("true", "too small to write questions; give them with --questions"), ("false", "run out")])
+def test_where_nobody_writes_questions_the_summary_says_why(run, picture, brief, reason):
+    text("vernissage.toml", FAKES.replace('mllm = { driver = "fake" }', f'mllm = {{ driver = "fake", brief = {brief} }}'))
+    picture("in/a.png", 0, "a cat")
+    found = run("in", "--metrics", "tifa")
+    assert found.code == 1
+    (row,) = rows()
+    assert (row["scored"], list(row["reasons"].values())) == (0, [1])
+    assert reason in next(iter(row["reasons"]))
+    assert reason in found.out
+    assert reason in table()[0]["unscored"]
+
+
+def test_geneval_s_own_questions_are_asked_and_grouped_by_task(run, picture, monkeypatch):
+    for index, (tag, name) in enumerate([("single_object", "cat"), ("single_object", "dog"), ("colors", "cat")]):
+        picture(f"in/{index}/samples/0.png", index)
+        include = [{"class": name, "count": 1} | ({"color": "red"} if tag == "colors" else {})]
+        text(f"in/{index}/metadata.jsonl", json.dumps({"prompt": f"a {name}", "tag": tag, "include": include}))
+    asked = answering(monkeypatch, dog=0.1)
+    assert run("in", "--metrics", "geneval").code == 0
+    assert [(row["group"], row["scored"], row["mean"]) for row in rows()] == [
+        ("", 3, pytest.approx(2 / 3)),
+        ("colors", 1, 1),
+        ("single_object", 2, 0.5),
+    ]
+    assert len(asked) == 4
+
+
+def test_changed_questions_are_asked_anew_and_others_are_not(run, picture, monkeypatch):
+    picture("in/a.png", 0)
+    picture("in/b.png", 1)
+    asked = answering(monkeypatch)
+    for expected, question in ((2, "Is there a cat?"), (2, "Is there a cat?"), (3, "Is there a dog?")):
+        questions = tifa(("a", question, "yes"), ("b", "Is there a cow?", "yes"))
+        assert run("in", "--metrics", "tifa", "--questions", questions).code == 0
+        assert len(asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("none.json", None, "Cannot read questions from none.json"),
+        ("q.json", "[", "Cannot read questions from q.json"),
+        ("q.json", "[]", "There are no questions in q.json"),
+        ("q.jsonl", '{"id": "b", "questions": [{"question": "?"}]}', "q.jsonl has no questions about these pictures"),
+        ("q.csv", "image,prompt\na.png,a cat\n", "Cannot read questions from q.csv"),
+    ],
+)
+def test_questions_that_do_not_fit_are_refused_and_nothing_is_left_behind(fails, picture, name, content, told):
+    picture("in/a.png", 0, "a cat")
+    if content is not None:
+        text(name, content)
+    assert told in fails("in", "--metrics", "tifa", "--questions", name)
+
+
+def test_what_asks_questions_says_so_in_the_list(run):
+    lines = {line.split()[0]: line for line in run("--list").out.splitlines()}
+    assert all(lines[name].endswith("needs mllm, questions") for name in ("tifa", "dsg", "geneval"))
+    assert lines["compbench-3-in-1"].endswith("needs clip, mllm, prompt")
+    assert lines["inception-score"].endswith("needs inception, set")
+    assert lines["fid"].endswith("needs inception, references, set")
+
+
+def test_prompts_alone_are_enough_for_compbench(run, picture, monkeypatch):
+    picture("in/samples/a red cat near a dog_000000.png", 0)
+    answering(monkeypatch, **{"Is a red cat near a dog?": 0.5, "a red cat?": 0.75, "a dog?": 0.5})
+    assert run("in", "--metrics", "compbench-attributes,compbench-spatial").code == 0
+    (row,) = table()
+    assert (float(row["compbench-attributes"]), float(row["compbench-spatial"])) == (0.375, 0.5)
+
+
+def test_a_reason_from_a_file_of_questions_cannot_move_the_cursor(run, picture, monkeypatch):
+    picture("in/a.png", 0)
+    answering(monkeypatch, cat=0.1)
+    found = run("in", "--metrics", "tifa", "--questions", tifa(("a", "Is there a cat?\x1b[2J\r\n", "yes")))
+    assert found.code == 0
+    assert "\x1b" not in found.out + found.err
+
+
+# ---------------------------------------------------------------------------------------------------------- Inception
+
+
+def test_fid_and_kid_come_from_the_encoder_named_inception(run, picture):
+    text("vernissage.toml", FAKES + 'inception = { driver = "fake" }\n')
+    for index in range(12):
+        picture(f"in/{index}.png", index)
+        picture(f"ref/{index}.png", 100 + index)
+    found = run("in", "--metrics", "fid,kid", "--reference", "ref")
+    assert found.code == 0, found.err
+    by_name = {row["metric"]: row["value"] for row in rows()}
+    run("in", "--metrics", "clip-fid,clip-kid", "--reference", "ref")
+    assert list(by_name.values()) == [row["value"] for row in rows()], "the same fake under another name"
+
+
+@pytest.mark.parametrize("metric", ["fid", "inception-score"])
+def test_without_inception_what_needs_it_is_refused(fails, picture, metric):
+    picture("in/a.png")
+    assert "needs `inception`" in fails("in", "--metrics", metric, "--reference", "in")
+
+
+def test_an_inception_that_tells_no_classes_ends_in_no_traceback(run, picture):
+    text("vernissage.toml", FAKES + 'inception = { driver = "fake" }\n')
+    for index in range(10):
+        picture(f"in/{index}.png", index)
+    assert run("in", "--metrics", "inception-score").code in (1, 2)

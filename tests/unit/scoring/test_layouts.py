@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vernissage.errors import BadInput
-from vernissage.records.picture import SUFFIXES
+from vernissage.records.picture import SUFFIXES, Picture, Provenance
+from vernissage.records.plan import Plan
 from vernissage.scoring.layouts import find_entries
 
 
@@ -236,3 +238,194 @@ def test_prompts_that_do_not_fit_are_refused(name, content, told):
         text(name, content, "latin-1")
     with pytest.raises(BadInput, match=told):
         find_entries(Path("in"), prompts=Path(name))
+
+
+# --------------------------------------------------------------------------------------------- questions of a layout
+
+
+def asked(entry) -> list[str]:
+    return [check.question for check in entry.checks]
+
+
+def geneval(name: str = "00000", **metadata: object) -> Path:
+    touch(f"in/{name}/samples/0.png", f"in/{name}/samples/1.png")
+    return text(f"in/{name}/metadata.jsonl", json.dumps({"prompt": "a photo", "tag": "t"} | metadata))
+
+
+def test_geneval_metadata_become_questions_of_each_of_their_pictures():
+    geneval("00000", include=[{"class": "bench", "count": 1}])
+    geneval("00001", include=[{"class": "dog", "count": 2, "color": "red"}], exclude=[{"class": "dog", "count": 3}])
+    geneval("00002", include=[])
+    assert [asked(entry) for entry in find_entries(Path("in"))] == [
+        *[["Is there a bench?"]] * 2,
+        *[["Are there exactly 2 dogs?", "Are the dogs red?"]] * 2,
+        *[[]] * 2,
+    ]
+
+
+def thing(**changes: object) -> dict:
+    return {"class": "dog", "count": 1} | changes
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"include": 5},
+        {"include": "dog"},
+        {"include": {"class": "dog"}},
+        {"include": ["dog"]},
+        {"include": [None]},
+        {"include": [[[[]]]]},
+        {"include": [{"count": 1}]},
+        {"include": [thing(count="two")]},
+        {"include": [thing(count=None)]},
+        {"include": [thing(count=[1])]},
+        {"include": [thing(count=float("nan"))]},
+        {"include": [thing(), thing(position=["left of", 7])]},
+        {"include": [thing(), thing(position=["left of", None])]},
+        {"include": [thing(), thing(position=["left of", "first"])]},
+        {"include": [thing(), thing(position=["left of"])]},
+        {"include": [thing(), thing(position="left of")]},
+        {"include": [thing(), thing(position=5)]},
+        {"include": [thing(**{"class": 5})]},
+        {"include": [thing(**{"class": None})]},
+        {"include": [thing(**{"class": ["dog"]})]},
+        {"include": [thing()], "exclude": "cat"},
+        {"include": [thing()], "exclude": [{"class": "cat"}]},
+        {"include": [thing()], "exclude": [{"count": 2}]},
+        {"include": [thing()], "exclude": [thing(**{"class": ["cat"]})]},
+        {"include": [thing()], "exclude": [thing(**{"class": 5})]},
+        {"include": [thing(count=float("inf"))]},
+        {"include": [thing(), thing(position=["left of", float("inf")])]},
+        {"exclude": [thing(count=float("inf"))]},
+        {"include": [thing(), thing(position=["left of", -1])]},
+        {"include": [thing(count=-1)]},
+        {"include": [thing(count=2.7)]},
+        {"include": [thing(color=["red", "blue"])]},
+        {"include": [thing(color=5)]},
+        {"include": [thing(), thing(position=[5, 0])]},
+        {"include": [thing(**{"class": ""})]},
+    ],
+)
+def test_geneval_metadata_with_an_odd_thing_are_named(metadata):
+    geneval("00000", **metadata)
+    with pytest.raises(BadInput, match=r"00000/metadata\.jsonl"):
+        find_entries(Path("in"))
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "1" + "[" * 100_000])
+def test_geneval_metadata_that_no_parser_takes_are_named(count):
+    touch("in/00000/samples/0.png")
+    text("in/00000/metadata.jsonl", f'{{"prompt": "a", "include": [{{"class": "dog", "count": {count}}}]}}')
+    with pytest.raises(BadInput, match=r"00000/metadata\.jsonl"):
+        find_entries(Path("in"))
+
+
+@pytest.mark.parametrize("unused", [{"color": None}, {"color": ""}, {"position": None}, {"position": []}, {"count": "1"}, {"extra": [1]}])
+def test_geneval_metadata_with_an_empty_attribute_ask_for_the_thing_alone(unused):
+    geneval(include=[thing(**unused)])
+    assert asked(find_entries(Path("in"))[0]) == ["Is there a dog?"]
+
+
+def test_line_ends_alone_end_geneval_s_metadata():
+    touch("in/00000/samples/0.png")
+    text("in/00000/metadata.jsonl", json.dumps({"prompt": "a\u2028cat", "include": [thing()]}, ensure_ascii=False) + "\n")
+    assert found("in")[0][1] == "a\u2028cat"
+
+
+def test_half_a_character_in_geneval_s_metadata_never_gets_to_a_server():
+    geneval(include=[thing(**{"class": "\ud800"})])
+    asked(find_entries(Path("in"))[0])[0].encode()
+
+
+# ---------------------------------------------------------------------------------------------- questions of a file
+
+
+def own(*rows: dict, name: str = "q.jsonl") -> Path:
+    return text(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def one(question: str, **by: object) -> dict:
+    return by | {"questions": [{"question": question}]}
+
+
+def test_questions_are_found_by_the_name_of_a_picture_or_by_its_prompt():
+    touch("in/a.png", "in/sub/b.jpg", "in/samples/a cat_000000.png", "in/samples/a dog_000001.png")
+    questions = own(one("by name?", id="a"), one("by bare name?", id="b"), one("by prompt?", prompt=" a cat"))
+    entries = find_entries(Path("in"), questions=questions)
+    assert {entry.name: asked(entry) for entry in entries} == {
+        "a.png": ["by name?"],
+        "sub/b.jpg": ["by bare name?"],
+        "samples/a cat_000000.png": ["by prompt?"],
+        "samples/a dog_000001.png": [],
+    }
+
+
+def test_a_name_goes_before_a_prompt_and_a_prompt_of_a_file_is_a_prompt():
+    touch("in/a.png", "in/b.png")
+    prompts = text("p.csv", "image,prompt\na.png,a cat\nb.png,a cat\n")
+    entries = find_entries(Path("in"), prompts=prompts, questions=own(one("cat?", prompt="a cat"), one("a?", id="a")))
+    assert [asked(entry) for entry in entries] == [["a?"], ["cat?"]]
+
+
+def test_questions_of_a_file_go_before_those_of_the_layout_which_stay_where_there_are_none():
+    geneval("00000", prompt="a cat", include=[thing()])
+    geneval("00001", prompt="a dog", include=[thing()])
+    entries = find_entries(Path("in"), questions=own(one("cat?", prompt="a cat")))
+    assert [asked(entry) for entry in entries] == [*[["cat?"]] * 2, *[["Is there a dog?"]] * 2]
+
+
+def test_questions_are_found_for_tables_too():
+    table = text("t.csv", "image,prompt\nx/a.png,a cat\nb.png,\n")
+    entries = find_entries(table, questions=own(one("cat?", prompt="a cat"), one("b?", id="b")))
+    assert [asked(entry) for entry in entries] == [["cat?"], ["b?"]]
+
+
+def test_a_name_with_dots_is_a_name():
+    touch("in/v1.5.png", "in/v1.png")
+    assert [asked(entry) for entry in find_entries(Path("in"), questions=own(one("dots?", id="v1.5")))] == [["dots?"], []]
+
+
+@pytest.mark.parametrize("name", ["a.png", "sub/a.png", "sub/a"])
+def test_a_picture_may_be_named_with_its_suffix_or_path(name):
+    touch("in/sub/a.png")
+    assert [asked(entry) for entry in find_entries(Path("in"), questions=own(one("a?", id=name)))] == [["a?"]]
+
+
+def test_questions_are_found_by_the_prompt_that_a_picture_carries():
+    carried = Provenance(plan=Plan(prompt="a cat", model="mini/neon"))
+    Picture.of(Image.new("RGB", (8, 8)), carried).save("in/a.png")
+    assert [asked(entry) for entry in find_entries(Path("in"), questions=own(one("cat?", prompt="a cat")))] == [["cat?"]]
+
+
+@pytest.mark.parametrize("row", [one("?", id="c"), one("?", id="A"), one("?", prompt="a dog"), one("?", prompt="A cat"), one("?", id="")])
+def test_questions_about_none_of_the_pictures_are_refused(row):
+    touch("in/samples/a cat_000000.png")
+    with pytest.raises(BadInput, match=r"q\.jsonl"):
+        find_entries(Path("in"), questions=own(row))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.jsonl", "nonsense"),
+        ("q.jsonl", "[" * 100_000),
+        ("q.json", '[{"id": "a", "caption": "p", "question": "?", "choices": "yes", "answer": "yes"}]'),
+        ("q.json", '[{"id": "a", "caption": "p", "question": "?", "choices": ["yes"], "answer": "no"}]'),
+        ("q.csv", "id,question\na,?\n"),
+        ("q.json", "\xff"),
+        ("q.json", None),
+    ],
+)
+def test_a_broken_file_of_questions_is_refused_by_name(name, content):
+    touch("in/a.png")
+    if content is not None:
+        text(name, content, "latin-1")
+    with pytest.raises(BadInput, match=name):
+        find_entries(Path("in"), questions=Path(name))
+
+
+def test_pictures_are_looked_for_before_questions():
+    Path("empty").mkdir()
+    with pytest.raises(BadInput, match="no pictures in empty"):
+        find_entries(Path("empty"), questions=Path("none.json"))
