@@ -5,7 +5,7 @@ Protocol:  drawn pictures of held-out scenes (seed 314) as references, all mini 
            a model is what the checker finds right in pictures of the references' own exact prompts; the truth of its repaintings,
            what he finds right in the pictures of the last round. Models are ranked by each score (last round and best round), by
            the mini judge, who compares the last round's picture with the reference's first words, by the facts of the reference's
-           tree, asked of judge or MLLM about the last round's picture, and by the MLLM's direct rating of text and picture; SRCC
+           tree, asked of the judge about the last round's picture, and by the MLLM's direct rating of text and picture; SRCC
            against either truth over the models. Split halves: SRCC of the truth on every second reference against the truth on
            the others, the highest that a score on so few pictures could be expected to reach. Rise:
            picture chosen in the last round, or over all rounds, minus that of round 1, paired. Tree against direct: the same
@@ -22,7 +22,6 @@ from record import append_result
 from vernissage.api import Studio
 from vernissage.bench.references import find_references
 from vernissage.bench.repaint import final, leaderboard, open_run, read_items, rise, run_benchmark, score_names, score_of
-from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.metrics.correlation import or_none, srcc
 from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.records.picture import Picture
@@ -62,13 +61,12 @@ def last_minus_first(items, name: str) -> Estimate:
 
 
 def judge_last(studio: Studio, run, items) -> dict[str, dict[str, Estimate]]:
-    """What judge and MLLM say of each model's last pictures: how well they show the reference in words, how good they look, its facts."""
+    """What the judge says of each model's last pictures: how well they show the reference in words, how good they look, its facts."""
     found: dict[str, dict[str, Estimate]] = {}
 
     def keep(name: str, model: str, scores: list) -> None:
         found.setdefault(name, {})[model] = mean_interval(np.array([score.value for score in scores if isinstance(score, Score)]))
 
-    mllm = ZeroShotJudge(studio.mllm)
     for model in dict.fromkeys(item.model for item in items):
         done = [item.regeneration for item in items if item.model == model and item.regeneration]
         images = [run.picture(final(each, "last").picture) for each in done]
@@ -77,7 +75,6 @@ def judge_last(studio: Studio, run, items) -> dict[str, dict[str, Estimate]]:
         keep("judge, correspondence", model, [v.correspondence for v in verdicts])
         keep("judge, perception", model, [v.perception for v in verdicts])
         keep("judge, facts", model, [share_of_facts(v.answers) for v in verdicts])
-        keep("MLLM, facts", model, [share_of_facts(v.answers) for v in mllm.judge(images, [None] * len(images), facts)])
     return found
 
 

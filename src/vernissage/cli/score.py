@@ -86,12 +86,12 @@ def command(
 
 
 def write_table(path: Path, scored: "Scored") -> None:
-    """A row a picture: its scores, empty where there is none, and the reasons; CSV, or Parquet by its ending.
+    """A row a picture: its scores, why one is missing, and why they are as they are; CSV, or Parquet by its ending.
 
     Raises:
         BadInput: The file cannot be written.
     """
-    columns = ["image", "group", *scored.pictures, "unscored"]
+    columns = ["image", "group", *scored.pictures, "unscored", "why"]
     rows: list[dict[str, object]] = []
     for index, entry in enumerate(scored.entries):
         found = {name: values[index] for name, values in scored.pictures.items()}
@@ -99,7 +99,9 @@ def write_table(path: Path, scored: "Scored") -> None:
         if index in scored.unread:
             reasons = [scored.unread[index].reason]
         values = {name: getattr(score, "value", None) for name, score in found.items()}
-        rows.append({"image": whole_characters(entry.name), "group": entry.group, **values, "unscored": "; ".join(reasons)})
+        why = "; ".join(f"{name}: {score.reason}" for name, score in found.items() if hasattr(score, "value") and score.reason)
+        row = {"image": whole_characters(entry.name), "group": entry.group, **values, "unscored": "; ".join(reasons)}
+        rows.append(row | {"why": whole_characters(why)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":

@@ -89,7 +89,7 @@ def test_a_folder_gets_a_table_a_summary_and_a_line_for_each_metric(run, picture
     assert [(row["image"], row["group"], float(row["clipscore"]), row["vqascore"], row["unscored"]) for row in table()] == [
         (f"{index}.png", "", score, "1.0", "") for index, score in enumerate(expected)
     ]
-    assert list(table()[0]) == ["image", "group", "clipscore", "vqascore", "unscored"]
+    assert list(table()[0]) == ["image", "group", "clipscore", "vqascore", "unscored", "why"]
     first, second = rows()
     values = [float(row["clipscore"]) for row in table()]
     low, high = mean_interval(np.array(values))[1:3]
@@ -109,7 +109,7 @@ def test_a_folder_gets_a_table_a_summary_and_a_line_for_each_metric(run, picture
 def test_clipscore_is_what_is_scored_unless_something_else_is_asked_for(run, picture):
     picture("in/a.png", 0, "a cat")
     run("in", "--out", "there/deep")
-    assert list(table(Path("there/deep/scores.csv"))[0]) == ["image", "group", "clipscore", "unscored"]
+    assert list(table(Path("there/deep/scores.csv"))[0]) == ["image", "group", "clipscore", "unscored", "why"]
     assert not Path("runs").exists()
 
 
@@ -119,7 +119,7 @@ def test_set_scores_stand_in_the_summary_with_their_note(run, picture):
         picture(f"ref/{index}.png", 100 + index)
     found = run("in", "--metrics", "clip-fid,precision,ssim", "--reference", "ref")
     assert found.code == 0, found.err
-    assert list(table()[0]) == ["image", "group", "ssim", "unscored"]
+    assert list(table()[0]) == ["image", "group", "ssim", "unscored", "why"]
     by_name = {row["metric"]: row for row in rows()}
     assert by_name["clip-fid"]["value"] > 0
     assert "8 pictures for 8 features" in by_name["clip-fid"]["note"]
@@ -328,9 +328,9 @@ def test_a_table_keeps_odd_names_and_tells_each_reason(tmp_path):
     scores = {"one": [Score(value=0.0), down, down], "two": [Score(value=-1.5), Score(value=2.0), Unscored(reason="odd")]}
     write_table(tmp_path / "deep/out.csv", Scored(entries, scores, {}))
     assert [list(row.values()) for row in table(tmp_path / "deep/out.csv")] == [
-        ['caf\u00e9, "2".png', "", "0.0", "-1.5", ""],
-        ["half \ufffd.png", "g", "", "2.0", "one: down; very"],
-        ["c.png", "", "", "", "one: down; very; two: odd"],
+        ['caf\u00e9, "2".png', "", "0.0", "-1.5", "", ""],
+        ["half \ufffd.png", "g", "", "2.0", "one: down; very", ""],
+        ["c.png", "", "", "", "one: down; very; two: odd", ""],
     ]
 
 
@@ -391,7 +391,7 @@ def test_the_table_can_be_parquet(run, tmp_path):
     assert done.code == 0, done.err
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     assert [row["ssim"] for row in rows] == [pytest.approx(1.0)]
-    assert set(rows[0]) == {"image", "group", "ssim", "unscored"}
+    assert set(rows[0]) == {"image", "group", "ssim", "unscored", "why"}
 
 
 # ---------------------------------------------------------------------------------------------------------- questions
@@ -424,6 +424,7 @@ def test_questions_of_a_file_are_scored_by_name_and_counted(run, picture, monkey
     found = run("in", "--metrics", "tifa,dsg,geneval", "--questions", questions)
     assert found.code == 0, found.err
     assert [(row["tifa"], row["dsg"], row["geneval"]) for row in table()] == [("0.5", "0.5", "0.0"), ("1.0", "1.0", "1.0"), ("", "", "")]
+    assert table()[0]["why"] == "tifa: wrong: Is there a dog?; dsg: wrong: Is there a dog?; geneval: wrong: Is there a dog?"
     reason = "there are no questions about this picture"
     assert table()[2]["unscored"] == "; ".join(f"{name}: {reason}" for name in ("tifa", "dsg", "geneval"))
     assert [(row["metric"], row["scored"], row["asked"], row["mean"], row["reasons"]) for row in rows()] == [
