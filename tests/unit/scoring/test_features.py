@@ -74,6 +74,26 @@ def test_one_store_remembers_what_it_encoded_itself(noise_picture, tmp_path, exp
     assert encoder.passes == [1] * len(KEYS)
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+def test_only_the_newest_rows_stay_in_memory_and_the_others_are_read_from_the_file(noise_picture, tmp_path, expected, monkeypatch, kept):
+    monkeypatch.setattr("vernissage.scoring.features.KEPT", kept)
+    encoder = Encoder()
+    store = FeatureStore(encoder, tmp_path)
+    for key in (*KEYS, *KEYS[::-1]):
+        assert np.array_equal(store.encode([key], [noise_picture(int.from_bytes(key, "big"))]), expected([key]))
+        assert len(store._recent) <= kept
+    assert encoder.passes == [1] * len(KEYS)
+
+
+def test_what_another_process_keeps_meanwhile_is_found(noise_picture, tmp_path, expected):
+    pictures = [noise_picture(number) for number in range(6)]
+    mine, theirs = FeatureStore(Encoder(), tmp_path), FeatureStore(Encoder(), tmp_path)
+    theirs.encode(KEYS[:3], pictures[:3])
+    mine.encode(KEYS[5:], pictures[5:])
+    assert np.array_equal(mine.encode(KEYS[:3], pictures[:3]), expected(KEYS[:3]))
+    assert mine.encoder.passes == [1]
+
+
 def test_without_a_folder_nothing_is_written(encode, expected, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     for _ in range(2):
