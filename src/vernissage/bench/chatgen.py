@@ -81,7 +81,7 @@ def open_run(folder: Any, studio: Studio, planners: Sequence[str], queries: Sequ
         "studio": studio.config.model_dump(mode="json", include={"mllm"}),
         "group": GROUP,
     }
-    return Run(folder, Header.of("chatgen", stated))
+    return Run(folder, Header.of("chatgen", stated, says=("painting/", "judging/")))
 
 
 def run_benchmark(

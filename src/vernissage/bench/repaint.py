@@ -64,7 +64,7 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
         stated["comparers"] = {name: studio.config.scorers[name].model_dump(mode="json") for name in studio.comparers}
     if settings.rater == "judge":
         stated["judge"] = studio.config.trained_judge.model_dump(mode="json") if studio.config.trained_judge else "zero-shot"
-    return Run(folder, Header.of("repaint", stated))
+    return Run(folder, Header.of("repaint", stated, says=("repainting/", "judging/")))
 
 
 def run_benchmark(

@@ -31,14 +31,20 @@ class Header(BaseModel):
     settings: dict[str, Any]
     """Everything the caller chose: models, data, seeds and so on."""
     prompts: dict[str, str]
-    """Hash of every prompt that was said, by id."""
+    """Hash of every prompt that may be said, by id."""
     versions: dict[str, str]
     machine: str
 
     @classmethod
-    def of(cls, suite: str, settings: dict[str, Any]) -> "Header":
-        """The header of a run that starts now, with this package's prompts and version, on this machine."""
-        prompts = {prompt_id: load_prompt(prompt_id).hash for prompt_id in prompt_ids()}
+    def of(cls, suite: str, settings: dict[str, Any], *, says: tuple[str, ...]) -> "Header":
+        """The header of a run that starts now, with this package's version, on this machine.
+
+        Args:
+            suite: Which benchmark.
+            settings: Everything the caller chose.
+            says: Beginnings of the ids of prompts that the run may say; others may change without harm.
+        """
+        prompts = {prompt_id: load_prompt(prompt_id).hash for prompt_id in prompt_ids() if prompt_id.startswith(says)}
         machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
         plain = json.loads(json.dumps(settings, default=str))
         return cls(suite=suite, settings=plain, prompts=prompts, versions={"vernissage": version("vernissage")}, machine=machine)
