@@ -103,6 +103,12 @@ def tree_section(row: dict[str, Any]) -> list[str]:
     return lines + table(["measure", "%", "n"], [[names[name], percent(e), str(e[3])] for name, e in row["figures"].items()])
 
 
+def scaled(estimate: list[float], factor: float) -> str:
+    """An estimate times something, with its interval."""
+    value, low, high = (each * factor for each in estimate[:3])
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
 def repaint_section(row: dict[str, Any]) -> list[str]:
     figures = row["figures"]
     names = list(next(iter(figures["boards"]["last"].values())))
@@ -118,9 +124,28 @@ def repaint_section(row: dict[str, Any]) -> list[str]:
         for model, cells in figures["boards"]["last"].items()
     ]
     lines += table(["model", "truth", *names, "direct text-image rating"], body)
-    lines += ["", "Rank correlation with the truth over the models:", ""]
+    judged = figures["judged"]
+    lines += [
+        "",
+        "What the mini judge says of the last round's pictures, out of 100; facts: those of the reference's tree, asked one by one.",
+        "",
+    ]
+    shown = [[m, *(scaled(judged[name][m], 100 if name == "judge, facts" else 1) for name in judged)] for m in figures["truth"]]
+    lines += table(["model", *(name.removeprefix("judge, ") for name in judged)], shown)
+    ranking = figures["ranking"]
+    lines += [
+        "",
+        "Rank correlation over the models with the truth, and with what the checker finds right in the last round's pictures.",
+        "",
+    ]
+    lines += [f"The truth of every second reference ranks them as the truth of the others with {ranking['split halves']:.3f}.", ""]
+
+    def told(value: float | None) -> str:
+        return "all equal" if value is None else f"{value:.3f}"
+
+    of_models, of_paintings = ranking["models"], ranking["repaintings"]
     lines += table(
-        ["ranked by", "SRCC"], [[name, "all equal" if value is None else f"{value:.3f}"] for name, value in figures["ranking"].items()]
+        ["ranked by", "SRCC", "of the repaintings"], [[name, told(of_models[name]), told(of_paintings[name])] for name in of_models]
     )
     lines += ["", "What the rounds bring, paired, in points: picture chosen over all rounds minus that of round 1 (or as stated).", ""]
     lines += table(["score", "rise"], [[name, percent(estimate)] for name, estimate in figures["rises"].items() if estimate])
