@@ -59,15 +59,13 @@ class ClipEncoder:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> ndarray:
         """Features of shape (text, feature), float32, unit length; longer texts are cut at the model's limit."""
-        parts = [np.empty((0, self._model.config.projection_dim), dtype=np.float32)]
-        for start in range(0, len(texts), self.batch_size):
-            tokens = self._tokenizer(
-                list(texts[start : start + self.batch_size]),
-                padding="max_length",
-                truncation=True,
-                max_length=self._model.config.text_config.max_position_embeddings,
-                return_tensors="pt",
-            ).to(self._device)
+        rows = np.empty((len(texts), self._model.config.projection_dim), dtype=np.float32)
+        limit = self._model.config.text_config.max_position_embeddings
+        ids = self._tokenizer(list(texts), truncation=True, max_length=limit).input_ids if texts else []
+        by_length = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # padding is computed and tells nothing
+        for start in range(0, len(ids), self.batch_size):
+            part = by_length[start : start + self.batch_size]
+            tokens = self._tokenizer.pad({"input_ids": [ids[index] for index in part]}, return_tensors="pt").to(self._device)
             text = self._model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-            parts.append(unit_length(to_rows(self._model.text_projection(text.pooler_output))))
-        return np.concatenate(parts)
+            rows[part] = unit_length(to_rows(self._model.text_projection(text.pooler_output)))
+        return rows
