@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
+from vernissage.metrics.distribution import Statistics
 from vernissage.painting.mllm_planner import MLLMPlanner
 from vernissage.painting.planner_spec import CARDS, WEIGHTS
 from vernissage.painting.rewriting import RewritingPlanner
@@ -29,8 +30,8 @@ from vernissage.repainting.lockstep import Ports
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
 from vernissage.repainting.select import RATINGS
 from vernissage.scoring.layouts import Entry, find_entries, with_prompts, with_questions
-from vernissage.scoring.registry import METRICS, find_metrics
-from vernissage.scoring.score import Scored, Sources, score_entries
+from vernissage.scoring.registry import ENCODERS, METRICS, find_metrics
+from vernissage.scoring.score import Scored, Sources, gather_entries, score_entries
 from vernissage.wiring import StudioConfig, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
@@ -350,6 +351,33 @@ class Studio:
             cache=Path(cache) if cache else None,
             progress=progress,
         )
+
+    def statistics(
+        self, source: str | Path, encoder: str, *, cache: str | Path | None = None, progress: Progress | None = None
+    ) -> tuple[Statistics, int]:
+        """Statistics of a set of pictures, to be compared with by Frechet distances later; see `metrics.distribution.save_statistics`.
+
+        Args:
+            source: A folder or table of pictures, see `scoring.layouts.find_entries`.
+            encoder: "clip", "dinov2" or "inception".
+            cache: Folder that keeps features.
+            progress: Called with (done, total) pictures.
+
+        Returns:
+            (statistics, pictures that could not be read or encoded)
+
+        Raises:
+            UserError: There is no such encoder here, or fewer than two pictures can be read.
+        """
+        if encoder not in ENCODERS:
+            raise UnknownName("encoder", encoder, ENCODERS)
+        chosen: ImageEncoder | None = getattr(self, encoder)
+        if chosen is None:
+            raise BadInput(f"There is no encoder `{encoder}`.", hint="Configure it in your vernissage.toml.")
+        gathered = gather_entries(find_entries(Path(source)), chosen, cache=Path(cache) if cache else None, progress=progress)
+        if gathered.statistics is None or gathered.statistics.n < 2:
+            raise BadInput(f"Fewer than two pictures of {source} could be read.", hint="Statistics need at least two.")
+        return gathered.statistics, gathered.missing
 
     def scorer(self, metric: str) -> Scorer:
         """The learned metric of that name, loaded once."""

@@ -100,8 +100,8 @@ def write_table(path: Path, scored: "Scored") -> None:
             reasons = [scored.unread[index].reason]
         values = {name: getattr(score, "value", None) for name, score in found.items()}
         why = "; ".join(f"{name}: {score.reason}" for name, score in found.items() if hasattr(score, "value") and score.reason)
-        row = {"image": whole_characters(entry.name), "group": entry.group, **values, "unscored": "; ".join(reasons)}
-        rows.append(row | {"why": whole_characters(why)})
+        told = {"unscored": "; ".join(reasons), "why": whole_characters(why)}
+        rows.append({"image": whole_characters(entry.name), "group": entry.group, **values, **told})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.distribution import Manifold, load_statistics
-from vernissage.ports import Progress
+from vernissage.ports import ImageEncoder, Progress
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.checks import Check
@@ -105,6 +105,28 @@ def score_entries(
     manifolds: dict[str, Manifold] = {}
     found = {metric.name: score_set(metric, mine, theirs, given, manifolds, sources.inception) for metric in sets}
     return Scored(list(entries), scores, found, unread)
+
+
+def gather_entries(
+    entries: Sequence[Entry], encoder: ImageEncoder, *, cache: Path | None = None, progress: Progress | None = None
+) -> Gathered:
+    """What a Frechet distance needs of a set of pictures; memory does not grow with their number.
+
+    Args:
+        entries: See `layouts.find_entries`.
+        encoder: Whose features.
+        cache: Folder that keeps features by content.
+        progress: Called with (done, total) pictures.
+    """
+    gathered, store = Gathered(limit=0), FeatureStore(encoder, cache)
+    done = 0
+    for part in _opened(entries, None):
+        opened = [each for each in part if isinstance(each, Opened)]
+        gathered.add(store.encode([each.key for each in opened], [each.image for each in opened]), asked=len(part))
+        done += len(part)
+        if progress:
+            progress(done, len(entries))
+    return gathered
 
 
 def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]:
