@@ -13,10 +13,14 @@ def render() -> str:
         "",
         "Generated from the registry by `make docs`; never edited. How to use them: [score](../how-to/score.md).",
         "",
-        "| metric | what it says | range | better | source | numbers checked against |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "Licences are those of the published weights, as far as their authors state one. Driver: that of `[scorers.NAME]`.",
+        "",
+        "| metric | what it says | range | better | needs | driver | licence | source | numbers checked against |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [f"| `{m.name}` | {m.about} | {m.range} | {m.direction} | {m.source} | {m.checked} |" for m in METRICS.values()]
+    for m in METRICS.values():
+        cells = [m.about, m.range, m.direction, ", ".join(sorted(m.needs)), m.driver, m.licence, m.source, m.checked]
+        lines.append(f"| `{m.name}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,27 @@ encodes, answers, judges or scores."""
 ENCODERS = ("clip", "dinov2", "inception")
 
 
+_LICENCES = {
+    "clip": "MIT (OpenAI's CLIP)",
+    "dinov2": "Apache-2.0 (DINOv2)",
+    "inception": "Apache-2.0 (Inception of 2015)",
+    "judge": "the judge's",
+    "mllm": "the MLLM's",
+}
+_SCORERS = {
+    "pickscore": ("clip", "MIT"),
+    "hpsv2": ("hpsv2", "Apache-2.0"),
+    "image-reward": ("image-reward", "Apache-2.0"),
+    "vqascore-flant5": ("clip-flant5", "Apache-2.0"),
+    "niqe": ("niqe", "the authors' own terms"),
+    "brisque": ("brisque", "the authors' own terms"),
+    "blip-itm": ("blip", "BSD-3-Clause"),
+    "aesthetic": ("aesthetic", "Apache-2.0; CLIP MIT"),
+    "lpips": ("lpips", "BSD-2-Clause; AlexNet BSD-3-Clause"),
+}
+"""Driver and licence of learned metrics."""
+
+
 class Metric(NamedTuple):
     """An automatic score."""
 
@@ -21,6 +42,18 @@ class Metric(NamedTuple):
     source: str
     checked: str
     """Against what its numbers were compared, and how closely they agree."""
+
+    @property
+    def driver(self) -> str:
+        """The driver that `[scorers.NAME]` takes for its published weights; empty where it needs no checkpoint of its own."""
+        return _SCORERS[self.name][0] if self.name in _SCORERS else ""
+
+    @property
+    def licence(self) -> str:
+        """Of the published weights, as far as their authors state one; ours to read, yours to heed."""
+        if self.name in _SCORERS:
+            return _SCORERS[self.name][1]
+        return "; ".join(_LICENCES[need] for need in sorted(self.needs) if need in _LICENCES) or "no weights"
 
     @property
     def of_set(self) -> bool:

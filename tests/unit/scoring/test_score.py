@@ -27,6 +27,7 @@ from vernissage.records.verdict import Score, Unscored, Verdict
 from vernissage.scoring.layouts import Entry, find_entries
 from vernissage.scoring.registry import METRICS, find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
+from vernissage.wiring import find_driver
 
 CLOSE = 1e-5
 REFERENCE = Path("ref")
@@ -175,6 +176,14 @@ def test_every_metric_scores_where_everything_that_it_needs_is_there(save):
         assert len(scored.pictures[name]) == 12
     for name, found in scored.sets.items():
         assert isinstance(found, Score), name
+
+
+def test_every_learned_metric_names_a_driver_that_there_is_and_every_metric_a_licence():
+    for metric in METRICS.values():
+        assert metric.licence
+        assert bool(metric.driver) == ("scorer" in metric.needs), metric.name
+        if metric.driver:
+            assert find_driver("scorer", metric.driver)
 
 
 def test_metrics_are_found_by_name_each_once_in_the_order_asked_for():
