@@ -74,7 +74,7 @@ def theirs(entries: list[Entry], batch_size: int) -> list[float]:
     """CLIPScore of each picture, by torchmetrics: its update adds up scores of a batch, so the functional form is called."""
     from torchmetrics.functional.multimodal.clip_score import _clip_score_update
 
-    model = TensorCLIP.from_pretrained(CLIP)
+    model = TensorCLIP.from_pretrained(CLIP, dtype=torch.float32)
     processor = CLIPProcessor(CLIPImageProcessorPil.from_pretrained(CLIP), CLIPTokenizer.from_pretrained(CLIP))
     found: list[float] = []
     for start in range(0, len(entries), batch_size):
