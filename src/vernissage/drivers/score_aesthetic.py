@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vernissage.drivers.encode_clip import ClipEncoder
 from vernissage.errors import DriverError
 from vernissage.local.pretrained import read_tensors
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 
 @final
@@ -54,6 +54,4 @@ class AestheticScorer:
             raise DriverError(f"The predictor takes {self._layers[0][0].shape[1]} features, and CLIP gives {values.shape[1]}.")
         for weight, bias in self._layers:
             values = F.linear(values, weight, bias)
-        return [
-            Score(value=value) if np.isfinite(value) else Unscored(reason="the number is not finite") for value in values[:, 0].tolist()
-        ]
+        return [as_score(value) for value in values[:, 0].tolist()]

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProc
 
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 
 @final
@@ -52,5 +52,5 @@ class BlipScorer:
                 use_itm_head=True,
             ).itm_score
             for value in logits.float().softmax(dim=1)[:, 1].tolist():
-                found.append(Score(value=value) if value == value else Unscored(reason="the number is not finite"))
+                found.append(as_score(value))
         return found

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, final
 
-import numpy as np
 from PIL import Image
 
 from vernissage.drivers.encode_clip import ClipEncoder
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 
 @final
@@ -42,4 +41,4 @@ class ClipScorer:
         """Scale times cosine of each picture and its prompt; see `ports.Scorer`."""
         pictures, texts = self._encoder.encode(images), self._encoder.encode_text([prompt or "" for prompt in prompts])
         values = self._factor * (pictures * texts).sum(axis=1)
-        return [Score(value=float(value)) if np.isfinite(value) else Unscored(reason="the number is not finite") for value in values]
+        return [as_score(value) for value in values]

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, 
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained, read_tensors
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 _BEFORE = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -105,10 +105,7 @@ class ClipFlanT5Scorer:
                 inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=mask, labels=labels.repeat(len(rows), 1)
             ).logits
             chances = logits.float().log_softmax(dim=-1).gather(2, labels.expand(len(rows), -1)[..., None])[..., 0].mean(dim=1).exp()
-            found += [
-                Score(value=min(value, 1.0)) if value == value else Unscored(reason="the number is not finite")
-                for value in chances.tolist()
-            ]
+            found += [as_score(min(value, 1.0)) for value in chances.tolist()]
         return found
 
     def _see(self, images: Sequence[Image.Image]) -> Tensor:

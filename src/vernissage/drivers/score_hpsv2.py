@@ -16,7 +16,7 @@ from vernissage.drivers.features import to_rows, unit_length
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained, read_tensors
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HEADS = {1280: 16, 1408: 16, 1664: 16}
@@ -88,7 +88,7 @@ class HpsScorer:
             pixels = torch.stack([_prepared(image, side) for image in images[part]]).to(self._device, self._dtype)
             tokens = self._tokenizer(
                 [prompt or "" for prompt in prompts[part]],
-                padding="max_length",
+                padding=True,
                 truncation=True,
                 max_length=self._model.config.text_config.max_position_embeddings,
                 return_tensors="pt",
@@ -96,7 +96,7 @@ class HpsScorer:
             seen = self._model.visual_projection(self._model.vision_model(pixel_values=pixels).pooler_output)
             said = self._model.text_projection(self._model.text_model(input_ids=tokens.input_ids).pooler_output)
             for value in (unit_length(to_rows(seen)) * unit_length(to_rows(said))).sum(axis=1):
-                found.append(Score(value=float(value)) if np.isfinite(value) else Unscored(reason="the number is not finite"))
+                found.append(as_score(value))
         return found
 
 

@@ -1,6 +1,5 @@
 """ImageReward: BLIP's text encoder looking at a picture, and a small network trained on people's rankings (Xu et al. 2023)."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,7 +15,7 @@ from transformers import AutoTokenizer, BlipTextConfig, BlipTextModel, BlipVisio
 from vernissage.errors import DriverError
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained, read_tensors
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 _MEAN, _STD = 0.16717362830052426, 1.0333394966054072  # of the rewards in training, as the authors' code has them
 _TOKENS, _HEAD = 35, 64
@@ -102,7 +101,7 @@ class ImageRewardScorer:
             for weight, bias in self._layers:
                 values = F.linear(values, weight, bias)
             for value in ((values[:, 0] - _MEAN) / _STD).tolist():
-                found.append(Score(value=value) if math.isfinite(value) else Unscored(reason="the number is not finite"))
+                found.append(as_score(value))
         return found
 
 

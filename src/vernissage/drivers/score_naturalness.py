@@ -12,7 +12,7 @@ from PIL import Image
 
 from vernissage.errors import BadInput, DriverError, MissingExtra
 from vernissage.metrics.naturalness import FEATURES, Pristine, Regression, brisque, niqe
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, as_score
 
 _NAMES = (("pop_mu", "pop_cov"), ("mu_prisparam", "cov_prisparam"), ("mu_pris_param", "cov_pris_param"), ("mean", "covariance"))
 """As NIQE's mean and covariance are called in the files that go round."""
@@ -82,7 +82,7 @@ def _scored(measure: Callable[[ndarray], float], image: Image.Image) -> Score | 
         value = measure(np.asarray(image.convert("L")))
     except BadInput as error:
         return Unscored(reason=str(error))
-    return Score(value=value) if np.isfinite(value) else Unscored(reason="the number is not finite")
+    return as_score(value)
 
 
 def _arrays(path: str) -> dict[str, ndarray]:

@@ -229,6 +229,12 @@ def read_plan(data: bytes) -> Parameters | None:
     return None
 
 
+def carried_prompt(data: bytes) -> str | None:
+    """The prompt that a picture file carries; None without one, or where it is blank."""
+    found = read_plan(data)
+    return found.plan.prompt if found and found.plan.prompt.strip() else None
+
+
 def provenance_json(picture: Picture) -> str:
     """The vernissage chunk, indented for reading; empty where there is none."""
     return json.dumps(picture.provenance.model_dump(mode="json"), indent=2) if picture.provenance else ""

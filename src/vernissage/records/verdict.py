@@ -1,5 +1,6 @@
 """A score that was measured, or the reason why there is none. Never a zero, a constant or a dropped row."""
 
+import math
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,16 @@ class Unscored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: Text
+
+
+def as_score(value: float) -> Score | Unscored:
+    """A number as a score; Unscored where it is not finite.
+
+    Example:
+        >>> as_score(2).value, as_score(float("nan")).reason
+        (2.0, 'the number is not finite')
+    """
+    return Score(value=float(value)) if math.isfinite(value) else Unscored(reason="the number is not finite")
 
 
 class Rating(BaseModel):

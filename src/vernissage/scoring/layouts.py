@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput, VernissageError
-from vernissage.records.picture import SUFFIXES, read_plan
+from vernissage.records.picture import SUFFIXES, carried_prompt
 from vernissage.records.plan import whole_characters
 from vernissage.scoring.checks import Check
 from vernissage.scoring.packed import is_packed, unpack
@@ -80,10 +80,9 @@ def with_questions(entries: list[Entry], path: Path) -> list[Entry]:
 def _carried(path: Path) -> str | None:
     """The prompt that a picture carries."""
     try:
-        said = read_plan(path.read_bytes())
+        return carried_prompt(path.read_bytes())
     except (OSError, VernissageError):
         return None  # told when the picture is read
-    return said.plan.prompt if said and said.plan.prompt.strip() else None
 
 
 def _entry(name: str, path: Path, prompt: str | None = None, group: str | None = None) -> Entry:

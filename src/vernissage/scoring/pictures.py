@@ -13,7 +13,7 @@ from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.similarity import psnr, ssim
 from vernissage.ports import MLLM, Ask, ImageEncoder, Judge, Message, Reply, Scorer, TextImageEncoder
 from vernissage.prompts import load_prompt
-from vernissage.records.verdict import LEVELS, Rating, Score, Unscored, Verdict
+from vernissage.records.verdict import LEVELS, Rating, Score, Unscored, Verdict, as_score
 from vernissage.scoring.checks import (
     Check,
     Checked,
@@ -141,7 +141,7 @@ def compute(metric: Metric, chunk: Chunk, rows: Sequence[int]) -> list[Found]:
 
 def as_scores(values: Iterable[float]) -> list[Found]:
     """Numbers as scores; those that are not finite are Unscored."""
-    return [Score(value=float(value)) if np.isfinite(value) else Unscored(reason="the number is not finite") for value in values]
+    return [as_score(value) for value in values]
 
 
 def _pixelwise(measure: Callable[[ndarray, ndarray], float]) -> "Compute":

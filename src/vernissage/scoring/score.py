@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.distribution import Manifold, load_statistics
 from vernissage.ports import ImageEncoder, Progress
-from vernissage.records.picture import Picture, read_plan
+from vernissage.records.picture import Picture, carried_prompt
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.checks import Check
 from vernissage.scoring.features import SAMPLE, FeatureStore, Gathered
@@ -95,11 +95,8 @@ def score_entries(
         done += len(part)
         if progress:
             progress(done, total)
-    for part in _opened(others, None):
-        chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores, written)
-        for name, gathered in theirs.items():
-            gathered.add(chunk.raw(name), asked=len(part))
-        done += len(part)
+    for count in _gather(others, stores, theirs):
+        done += count
         if progress:
             progress(done, total)
     manifolds: dict[str, Manifold] = {}
@@ -118,15 +115,21 @@ def gather_entries(
         cache: Folder that keeps features by content.
         progress: Called with (done, total) pictures.
     """
-    gathered, store = Gathered(limit=0), FeatureStore(encoder, cache)
-    done = 0
-    for part in _opened(entries, None):
-        opened = [each for each in part if isinstance(each, Opened)]
-        gathered.add(store.encode([each.key for each in opened], [each.image for each in opened]), asked=len(part))
-        done += len(part)
+    gathered, done = Gathered(limit=0), 0
+    for count in _gather(entries, {encoder.name: FeatureStore(encoder, cache)}, {encoder.name: gathered}):
+        done += count
         if progress:
             progress(done, len(entries))
     return gathered
+
+
+def _gather(entries: Sequence[Entry], stores: Mapping[str, FeatureStore], sets: Mapping[str, Gathered]) -> Iterator[int]:
+    """Take the features of pictures into sets, by encoder, yielding how many pictures were done at a time."""
+    for part in _opened(entries, None):
+        opened = [each for each in part if isinstance(each, Opened)]
+        for name, gathered in sets.items():
+            gathered.add(stores[name].encode([each.key for each in opened], [each.image for each in opened]), asked=len(part))
+        yield len(part)
 
 
 def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]:
@@ -208,9 +211,7 @@ def _opened(entries: Sequence[Entry], references: References | None) -> Iterator
         try:
             picture = Picture.open(path)
             key = hashlib.blake2b(picture.data, digest_size=16).digest()
-            if prompt is None and (found := read_plan(picture.data)):
-                prompt = found.plan.prompt if found.plan.prompt.strip() else None
-            return Opened(key, picture.image, prompt, None)
+            return Opened(key, picture.image, carried_prompt(picture.data) if prompt is None else prompt, None)
         except VernissageError as error:
             return Unscored(reason=str(error))
 
