@@ -4,6 +4,7 @@ Features come from any encoder; with Inception's pool features these are the usu
 and FD-DINOv2. Statistics are gathered batch by batch and can be merged, so memory does not grow with the number of pictures.
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 from threadpoolctl import threadpool_limits
 
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, MissingExtra
 
 
 class Statistics(NamedTuple):
@@ -130,22 +131,32 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
     if len(first.mean) != len(second.mean):
         raise BadInput(f"Features of length {len(first.mean)} and {len(second.mean)} cannot be compared.", hint="Use one encoder.")
     one, two = first.covariance, second.covariance
-    with threadpool_limits(limits=1, user_api="blas"):  # small steps that wait for one another: threads made them ten times slower
-        root = _root(one)
-        inner = root.T @ two @ root
-        values = np.linalg.eigvalsh((inner + inner.T) / 2)
+    with threadpool_limits(limits=min(4, os.cpu_count() or 1), user_api="blas"):  # more threads only wait for one another here
+        values = _eigenvalues_of_product(one, two)
     trace_of_root = np.sqrt(np.clip(values, 0, None)).sum()
     apart = first.mean - second.mean
     return float(np.maximum(0.0, apart @ apart + np.trace(one) + np.trace(two) - 2 * trace_of_root))
 
 
-def _root(covariance: ndarray) -> ndarray:
-    """Any L with L L' = C: Cholesky's where C is of full rank, else by eigenvectors."""
+def _eigenvalues_of_product(one: ndarray, two: ndarray) -> ndarray:
+    """The eigenvalues of C1 C2, as those of the symmetric L' C2 L with L L' = C1.
+
+    LAPACK's reduction of the generalised problem (sygst) computes L' C2 L in a quarter of the operations of two matrix
+    products; where C1 is not of full rank it has no L, and one of its eigenvectors serves.
+    """
     try:
-        return np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(covariance)
-        return vectors * np.sqrt(np.clip(values, 0, None))
+        import scipy.linalg
+        from scipy.linalg import lapack
+    except ImportError as error:
+        raise MissingExtra("scipy", extra="local") from error
+    root, rank_lost = lapack.dpotrf(one.T, lower=1, clean=0)  # transposed: symmetric all the same, and laid out as LAPACK wants it
+    if not rank_lost:
+        inner, _ = lapack.dsygst(two.T, root, itype=2, lower=1)
+        return scipy.linalg.eigvalsh(inner, lower=True, overwrite_a=True, check_finite=False, driver="evd")
+    values, vectors = np.linalg.eigh(one)
+    root = vectors * np.sqrt(np.clip(values, 0, None))
+    inner = root.T @ two @ root
+    return np.linalg.eigvalsh((inner + inner.T) / 2)
 
 
 class KernelDistance(NamedTuple):
