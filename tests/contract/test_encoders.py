@@ -127,7 +127,7 @@ def test_pictures_that_look_different_are_told_apart_in_any_mode(real):
 
 
 def test_the_cache_forgets_the_oldest(noise_picture):
-    cache, passes = FeatureCache(1, limit=2), []
+    cache, passes = FeatureCache(1, torch.device("cpu"), limit=2), []
 
     def encode(images):
         passes.append(len(images))

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import fingerprint, load_pretrained
+from vernissage.local.streams import batches, side_by_side
 
 
 @final
@@ -35,7 +36,7 @@ class ClipEncoder:
         self._pixels = load_pretrained(CLIPImageProcessorPil, model, **options)
         self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
         self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights
-        self._cache = FeatureCache(self._model.config.projection_dim)
+        self._cache = FeatureCache(self._model.config.projection_dim, self._device)
 
     @property
     def logit_scale(self) -> float:
@@ -56,16 +57,20 @@ class ClipEncoder:
         vision = self._model.vision_model(pixel_values=pixels.to(self._device, self._dtype))
         return to_rows(self._model.visual_projection(vision.pooler_output))
 
-    @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> ndarray:
         """Features of shape (text, feature), float32, unit length; longer texts are cut at the model's limit."""
         rows = np.empty((len(texts), self._model.config.projection_dim), dtype=np.float32)
         limit = self._model.config.text_config.max_position_embeddings
         ids = self._tokenizer(list(texts), truncation=True, max_length=limit).input_ids if texts else []
         by_length = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # padding is computed and tells nothing
-        for start in range(0, len(ids), self.batch_size):
-            part = by_length[start : start + self.batch_size]
-            tokens = self._tokenizer.pad({"input_ids": [ids[index] for index in part]}, return_tensors="pt").to(self._device)
-            text = self._model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-            rows[part] = unit_length(to_rows(self._model.text_projection(text.pooler_output)))
+        parts = batches(by_length, self.batch_size, self._device)
+        encoded = side_by_side(lambda part: self._encode_ids([ids[index] for index in part]), parts, self._device)
+        for part, some in zip(parts, encoded, strict=True):
+            rows[part] = some
         return rows
+
+    @torch.inference_mode()
+    def _encode_ids(self, ids: Sequence[Sequence[int]]) -> ndarray:
+        tokens = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
+        text = self._model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        return unit_length(to_rows(self._model.text_projection(text.pooler_output)))

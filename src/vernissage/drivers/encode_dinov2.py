@@ -47,7 +47,7 @@ class Dinov2Encoder:
         self._model = load_pretrained(Dinov2Model, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
         self._pixels = load_pretrained(BitImageProcessorPil, model, **options)
         self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights
-        self._cache = FeatureCache(self._model.config.hidden_size)
+        self._cache = FeatureCache(self._model.config.hidden_size, self._device)
 
     def encode(self, images: Sequence[Image.Image]) -> ndarray:
         """Features of shape (image, feature), float32, unit length; a picture seen before is not encoded again."""

@@ -84,7 +84,7 @@ class InceptionEncoder:
             raise DriverError(f"Inception cannot be read from {model}: {error}") from error
         first = self._convolutions["Conv2d_1a_3x3"][0]
         self.name = f"inception:{Path(model).name} like {like} {float(first.double().sum()):.6g} {float(self._head.double().sum()):.6g}"
-        self._cache = FeatureCache(WIDTH)
+        self._cache = FeatureCache(WIDTH, self._device)
 
     def _read(self, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
         """Weight and bias of a convolution with its normalisation folded in."""

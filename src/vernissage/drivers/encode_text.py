@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from vernissage.errors import BadInput
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import fingerprint, load_pretrained
+from vernissage.local.streams import batches, side_by_side
 from vernissage.metrics.bert_score import TokenFeatures
 
 
@@ -59,10 +60,10 @@ class TransformersTextEncoder:
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         found: dict[str, TokenFeatures] = {}
         with self._one_at_a_time:
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
-                for row, vectors in zip(batch, self._encode([rows[row] for row in batch]), strict=True):
-                    found[different[row]] = TokenFeatures(vectors, np.array(special[row]) == 0)
+            parts = batches(order, self.batch_size, self._device)
+            encoded = side_by_side(lambda part: self._encode([rows[row] for row in part]), parts, self._device)
+            for row, vectors in zip(order, (each for part in encoded for each in part), strict=True):
+                found[different[row]] = TokenFeatures(vectors, np.array(special[row]) == 0)
         return [found[text.strip()] for text in texts]
 
     @torch.inference_mode()

@@ -5,9 +5,12 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
+
+from vernissage.local.streams import batches, side_by_side
 
 
 def to_rows(features: Tensor) -> ndarray:
@@ -25,11 +28,13 @@ class FeatureCache:
 
     Args:
         width: Length of a feature vector.
+        device: Where pictures are encoded.
         limit: How many pictures are remembered.
     """
 
-    def __init__(self, width: int, *, limit: int = 4096) -> None:
+    def __init__(self, width: int, device: torch.device, *, limit: int = 4096) -> None:
         self._width = width
+        self._device = device
         self._limit = limit
         self._rows: dict[str, ndarray] = {}
         self._one_at_a_time = threading.Lock()
@@ -38,14 +43,16 @@ class FeatureCache:
         """Features in the order of the images; only unseen ones are encoded, each once, in batches, as RGB."""
         if not images:
             return np.empty((0, self._width), dtype=np.float32)
-        seen = [image.convert("RGB") for image in images]  # the bytes of other modes do not tell all: palettes are apart
+        seen = [
+            image if image.mode == "RGB" else image.convert("RGB") for image in images
+        ]  # the bytes of other modes do not tell all: palettes are apart
         keys = [hashlib.blake2b(f"{image.size}".encode() + image.tobytes()).hexdigest() for image in seen]
         with self._one_at_a_time:
             rows: dict[str, ndarray] = {key: self._rows[key] for key in keys if key in self._rows}
             new = {key: image for key, image in zip(keys, seen, strict=True) if key not in rows}
-            for start in range(0, len(new), batch_size):
-                part = list(new)[start : start + batch_size]
-                rows |= dict(zip(part, encode_new([new[key] for key in part]), strict=True))
+            parts = batches(list(new.values()), batch_size, self._device)
+            encoded = [row for rows_of_part in side_by_side(encode_new, parts, self._device) for row in rows_of_part]
+            rows |= dict(zip(new, encoded, strict=True))
             self._rows |= {key: rows[key] for key in new}
             while len(self._rows) > self._limit:
                 self._rows.pop(next(iter(self._rows)))

@@ -145,14 +145,14 @@ def _eigenvalues_of_product(one: ndarray, two: ndarray) -> ndarray:
     products; where C1 is not of full rank it has no L, and one of its eigenvectors serves.
     """
     try:
-        import scipy.linalg
-        from scipy.linalg import lapack
+        from scipy.linalg import eigvalsh, get_lapack_funcs
     except ImportError as error:
         raise MissingExtra("scipy", extra="local") from error
-    root, rank_lost = lapack.dpotrf(one.T, lower=1, clean=0)  # transposed: symmetric all the same, and laid out as LAPACK wants it
+    potrf, sygst = get_lapack_funcs(("potrf", "sygst"), dtype=np.float64)
+    root, rank_lost = potrf(one.T, lower=1, clean=0)  # transposed: symmetric all the same, and laid out as LAPACK wants it
     if not rank_lost:
-        inner, _ = lapack.dsygst(two.T, root, itype=2, lower=1)
-        return scipy.linalg.eigvalsh(inner, lower=True, overwrite_a=True, check_finite=False, driver="evd")
+        inner, _ = sygst(two.T, root, itype=2, lower=1)
+        return eigvalsh(inner, lower=True, overwrite_a=True, check_finite=False, driver="evd")
     values, vectors = np.linalg.eigh(one)
     root = vectors * np.sqrt(np.clip(values, 0, None))
     inner = root.T @ two @ root

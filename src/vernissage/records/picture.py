@@ -10,7 +10,6 @@ import json
 import os
 import struct
 import tempfile
-import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -27,7 +26,9 @@ from vernissage.records.parameters import Parameters, read_comfyui, read_paramet
 from vernissage.records.plan import Plan, Text
 
 MAX_PIXELS = 32_000_000
-_ONE_AT_A_TIME = threading.RLock()
+# What Pillow has to say of odd files nobody asked for. Once and for all: filters belong to the whole process, and pictures are
+# read in many threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _USER_COMMENT = 0x9286
 _EXIF_IFD = 0x8769
 # Other formats are not even tried: nobody has such pictures, and some readers, that of EPS for one, run programs.
@@ -87,15 +88,16 @@ class Picture(BaseModel):
         except (OSError, ValueError) as error:  # ValueError: the path holds a null character
             reason = getattr(error, "strerror", None) or error
             raise BadInput(f"Cannot read the picture {path}: {reason}.", hint="Check the path.") from error
-        decode(data, name=str(path))
-        found = metadata(data)
+        image, found = _decode(data, str(path))
         provenance = None
         if "vernissage" in found:
             try:
                 provenance = Provenance.model_validate_json(found["vernissage"])
             except ValueError:
                 provenance = None  # somebody else's chunk of that name
-        return cls(data=data, provenance=provenance)
+        picture = cls(data=data, provenance=provenance)
+        vars(picture)["image"] = image  # the cached property below: what is decoded once is not decoded again
+        return picture
 
     @property
     def plan(self) -> Plan | None:
@@ -140,14 +142,20 @@ def decode(data: bytes, *, name: str = "the picture") -> Image.Image:
     Raises:
         BadInput: Not a picture, truncated, or larger than 32 megapixels.
     """
+    return _decode(data, name)[0]
+
+
+def _decode(data: bytes, name: str) -> tuple[Image.Image, dict[str, str]]:
+    """The image, and what the file tells beside it."""
     try:
         with _opened(data) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, f"{image.width * image.height / 1e6:.0f}")
             image.load()
+            found = _told(image)
             with suppress(*_DAMAGE):  # broken EXIF data leave it as it lies
                 image = ImageOps.exif_transpose(image)
-            return _to_rgb(image)
+            return _to_rgb(image), found
     except Image.DecompressionBombError as error:
         raise _too_large(name, "hundreds of") from error
     except UnidentifiedImageError as error:
@@ -162,16 +170,13 @@ def _too_large(name: str, megapixels: str) -> BadInput:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """The picture's header; while it is worked with, Pillow's warnings about odd files are ignored."""
-    # Filters of warnings belong to the whole process: two threads that change them at once would leave them changed.
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        except KeyError as error:  # a Pillow that was built without one of the formats
-            raise UnidentifiedImageError("unknown format") from error
-        with image:
-            yield image
+    """The picture's header."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except KeyError as error:  # a Pillow that was built without one of the formats
+        raise UnidentifiedImageError("unknown format") from error
+    with image:
+        yield image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -188,17 +193,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def metadata(data: bytes) -> dict[str, str]:
     """The text chunks of a picture file; A1111's EXIF comment of JPEG and WebP appears as `parameters`."""
-    comment: Any = None
     try:
         with _opened(data) as image:
             with suppress(*_DAMAGE):  # a PNG may tell more behind its pixels; one that is cut off tells what it can
                 if image.width * image.height <= MAX_PIXELS:
                     image.load()
-            found = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-            with suppress(*_DAMAGE):
-                comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+            return _told(image)
     except (*_DAMAGE, Image.DecompressionBombError):
         return {}
+
+
+def _told(image: Image.Image) -> dict[str, str]:
+    found = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+    comment: Any = None
+    with suppress(*_DAMAGE):
+        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     if isinstance(comment, bytes) and "parameters" not in found:
         comment = _user_comment(comment)
     if isinstance(comment, str) and comment and "parameters" not in found:

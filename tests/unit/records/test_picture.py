@@ -471,3 +471,14 @@ def test_a_name_that_is_as_long_as_the_disk_allows_can_be_saved(tmp_path):
     path = tmp_path / ("x" * 251 + ".png")
     assert Picture.of(noise()).save(path) == path
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_picture_file_is_decoded_once(tmp_path, monkeypatch):
+    from vernissage.records import picture as module
+
+    path = Picture.of(noise()).save(tmp_path / "one.png")
+    openings, opened = [], module.Image.open
+    monkeypatch.setattr(module.Image, "open", lambda *args, **named: openings.append(1) or opened(*args, **named))
+    found = Picture.open(path)
+    assert np.array_equal(np.asarray(found.image), np.asarray(decode(path.read_bytes())))
+    assert len(openings) == 2, "the second is the decoding that it was compared with"

@@ -17,6 +17,7 @@ from vernissage.judging.spec import DIMENSIONS, WEIGHTS, Dimension
 from vernissage.judging.zero_shot import NO_PROMPT
 from vernissage.local.adapters import merge_adapter
 from vernissage.local.device import pick_device
+from vernissage.local.streams import batches, side_by_side
 from vernissage.records.verdict import Answer, Level, Score, Unscored, Verdict
 
 # What torch and image processors raise when a picture cannot be taken, or memory runs out.
@@ -35,7 +36,8 @@ class TrainedJudge:
     """
 
     def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int = 16) -> None:
-        self._model, self.spec = load_judge(Path(model), device=pick_device(device), dtype=dtype)
+        self._device = pick_device(device)
+        self._model, self.spec = load_judge(Path(model), device=self._device, dtype=dtype)
         self.name = self.spec.name
         folder = Path(model)
         trained = hashlib.sha256((folder / WEIGHTS).read_bytes() + self.spec.model_dump_json(exclude={"trained"}).encode())
@@ -44,20 +46,25 @@ class TrainedJudge:
         self.batch_size = batch_size
         self._one_at_a_time = threading.Lock()
         groups = list(by_adapter(self.spec))
-        if len(groups) == 1 and groups[0]:
+        self._one_adapter = len(groups) == 1  # several must take turns in the one backbone
+        if self._one_adapter and groups[0]:
             merge_adapter(self._model.backbone, groups[0])
 
     def judge(self, images: Sequence[Image.Image], prompts: Sequence[str | None], questions: Sequence[Sequence[str]]) -> list[Verdict]:
         """Perception, correspondence and answers for each picture; see `ports.Judge`."""
         said = [text if text and text.strip() else None for text in prompts]
         verdicts: dict[int, Verdict] = {}
+
+        def score(rows: Sequence[int]) -> list[dict[Key, float] | Unscored]:
+            return self._score([images[row].convert("RGB") for row in rows], [said[r] for r in rows], [questions[r] for r in rows])
+
         # Alike shapes and lengths together, so that little is padding.
         order = sorted(range(len(images)), key=lambda row: (images[row].size, len("".join([said[row] or "", *questions[row]]))))
         with self._one_at_a_time:
-            for start in range(0, len(order), self.batch_size):
-                rows = order[start : start + self.batch_size]
-                scored = self._score([images[row].convert("RGB") for row in rows], [said[r] for r in rows], [questions[r] for r in rows])
-                verdicts |= {row: self._verdict(own, said[row], questions[row]) for row, own in zip(rows, scored, strict=True)}
+            parts = batches(order, self.batch_size, self._device)
+            done = side_by_side(score, parts, self._device) if self._one_adapter else [score(rows) for rows in parts]
+        for row, own in zip(order, (each for part in done for each in part), strict=True):
+            verdicts[row] = self._verdict(own, said[row], questions[row])
         return [verdicts[row] for row in range(len(images))]
 
     def _score(

@@ -6,6 +6,7 @@ The authors' released code takes position -4 of the whole text with its answer, 
 the answer is one token long.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -103,6 +104,9 @@ class JudgeModel(nn.Module):
         super().__init__()
         self.backbone, self.reader, self.fingerprint = backbone, reader, fingerprint
         self.heads = nn.ModuleDict()
+        self.chosen: tuple[str, bool] | None = None
+        """The adapter that works, and whether it learns."""
+        self._reading = threading.Lock()  # a tokenizer that two threads use at once pads for the wrong one
 
     @property
     def width(self) -> int:
@@ -130,10 +134,11 @@ class JudgeModel(nn.Module):
             images: RGB.
             questions: About each picture, one or more.
         """
-        seen = self.reader.inputs([self.reader.before] * len(images), list(images))
+        with self._reading:
+            seen = self.reader.inputs([self.reader.before] * len(images), list(images))
+            branches = [[self.reader.branch(question) for question in several] for several in questions]
         device, dtype = self.backbone.device, self.backbone.dtype
         trunks = [ids[kept.bool()].tolist() for ids, kept in zip(seen["input_ids"], seen["attention_mask"], strict=True)]
-        branches = [[self.reader.branch(question) for question in several] for several in questions]
         packed = pack(trunks, branches, pad=self.reader.tokenizer.pad_token_id or 0, dtype=dtype)
         vision = {name: value.to(device) for name, value in seen.items() if name in ("pixel_values", "image_grid_thw")}
         vision["pixel_values"] = vision["pixel_values"].to(dtype)
@@ -207,4 +212,6 @@ def by_adapter(spec: JudgeSpec) -> dict[str, list[str]]:
 
 def choose_adapter(model: JudgeModel, name: str, *, learning: bool = False) -> None:
     """Let the adapter of that name work, "" for none."""
-    use_adapter(model.backbone, name or None, learning=learning)
+    if model.chosen != (name, learning):
+        use_adapter(model.backbone, name or None, learning=learning)
+        model.chosen = (name, learning)
