@@ -18,7 +18,7 @@ from record import append_result
 
 from vernissage.api import Studio
 from vernissage.records.plan import Plan
-from vernissage.repainting.lockstep import Encodings, Paintings, Ports, Questions, run_together
+from vernissage.repainting.lockstep import Comparisons, Encodings, Paintings, Ports, Questions, run_together
 from vernissage.repainting.loop import Settings, repaint_one
 from vernissage.world.draw import draw
 from vernissage.world.scene import sample_scene
@@ -75,6 +75,8 @@ def plain(works, ports: Ports) -> list:
                 answer = [ports.mllm.answer([ask])[0] for ask in request.asks]
             elif isinstance(request, Paintings):
                 answer = [ports.t2i.paint([plan])[0] for plan in request.plans]
+            elif isinstance(request, Comparisons):
+                answer = {}
             else:
                 assert isinstance(request, Encodings)
                 rows = [{name: encoder.encode([image]) for name, encoder in ports.encoders.items()} for image in request.images]
@@ -115,6 +117,8 @@ def main() -> None:
         if name != "mini MLLM":  # both ways must find their questions among those recorded
             ports = Ports(Recorded(recorder, mllm), studio.t2i, studio.encoders)
         in_step = run_together if name == "mini MLLM" else two_groups
+            plain(works(), Ports(recorder, studio.t2i, studio.encoders))  # what is asked follows the batches to the last digit
+            two_groups(works(), Ports(recorder, studio.t2i, studio.encoders))
         seconds = {"plain": [], "in step": []}
         for _ in range(arguments.times):
             for way, go in (("plain", plain), ("in step", in_step)):

@@ -328,10 +328,11 @@ def _groups(plans: dict[int, Plan]) -> list[list[int]]:
 
 
 def _batches(pipeline: Any, plans: list[Plan], size: int) -> Iterator[list[int]]:
-    """Indices of the plans of a group that can be painted in one call, `size` at most."""
+    """Indices of the plans of a group that can be painted in one call, `size` at most and alike in number."""
     alone = [index for index, plan in enumerate(plans) if must_be_painted_alone(pipeline, plan)]
     together = [index for index in range(len(plans)) if index not in alone]
-    yield from (together[start : start + size] for start in range(0, len(together), size))
+    even = -(-len(together) // -(-len(together) // size)) if together else size  # a batch that is nearly empty costs almost a full one
+    yield from (together[start : start + even] for start in range(0, len(together), even))
     yield from ([index] for index in alone)
 
 

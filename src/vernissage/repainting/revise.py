@@ -11,7 +11,7 @@ from vernissage.records.tree import UnderstandingTree
 from vernissage.repainting.lockstep import Questions, Replies, Work
 from vernissage.repainting.understand import question, words_of
 
-TEMPERATURE = 0.9
+TEMPERATURE = 0.5
 """Of rewriting and revising, so that the candidates of a round differ; ours, the paper does not say."""
 
 
