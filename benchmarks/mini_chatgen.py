@@ -36,6 +36,7 @@ CHATS = Path("build/mini/chats")
 RUNS = Path("build/mini-chatgen")
 METRICS = ("clip-fid", "clipscore", "judge-perception", "judge-correspondence")
 TOP = 5
+AGAIN = ("new models", "seconds a query")
 
 
 def steps(queries: list[Query], known: str, names: list[str]) -> tuple[dict, object]:
@@ -126,16 +127,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1225)
     parser.add_argument("--paint", type=int, default=60)
     parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--only-new-models", action="store_true", help="measure these again; the rest is that of the newest result")
+    parser.add_argument("--only", choices=AGAIN, help="measure this again; the rest is that of the newest result")
     parser.add_argument("--record", action="store_true", help="append the figures to results/")
     arguments = parser.parse_args()
     train, test = read_queries(CHATS / "train.jsonl"), read_queries(CHATS / "test.jsonl")[: arguments.limit]
     figures: dict = {}
-    if arguments.only_new_models:
+    if arguments.only:
         row = json.loads((RESULTS / "mini_chatgen.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-        figures = row["figures"] | {"new models": new_models(train, test)}
+        again = new_models(train, test) if arguments.only == "new models" else speed(test, arguments.times)
         if arguments.record:
-            append_result("mini_chatgen", figures, **row["settings"], measured_again="new models")
+            append_result("mini_chatgen", row["figures"] | {arguments.only: again}, **row["settings"] | {"measured_again": arguments.only})
         return
     figures["steps"], (run, studio, items) = steps(test, "nothing", ["evo", "base", "baseline"])
     for known in ("prompt", "model"):

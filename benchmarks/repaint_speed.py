@@ -116,9 +116,9 @@ def main() -> None:
         ports = Ports(mllm, studio.t2i, studio.encoders)
         if name != "mini MLLM":  # both ways must find their questions among those recorded
             ports = Ports(Recorded(recorder, mllm), studio.t2i, studio.encoders)
+            for way in (plain, two_groups):  # what is asked follows the batches to the last digit
+                way(works(), Ports(recorder, studio.t2i, studio.encoders))
         in_step = run_together if name == "mini MLLM" else two_groups
-            plain(works(), Ports(recorder, studio.t2i, studio.encoders))  # what is asked follows the batches to the last digit
-            two_groups(works(), Ports(recorder, studio.t2i, studio.encoders))
         seconds = {"plain": [], "in step": []}
         for _ in range(arguments.times):
             for way, go in (("plain", plain), ("in step", in_step)):

@@ -28,6 +28,31 @@ class _ClosedSchema(GenerateJsonSchema):
         return {"additionalProperties": False} | super().model_schema(schema)
 
 
+def matchers(tokenizer: llguidance.LLTokenizer, reply: type[BaseModel], count: int) -> list[llguidance.LLMatcher]:
+    """So many replies to come, each to be kept to a record's JSON schema.
+
+    Raises:
+        ValueError: The schema is one that cannot be kept to.
+    """
+    schema = json.dumps(reply.model_json_schema(schema_generator=_ClosedSchema))
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, defaults=_COMPACT)
+    made = [llguidance.LLMatcher(tokenizer, grammar) for _ in range(count)]
+    if made and (mistake := made[0].get_error()):
+        raise ValueError(f"replies cannot be kept to their schema: {mistake}")
+    return made
+
+
+def allowed_next(matcher: llguidance.LLMatcher, vocabulary: int, end: int) -> np.ndarray:
+    """Which tokens may come next in a reply, shape (vocabulary,), bool; when it is complete, its end alone."""
+    allowed = np.zeros(vocabulary, dtype=bool)
+    if matcher.is_stopped():
+        allowed[end] = True
+    else:
+        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+        allowed[: len(bits)] = bits[:vocabulary]
+    return allowed
+
+
 class Constrained(LogitsProcessor):
     """Allows at each step only the tokens that a record's JSON schema allows, row by row.
 
@@ -40,23 +65,15 @@ class Constrained(LogitsProcessor):
     """
 
     def __init__(self, tokenizer: llguidance.LLTokenizer, reply: type[BaseModel], rows: int, prompt_length: int, end: int) -> None:
-        schema = json.dumps(reply.model_json_schema(schema_generator=_ClosedSchema))
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, defaults=_COMPACT)
-        self._matchers = [llguidance.LLMatcher(tokenizer, grammar) for _ in range(rows)]
-        if mistake := self._matchers[0].get_error():
-            raise ValueError(f"replies cannot be kept to their schema: {mistake}")
+        self._matchers = matchers(tokenizer, reply, rows)
         self._length = prompt_length
         self._end = end
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (row, token) with minus infinity for what may not follow."""
-        allowed = np.zeros(scores.shape, dtype=bool)
-        for row, matcher in enumerate(self._matchers):
-            if input_ids.shape[1] > self._length and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
-            if matcher.is_stopped():
-                allowed[row, self._end] = True  # the reply is complete, and nothing may follow it
-            else:
-                bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
-                allowed[row, : len(bits)] = bits[: scores.shape[1]]
+        if input_ids.shape[1] > self._length:
+            for row, matcher in enumerate(self._matchers):
+                if not matcher.is_stopped():
+                    matcher.consume_token(int(input_ids[row, -1]))
+        allowed = np.stack([allowed_next(matcher, scores.shape[1], self._end) for matcher in self._matchers])
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)

@@ -10,18 +10,20 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from pydantic import BaseModel
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList
 
 from vernissage.errors import IntegrityError
 from vernissage.local.adapters import adapter_tensors, add_adapter, use_adapter
 from vernissage.local.branches import Branch, Packed, pack
-from vernissage.local.constrained import Constrained, guide_tokenizer
+from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
 from vernissage.local.device import pick_dtype
 from vernissage.local.dialogue import Dialogue, load_dialogue
 from vernissage.local.positions import positions_of
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.tensors import read_tensors, restore, save_tensors
+from vernissage.painting.nn.drafting import Writer
 from vernissage.painting.nn.new_models import RowMap
 from vernissage.painting.planner_spec import SPEC, WEIGHTS, PlannerSpec, read_spec
 from vernissage.prompts import load_prompt
@@ -139,11 +141,53 @@ class Network:
     def go_on(self, said: Said, questions: Sequence[str], *, reply: Any = None, most: int = 256) -> Said:
         """Ask a next question in each dialogue and answer it, in the cache that is there."""
         rows = [self.dialogue.ids(self.dialogue.next_question(text)) for text in questions]
-        length, pad = max(map(len, rows)), self.dialogue.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows], device=said.ids.device)
-        new = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=said.ids.device)
-        inputs = {"input_ids": torch.cat([said.ids, ids], dim=1), "attention_mask": torch.cat([said.mask, new], dim=1)}
-        return self._answer(inputs, said.cache, reply, most)
+        ids, mask = self._append(said.ids, said.mask, rows)
+        return self._answer({"input_ids": ids, "attention_mask": mask}, said.cache, reply, most)
+
+    @torch.inference_mode()
+    def finish(
+        self,
+        said: Said,
+        questions: Sequence[str],
+        drafts: Sequence[Sequence[str]],
+        *,
+        reply: type[BaseModel] | None = None,
+        most: int = 256,
+    ) -> list[str]:
+        """Ask a last question in each dialogue, along drafts of the answers; the dialogues end with it, for their cache is used up.
+
+        Args:
+            said: The dialogues.
+            questions: One for each.
+            drafts: Likely answers to each, the likeliest first. They change the time it takes and nothing else.
+            reply: The shape of the answers.
+            most: Tokens in an answer.
+        """
+        guides = [None] * len(drafts) if reply is None else matchers(self._guide_tokenizer(), reply, len(drafts))
+        writers = [
+            Writer([self.dialogue.ids(text) for text in own], self.ends, most, guide) for own, guide in zip(drafts, guides, strict=True)
+        ]
+        unread = [self.dialogue.ids(self.dialogue.next_question(text)) for text in questions]
+        ids, mask, cache, left = said.ids, said.mask, said.cache, list(range(len(writers)))
+        while True:
+            proposed = [writers[row].ahead() for row in left]
+            ids, mask = self._append(ids, mask, [own + new for own, new in zip(unread, proposed, strict=True)])
+            hidden, cache = self._read_on(ids, mask, cache)
+            for place, (row, new) in enumerate(zip(left, proposed, strict=True)):
+                kept = writers[row].check(new, self.backbone.get_output_embeddings()(hidden[place, -1 - len(new) :]).float())
+                mask[place, mask.shape[1] - len(new) + kept :] = 0  # what was not said must not be seen
+            going = [place for place, row in enumerate(left) if writers[row].unread]
+            if not going:
+                break
+            left = [left[place] for place in going]
+            unread = [writers[row].unread for row in left]
+            if len(going) < len(ids):
+                ids, mask = ids[going], mask[going]
+                cache.batch_select_indices(torch.tensor(going, device=ids.device))
+                if getattr(self.backbone.model, "rope_deltas", None) is not None:  # where each row's pictures have put Qwen-VL's positions
+                    self.backbone.model.rope_deltas = self.backbone.model.rope_deltas[going]
+        answers = self.dialogue.tokenizer.batch_decode([writer.said for writer in writers], skip_special_tokens=True)
+        return [text.strip() for text in answers]
 
     def _answer(self, inputs: dict[str, Tensor], cache: Any, reply: Any, most: int) -> Said:
         length = inputs["input_ids"].shape[1]
@@ -153,18 +197,7 @@ class Network:
         before_words: list[Tensor] = []  # what the head saw at each step
         watch = self.backbone.get_output_embeddings().register_forward_pre_hook(lambda _, seen: before_words.append(seen[0][:, -1]))
         try:
-            output = self.backbone.generate(
-                **inputs,
-                **({} if cache is None else {"past_key_values": cache}),
-                max_new_tokens=most + 1,
-                logits_processor=processors,
-                pad_token_id=self.dialogue.tokenizer.pad_token_id,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                return_dict_in_generate=True,
-            )
+            output = self._generate(inputs, cache, most + 1, processors)
         finally:
             watch.remove()
         cached = output.past_key_values.get_seq_length()  # the last word was said and not read, so one more than wanted is
@@ -176,6 +209,39 @@ class Network:
         steps = own.sum(dim=1).clamp(max=len(before_words) - 1)
         ended = torch.stack(before_words, dim=1)[torch.arange(len(steps), device=steps.device), steps]
         return Said(output.sequences[:, :cached], mask, output.past_key_values, [text.strip() for text in answers], ended)
+
+    def _generate(self, inputs: dict[str, Tensor], cache: Any, tokens: int, processors: LogitsProcessorList) -> Any:
+        """Greedily, whatever a checkpoint's own settings are: they are for conversation."""
+        return self.backbone.generate(
+            **inputs,
+            **({} if cache is None else {"past_key_values": cache}),
+            max_new_tokens=tokens,
+            logits_processor=processors,
+            pad_token_id=self.dialogue.tokenizer.pad_token_id,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=1.0,
+            return_dict_in_generate=True,
+        )
+
+    def _append(self, ids: Tensor, mask: Tensor, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Tokens behind those of each dialogue, padded on the left; always new tensors."""
+        length, pad = max(map(len, rows)), self.dialogue.tokenizer.pad_token_id or 0
+        new = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows], device=ids.device)
+        own = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=ids.device)
+        return torch.cat([ids, new], dim=1), torch.cat([mask, own.to(mask.dtype)], dim=1)
+
+    def _read_on(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Hidden states of the tokens that are not in the cache yet, and the cache with them."""
+        seen: list[Tensor] = []
+        watch = self.backbone.model.register_forward_hook(lambda _module, _inputs, output: seen.append(output.last_hidden_state))
+        try:  # by way of generating, which knows best where each family's tokens stand
+            output = self._generate({"input_ids": ids, "attention_mask": mask}, cache, 1, LogitsProcessorList())
+        finally:
+            watch.remove()
+        return seen[0], output.past_key_values
 
     @property
     def ends(self) -> list[int]:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vernissage.datasets.collect import read_demonstrations
 from vernissage.errors import DriverError, OutOfMemory, ReplyError, VernissageError
+from vernissage.local.adapters import merge_adapter
 from vernissage.local.device import pick_device
 from vernissage.painting.likeness import Shelf
-from vernissage.painting.nn.network import Said, chat_question, load_planner
+from vernissage.painting.nn.network import ADAPTER, Said, chat_question, load_planner
 from vernissage.painting.planner_spec import DEMONSTRATIONS
 from vernissage.painting.reply import ArgumentsReply, PlanReply
 from vernissage.painting.road import fit_arguments, plan_of_reply
@@ -54,6 +55,8 @@ class TrainedPlanner:
     def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int = 8) -> None:
         folder = Path(model)
         self._network, self.spec, weights = load_planner(folder, device=pick_device(device), dtype=dtype)
+        if self.spec.adapter is not None:
+            merge_adapter(self._network.backbone, ADAPTER)
         self._tokens, self._map = weights.tokens, weights.row_map
         self._added: dict[str, Tensor] = {}
         self.name = self.spec.name
@@ -130,9 +133,10 @@ class TrainedPlanner:
             self._network.question("painting/arguments", model=model, demonstrations=[shown_as(each) for each in own])
             for model, own in zip(models, shown, strict=True)
         ]
-        ended = self._network.go_on(said, questions, reply=ArgumentsReply, most=128)
+        likely = [[shown_as(each)["answer"] for each in own] for own in shown]
+        answers = self._network.finish(said, questions, likely, reply=ArgumentsReply, most=128)
         plans: list[Plan | VernissageError] = []
-        for prompt, choices, own, text, fixed in zip(said.answers, chosen, shown, ended.answers, given, strict=True):
+        for prompt, choices, own, text, fixed in zip(said.answers, chosen, shown, answers, given, strict=True):
             card = catalogue[choices[0].model]
             words, loras = (fixed.prompt, ()) if fixed.prompt is not None else extract_loras(prompt)
             if not words.strip():

@@ -12,7 +12,7 @@ from cards import card
 from vernissage.datasets.queries import Query
 from vernissage.errors import BadCard, BadInput, DriverError, IntegrityError, OutOfMemory, ReplyError, UserError, VernissageError
 from vernissage.local import training as loop
-from vernissage.painting.nn.network import Said, chat_question, load_network, load_planner
+from vernissage.painting.nn.network import chat_question, load_network, load_planner
 from vernissage.painting.nn.planner import CHOICES, TrainedPlanner
 from vernissage.painting.nn.training import lesson_of, train_planner
 from vernissage.painting.planner_spec import CARDS, DEMONSTRATIONS, SPEC, WEIGHTS, read_spec
@@ -51,7 +51,8 @@ def networks(request):
             network = load_network(str(request.getfixturevalue(f"{kind}_folder")), device=torch.device("cpu"), brief=True)
             factor, letter = ENDS[kind]
             head = network.backbone.get_output_embeddings().weight
-            head[network.end] = factor * head[network.dialogue.tokenizer.convert_tokens_to_ids(letter)]
+            if use != "endless":
+                head[network.end] = factor * head[network.dialogue.tokenizer.convert_tokens_to_ids(letter)]
             made[kind, use], network.kind = network, kind
         return made[kind, use]
 
@@ -156,6 +157,45 @@ def test_an_answer_that_is_kept_to_a_shape_is_the_same_in_the_cache_and_anew(net
     alone = [other.begin([text], [own], reply=ArgumentsReply, most=12).answers[0] for text, own in zip(texts, pictures, strict=True)]
     assert more.answers == alone
     assert all(text.startswith("{") for text in alone)
+
+
+DRAFTS = {
+    "none": lambda answers: [[] for _ in answers],
+    "right": lambda answers: [[answer] for answer in answers],
+    "wrong": lambda answers: [["zzz qqq"], [""], ["{}{}{}" * 9]],
+    "right but for some letters": lambda answers: [[answer[:3] + "q" + answer[4:9] + answer[11:]] for answer in answers],
+    "another's": lambda answers: [[answer] for answer in answers[1:] + answers[:1]],
+    "several": lambda answers: [["no", answer[5:], answer[:7]] for answer in answers],
+    "longer": lambda answers: [[answer * 5] for answer in answers],
+}
+
+
+@pytest.mark.parametrize("drafts", DRAFTS)
+@pytest.mark.parametrize(
+    ("use", "reply", "most"), [("endless", None, MOST), ("endless", None, 1), ("tested", None, MOST), ("tested", ArgumentsReply, 40)]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_draft_of_an_answer_changes_nothing_of_it(networks, asked, drafts, kind, use, reply, most):
+    network, (chats, pictures) = networks(kind, use), asked
+    openings = openings_of(network, chats, pictures)
+    plain = network.go_on(network.begin(openings, pictures, most=MOST), QUESTIONS, reply=reply, most=most).answers
+    assert all(plain) or (use == "tested" and reply is None), "nothing was said"
+    said = network.begin(openings, pictures, most=MOST)
+    assert network.finish(said, QUESTIONS, DRAFTS[drafts](plain), reply=reply, most=most) == plain
+
+
+def test_an_answer_along_its_draft_takes_a_pass_where_it_took_one_a_token(networks):
+    network, chats = networks("internvl", "endless"), [Chat.of("a cat"), Chat.of("dogs in a park")]
+    openings, passes = openings_of(network, chats, [[], []]), []
+    plain = network.go_on(network.begin(openings, [[], []], most=MOST), QUESTIONS[:2], most=MOST).answers
+    said = network.begin(openings, [[], []], most=MOST)
+    watch = network.backbone.model.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        assert network.finish(said, QUESTIONS[:2], [[text] for text in plain], most=MOST) == plain
+    finally:
+        watch.remove()
+    assert min(len(network.dialogue.ids(text)) for text in plain) > 12
+    assert len(passes) <= 3
 
 
 def ended_and_states(network, chats, pictures):
@@ -599,7 +639,7 @@ def answering(monkeypatch):
     """Planners whose words are scripted: what they read is theirs, what they say is not."""
     from vernissage.painting.nn.network import Network
 
-    begin, go_on = Network.begin, Network.go_on
+    begin, finish = Network.begin, Network.finish
     asked = []
 
     def answering(prompts=None, arguments=None, plans=None):
@@ -611,14 +651,14 @@ def answering(monkeypatch):
                 return self.recite(openings, pictures, [prompts(text) for text in openings])
             return begin(self, openings, pictures, reply=reply, most=most)
 
-        def scripted_go_on(self, said, questions, *, reply=None, most=256):
+        def scripted_finish(self, said, questions, drafts, *, reply=None, most=256):
             asked.extend(questions)
             if arguments is None:
-                return go_on(self, said, questions, reply=reply, most=most)
-            return Said(said.ids, said.mask, said.cache, [arguments] * len(questions), said.ended)
+                return finish(self, said, questions, drafts, reply=reply, most=most)
+            return [arguments] * len(questions)
 
         monkeypatch.setattr(Network, "begin", scripted_begin)
-        monkeypatch.setattr(Network, "go_on", scripted_go_on)
+        monkeypatch.setattr(Network, "finish", scripted_finish)
         return asked
 
     return answering
