@@ -3,10 +3,10 @@
 Command:   .venv/bin/python benchmarks/judge_speed.py [--times 5] [--large] [--record]
 Protocol:  drawn held-out pictures; perception, correspondence and five questions each. Seven passes: each question alone with the
            whole picture, one after the other, as three models with a pass per question would (here with one model's weights). One
-           look: all seven as branches of one picture. Folder: the same one look in batches of 16 against picture after picture. Medians
-           of several runs side by side, after a warm-up; the largest difference of any score is told. --large does the first with an
-           InternVL-2.5-1B-shaped model of random weights (ViT of 300 M, language model of 500 M) and pictures of 5 tiles, 1,280 image
-           tokens, bfloat16.
+           look: all seven as branches of one picture. Folder: the judge as `vernissage judge` uses it, all pictures at once (batches of
+           16 at most) against one after the other. Medians of several runs side by side, after a warm-up; the largest difference of any
+           score is told. --large does the first with an InternVL-2.5-1B-shaped model of random weights (ViT of 300 M, language model
+           of 500 M) and one picture of 5 tiles, 1,280 image tokens, bfloat16.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from record import append_result
 from transformers import GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration
 
 from vernissage.judging.nn.checkpoint import load_judge
+from vernissage.judging.nn.judge import TrainedJudge
 from vernissage.judging.nn.model import JudgeModel, Reader, add_heads
 from vernissage.judging.nn.scoring import score_batch
 from vernissage.judging.spec import HeadSpec, JudgeSpec
@@ -44,9 +45,7 @@ def seven_passes(model: JudgeModel, spec: JudgeSpec, image, prompt, questions) -
 
 
 def median(times: int, ways: dict) -> dict[str, float]:
-    """Median seconds of each way, the ways taking turns."""
-    for way in ways.values():
-        way()
+    """Median seconds of each way, the ways taking turns; each has run before, when its scores were compared."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(times):
         for name, way in ways.items():
@@ -134,24 +133,30 @@ def main() -> None:
     def passed():
         return [seven_passes(model, spec, i, p, q) for i, p, q in zip(images, prompts, questions, strict=True)]
 
-    def in_batches():
-        found = []
-        for start in range(0, len(images), 16):
-            part = slice(start, start + 16)
-            found += score_batch(model, spec, images[part], prompts[part], questions[part])
-        return found
-
     figures = {"image_tokens": tokens, "pictures": len(images), "furthest": furthest(looked(), passed())}
-    ways = {"seven passes": passed, "one look": looked} | ({} if arguments.large else {"one look, batches of 16": in_batches})
-    figures |= {"seconds": median(arguments.times, ways)}
+    ways = {"seven passes": passed, "one look": looked}
     if not arguments.large:
-        figures["furthest_in_batches"] = furthest(looked(), in_batches())
-    seconds = figures["seconds"]
+        judge = TrainedJudge(str(package_folder("mini") / "judge"), device="cpu")
+
+        def one_by_one():
+            return [judge.judge([i], [p], [q])[0] for i, p, q in zip(images, prompts, questions, strict=True)]
+
+        def together():
+            return judge.judge(images, prompts, questions)
+
+        ways |= {"folder, one by one": one_by_one, "folder, all at once": together}
+        numbers = [
+            [{"p": v.perception.value, "c": v.correspondence.value} | {a.question: a.yes.value for a in v.answers} for v in way()]
+            for way in (one_by_one, together)
+        ]
+        figures["furthest_in_batches"] = furthest(*numbers)
+    seconds = median(arguments.times, ways)
+    figures |= {"seconds": seconds}
     for name, value in seconds.items():
         print(f"{name:<26} {value / len(images):8.4f} s a picture")
     print(f"one look: {seconds['seven passes'] / seconds['one look']:.2f} x; furthest score {figures['furthest']:.2g}")
     if not arguments.large:
-        print(f"batches: {seconds['one look'] / seconds['one look, batches of 16']:.2f} x")
+        print(f"batches: {seconds['folder, one by one'] / seconds['folder, all at once']:.2f} x")
     if arguments.record:
         append_result("judge_speed_large" if arguments.large else "judge_speed", figures, times=arguments.times)
 
