@@ -4,6 +4,7 @@ One batch divided among all cores makes them wait for one another at every opera
 time so. Batches are independent: each gets cores of its own, and nobody waits.
 """
 
+import threading
 from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -57,8 +58,19 @@ def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part], device: 
     streams = min(cores, sum(len(part) >= WORTH_A_STREAM for part in parts)) if device.type == "cpu" else 1
     if streams <= 1:
         return [work(part) for part in parts]
-    try:
-        with ThreadPoolExecutor(streams, initializer=torch.set_num_threads, initargs=(cores // streams,)) as pool:
-            return list(pool.map(work, parts))
-    finally:
-        torch.set_num_threads(cores)  # new threads take the number that was set last
+    started, left, results = threading.Barrier(streams + 1), iter(range(len(parts))), dict[int, Result]()
+
+    def stream() -> None:
+        torch.get_num_threads()  # a thread takes the number that was set last when it first asks, and after that keeps its own
+        torch.set_num_threads(cores // streams)
+        started.wait()
+        for place in left:
+            results[place] = work(parts[place])
+
+    with ThreadPoolExecutor(streams) as pool:
+        running = [pool.submit(stream) for _ in range(streams)]
+        started.wait()
+        torch.set_num_threads(cores)  # threads that somebody else starts take the number that was set last
+        for each in running:
+            each.result()
+    return [results[place] for place in range(len(parts))]

@@ -1,6 +1,7 @@
 """Batches side by side on a CPU."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -47,13 +48,16 @@ def test_work_on_a_cpu_is_shared_by_threads_with_cores_of_their_own(four_threads
     assert torch.get_num_threads() == 4
 
 
-def test_threads_started_afterwards_have_all_cores(four_threads):
-    side_by_side(len, [[0] * 4, [0] * 4], CPU)
-    seen = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert seen == [4]
+def test_threads_that_others_start_meanwhile_or_afterwards_have_all_cores(four_threads):
+    def cores_of_a_new_thread(_part=None):
+        seen = []
+        thread = threading.Thread(target=lambda: (time.sleep(0.1), seen.append(torch.get_num_threads())))
+        thread.start()
+        thread.join()
+        return seen
+
+    assert side_by_side(lambda part: (len(part), *cores_of_a_new_thread()), [[0] * 4, [0] * 4], CPU) == [(4, 4), (4, 4)]
+    assert cores_of_a_new_thread() == [4]
 
 
 @pytest.mark.parametrize("parts", [[[1], [2], [3]], [[1, 2, 3, 4]]], ids=["small parts", "one part"])
