@@ -43,9 +43,8 @@ class FeatureCache:
         """Features in the order of the images; only unseen ones are encoded, each once, in batches, as RGB."""
         if not images:
             return np.empty((0, self._width), dtype=np.float32)
-        seen = [
-            image if image.mode == "RGB" else image.convert("RGB") for image in images
-        ]  # the bytes of other modes do not tell all: palettes are apart
+        # The bytes of other modes do not tell all: palettes are apart.
+        seen = [image if image.mode == "RGB" else image.convert("RGB") for image in images]
         keys = [hashlib.blake2b(f"{image.size}".encode() + image.tobytes()).hexdigest() for image in seen]
         with self._one_at_a_time:
             rows: dict[str, ndarray] = {key: self._rows[key] for key in keys if key in self._rows}

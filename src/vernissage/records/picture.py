@@ -12,8 +12,8 @@ import struct
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Picture(BaseModel):
             except ValueError:
                 provenance = None  # somebody else's chunk of that name
         picture = cls(data=data, provenance=provenance)
-        vars(picture)["image"] = image  # the cached property below: what is decoded once is not decoded again
+        vars(picture).update(image=image, told=found)  # the cached properties below: what is decoded once is not decoded again
         return picture
 
     @property
@@ -108,6 +108,11 @@ class Picture(BaseModel):
     def image(self) -> Image.Image:
         """The decoded picture, RGB, upright, transparency on white."""
         return decode(self.data)
+
+    @cached_property
+    def told(self) -> dict[str, str]:
+        """What the file tells beside its pixels; see `metadata`."""
+        return metadata(self.data)
 
     @cached_property
     def hash(self) -> str:
@@ -168,15 +173,12 @@ def _too_large(name: str, megapixels: str) -> BadInput:
     return BadInput(f"{name} has {megapixels} megapixels; the limit is {MAX_PIXELS // 1_000_000}.", hint="Scale it down first.")
 
 
-@contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    """The picture's header."""
+def _opened(data: bytes) -> Image.Image:
+    """The picture's header, to be closed."""
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
     except KeyError as error:  # a Pillow that was built without one of the formats
         raise UnidentifiedImageError("unknown format") from error
-    with image:
-        yield image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -230,7 +232,10 @@ def _user_comment(comment: bytes) -> str:
 
 def read_plan(data: bytes) -> Parameters | None:
     """The plan that a picture file carries, from this package, A1111, Forge, Civitai or ComfyUI; None without one."""
-    found = metadata(data)
+    return _plan_told(metadata(data))
+
+
+def _plan_told(found: Mapping[str, str]) -> Parameters | None:
     if "parameters" in found:
         return read_parameters(found["parameters"])
     if "prompt" in found:
@@ -238,9 +243,9 @@ def read_plan(data: bytes) -> Parameters | None:
     return None
 
 
-def carried_prompt(data: bytes) -> str | None:
-    """The prompt that a picture file carries; None without one, or where it is blank."""
-    found = read_plan(data)
+def carried_prompt(told: Mapping[str, str]) -> str | None:
+    """The prompt that a picture file carries, from its `metadata`; None without one, or where it is blank."""
+    found = _plan_told(told)
     return found.plan.prompt if found and found.plan.prompt.strip() else None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput, VernissageError
-from vernissage.records.picture import SUFFIXES, carried_prompt
+from vernissage.records.picture import SUFFIXES, carried_prompt, metadata
 from vernissage.records.plan import whole_characters
 from vernissage.scoring.checks import Check
 from vernissage.scoring.packed import is_packed, unpack
@@ -80,7 +80,7 @@ def with_questions(entries: list[Entry], path: Path) -> list[Entry]:
 def _carried(path: Path) -> str | None:
     """The prompt that a picture carries."""
     try:
-        return carried_prompt(path.read_bytes())
+        return carried_prompt(metadata(path.read_bytes()))
     except (OSError, VernissageError):
         return None  # told when the picture is read
 
@@ -106,17 +106,17 @@ def _pictures(folder: Path) -> list[Path]:
 def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
     """`<index>/samples/<n>.png` with `metadata.jsonl`, one object, beside `samples`; nothing where no folder is so."""
     told: dict[Path, tuple[str | None, str | None, tuple[Check, ...] | None]] = {}
-    for metadata in folder.glob("*/metadata.jsonl"):
-        if not (metadata.parent / "samples").is_dir():
+    for listing in folder.glob("*/metadata.jsonl"):
+        if not (listing.parent / "samples").is_dir():
             continue
         try:
-            values = json.loads(metadata.read_text(encoding="utf-8-sig").strip().split("\n")[0])
+            values = json.loads(listing.read_text(encoding="utf-8-sig").strip().split("\n")[0])
             prompt, tag, checks = values["prompt"], values.get("tag"), geneval_checks(values)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise BadInput(f"{metadata} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
+            raise BadInput(f"{listing} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
         if not all(value is None or isinstance(value, str) for value in (prompt, tag)):
-            raise BadInput(f"{metadata} has a prompt or tag that is no text.", hint="It must hold one JSON object with a prompt.")
-        told[metadata.parent / "samples"] = prompt, tag, checks
+            raise BadInput(f"{listing} has a prompt or tag that is no text.", hint="It must hold one JSON object with a prompt.")
+        told[listing.parent / "samples"] = prompt, tag, checks
     if not told:
         return []
     entries = []

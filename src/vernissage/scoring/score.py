@@ -211,7 +211,7 @@ def _opened(entries: Sequence[Entry], references: References | None) -> Iterator
         try:
             picture = Picture.open(path)
             key = hashlib.blake2b(picture.data, digest_size=16).digest()
-            return Opened(key, picture.image, carried_prompt(picture.data) if prompt is None else prompt, None)
+            return Opened(key, picture.image, carried_prompt(picture.told) if prompt is None else prompt, None)
         except VernissageError as error:
             return Unscored(reason=str(error))
 

@@ -129,11 +129,11 @@ class TrainedPlanner:
             self._shelves[model].nearest(prompt, self.spec.shown) if model in self._shelves else []
             for model, prompt in zip(models, said.answers, strict=True)
         ]
+        told = [[shown_as(each) for each in own] for own in shown]
         questions = [
-            self._network.question("painting/arguments", model=model, demonstrations=[shown_as(each) for each in own])
-            for model, own in zip(models, shown, strict=True)
+            self._network.question("painting/arguments", model=model, demonstrations=own) for model, own in zip(models, told, strict=True)
         ]
-        likely = [[shown_as(each)["answer"] for each in own] for own in shown]
+        likely = [[each["answer"] for each in own] for own in told]
         answers = self._network.finish(said, questions, likely, reply=ArgumentsReply, most=128)
         plans: list[Plan | VernissageError] = []
         for prompt, choices, own, text, fixed in zip(said.answers, chosen, shown, answers, given, strict=True):
