@@ -28,3 +28,14 @@ def mini():
     from vernissage.api import mini_studio
 
     return mini_studio()
+
+
+@pytest.fixture
+def four_threads():
+    """torch uses four threads, however many cores there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)

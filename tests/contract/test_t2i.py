@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import re
 import shutil
+import threading
 
 import diffusers
 import numpy as np
@@ -662,6 +663,52 @@ def test_a_sampler_keeps_the_noise_schedule_and_prediction_type_of_the_model(sd1
         assert (config.prediction_type, config.timestep_spacing) == ("v_prediction", "trailing")
         # Latents are not pixels: they may leave [-1, 1].
         assert not config.get("clip_sample", False)
+
+
+def test_batches_painted_side_by_side_are_those_painted_alone(diffusers_painter, four_threads):
+    # Prompts of every length: threads that share a tokenizer pad by one another's.
+    plans = [plan("a red cat " * (number % 9 + 1), seed=number, steps=3) for number in range(40)]
+    seen, threads = [], set()
+
+    def progress(done, total):
+        threads.add(threading.get_ident())
+        seen.append((done, total))
+
+    together = [pixels(result) for result in diffusers_painter.paint(plans, progress=progress)]
+    assert len(threads) > 1
+    assert seen == sorted(seen)
+    assert seen[-1] == (120, 120)
+    for number in range(0, 40, 7):
+        assert distance(together[number], *paint(diffusers_painter, plans[number])) <= TOLERANCE
+
+
+def test_an_adapter_reaches_all_batches_side_by_side_and_then_nobody(sd15_folder, write_lora, tmp_path, four_threads):
+    write_lora(tmp_path / "a.safetensors")
+    base = card("base", path=sd15_folder)
+    changed = card("changed", base="base", loras=(LoraFile(path=str(tmp_path / "a.safetensors")),))
+    painter = DiffusersT2I(Catalogue([base, changed]), device="cpu")
+    plans = [plan(model=model, seed=number) for model in ("changed", "base") for number in range(16)]
+    together = paint(painter, *plans)
+    for number in (0, 15, 16, 31):
+        assert distance(together[number], *paint(painter, plans[number])) <= TOLERANCE
+    assert distance(together[15], together[31]) > TOLERANCE
+
+
+def test_a_batch_that_fails_side_by_side_leaves_the_others(sd15_folder, monkeypatch, four_threads):
+    painter = DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu", batch_size=4)
+    loaded, whole = painter._load(painter.catalogue["tiny"]), diffusers.StableDiffusionPipeline.__call__
+
+    def fail_for_dogs(self, prompt, **options):
+        if "a dog" in prompt:
+            raise RuntimeError("dogs are too much")
+        return whole(self, prompt, **options)
+
+    fail_for_dogs.__signature__ = inspect.signature(whole)
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", fail_for_dogs)
+    results = painter.paint([plan("a dog" if number == 6 else "a cat", seed=number) for number in range(16)])
+    assert [index for index, result in enumerate(results) if isinstance(result, VernissageError)] == [4, 5, 6, 7]
+    assert "dogs are too much" in str(results[5])
+    assert loaded.pipeline in loaded.idle
 
 
 def test_samplers_that_call_the_model_twice_a_step_count_each_step_once(sd15):

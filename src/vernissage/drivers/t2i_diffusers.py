@@ -1,10 +1,11 @@
 """T2I through diffusers: pipeline folders, hub repositories, single files, LoRA adapters, replaced parts.
 
 Plans are grouped by what must be equal in one call (model, size, sampler, steps, guidance, clip skip, adapters) and
-painted in batches. Starting noise comes from each plan's own seed on the CPU, so a picture does not depend on its batch
-or device. Weights are read from safetensors only, unless pickle files are allowed explicitly.
+painted in batches, on a CPU side by side. Starting noise comes from each plan's own seed on the CPU, so a picture does not
+depend on its batch or device. Weights are read from safetensors only, unless pickle files are allowed explicitly.
 """
 
+import copy
 import gc
 import hashlib
 import inspect
@@ -26,6 +27,7 @@ from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
 from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
 from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.streams import batches, side_by_side
 from vernissage.ports import Progress
 from vernissage.records.parameters import extract_loras, split_sampler
 from vernissage.records.picture import Picture, Provenance
@@ -124,23 +126,49 @@ class DiffusersT2I:
         except VernissageError as error:
             tally.finish(plans)
             return [error] * len(plans)
-        results: dict[int, Picture | VernissageError] = {}
-        for indices in _batches(loaded.pipeline, plans, self.batch_size):
-            batch = [plans[index] for index in indices]
-            try:
-                results |= zip(indices, self._paint_batch(loaded, card, batch, tally), strict=True)
-            except VernissageError as error:
-                results |= dict.fromkeys(indices, error)
-            tally.finish(batch)
-        return [results[index] for index in range(len(plans))]
-
-    def _paint_batch(self, loaded: "_Loaded", card: Card, plans: list[Plan], tally: "_Tally") -> list[Picture]:
-        arguments, pipeline = plans[0].arguments, loaded.pipeline
         try:
-            with _quiet(), torch.inference_mode():
-                self._switch_adapters_on(loaded, card, arguments)
-                pipeline.scheduler = _scheduler(loaded.scheduler, arguments.sampler, card)
+            with _quiet():
+                with self._failures_named(card, plans):
+                    self._switch_adapters_on(loaded, card, plans[0].arguments)
+                found: dict[int, Picture | VernissageError] = {}
+                groups = _batches(loaded.pipeline, plans, self.batch_size, self.device)
+                parts = [[plans[index] for index in indices] for indices in groups]
+                done = side_by_side(lambda part: self._paint_batch(loaded, card, part, tally), parts, self.device)
+                for indices, pictures in zip(groups, done, strict=True):
+                    found |= zip(indices, pictures, strict=True)
+            return [found[index] for index in range(len(plans))]
+        except VernissageError as error:
+            tally.finish(plans)
+            return [error] * len(plans)
+        finally:
+            if loaded.adapters:  # on only while they are wanted: other pipelines may share the parts they sit in
+                loaded.pipeline.disable_lora()
+
+    def _paint_batch(
+        self, loaded: "_Loaded", card: Card, plans: list[Plan], tally: "_Tally"
+    ) -> Sequence[Picture] | Sequence[VernissageError]:
+        """Pictures of plans that are painted in one call, or for each the error that kept it from being painted."""
+        pipeline = loaded.take()
+        try:
+            with torch.inference_mode(), self._failures_named(card, plans):
+                pipeline.scheduler = _scheduler(loaded.scheduler, plans[0].arguments.sampler, card)
                 images = pipeline(**_call_arguments(pipeline, plans, tally)).images
+        except VernissageError as error:
+            return [error] * len(plans)
+        finally:
+            loaded.idle.append(pipeline)
+            tally.finish(plans)
+        versions = {"vernissage-driver": "diffusers", "diffusers": diffusers.__version__, "torch": torch.__version__}
+        return [
+            Picture.of(image, Provenance(plan=plan, model_revision=card.source.revision or card.source.sha256 or "", versions=versions))
+            for image, plan in zip(images, plans, strict=True)
+        ]
+
+    @contextmanager
+    def _failures_named(self, card: Card, plans: Sequence[Plan]) -> Iterator[None]:
+        """Whatever goes wrong within becomes an error that names the card."""
+        try:
+            yield
         except (torch.OutOfMemoryError, MemoryError) as error:
             gc.collect()
             if self.device.type == "cuda":
@@ -148,14 +176,6 @@ class DiffusersT2I:
             raise OutOfMemory(f"{self.device} is too small for {len(plans)} pictures of {card.id}.", hint=_OUT_OF_MEMORY) from error
         except _FAILURES as error:
             raise DriverError(f"{card.id} could not paint: {error}") from error
-        finally:
-            if loaded.adapters:  # on only while they are wanted: other pipelines may share the parts they sit in
-                pipeline.disable_lora()
-        versions = {"vernissage-driver": "diffusers", "diffusers": diffusers.__version__, "torch": torch.__version__}
-        return [
-            Picture.of(image, Provenance(plan=plan, model_revision=card.source.revision or card.source.sha256 or "", versions=versions))
-            for image, plan in zip(images, plans, strict=True)
-        ]
 
     def _load(self, card: Card) -> "_Loaded":
         """The pipeline of a card, from memory where it is loaded already."""
@@ -181,7 +201,7 @@ class DiffusersT2I:
                 pipeline.to(self.device)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"{base.id} does not fit into memory.", hint=_OUT_OF_MEMORY) from error
-        self._pipelines[base.id] = _Loaded(pipeline, pipeline.scheduler, set())
+        self._pipelines[base.id] = _Loaded(pipeline, pipeline.scheduler, set(), [pipeline])
         return self._pipelines[base.id]
 
     def _read(self, card: Card) -> DiffusionPipeline:
@@ -279,6 +299,22 @@ class _Loaded(NamedTuple):
     pipeline: Any
     scheduler: Any
     adapters: set[Path]
+    idle: list[Any]
+    """The pipeline, and copies of it for batches that are painted at the same time."""
+
+    def take(self) -> Any:
+        """A pipeline that nobody else paints with; whoever takes it puts it back among the idle.
+
+        A copy shares all weights. It has tokenizers of its own, because two threads that use the same one mix up how they pad.
+        """
+        try:
+            return self.idle.pop()
+        except IndexError:
+            own = copy.copy(self.pipeline)
+            for name, part in own.components.items():
+                if "tokenizer" in name and part is not None:
+                    setattr(own, name, copy.deepcopy(part))
+            return own
 
     def adapter_name(self, path: Path) -> str:
         """Unlike the file's own name it is no other adapter's, not even in parts shared with another pipeline."""
@@ -292,16 +328,25 @@ class _Tally:
         self._progress = progress
         self._total = total
         self._done = 0
+        self._at_work: dict[int, int] = {}
+        self._one_at_a_time = threading.Lock()
 
     def finish(self, plans: Sequence[Plan]) -> None:
         """These plans are done with, painted or failed."""
-        self._done += sum(plan.arguments.steps or 1 for plan in plans)
-        self.show(0)
+        with self._one_at_a_time:
+            self._done += sum(plan.arguments.steps or 1 for plan in plans)
+            self._at_work.pop(id(plans), None)
+            self._report()
 
-    def show(self, steps: int) -> None:
-        """Report what is done, with the steps of the batch at work."""
+    def show(self, plans: Sequence[Plan], steps: int) -> None:
+        """Report what is done, with so many steps of these plans, which are at work."""
+        with self._one_at_a_time:
+            self._at_work[id(plans)] = steps
+            self._report()
+
+    def _report(self) -> None:
         if self._progress:
-            self._progress(self._done + steps, self._total)
+            self._progress(self._done + sum(self._at_work.values()), self._total)
 
 
 @contextmanager
@@ -327,13 +372,13 @@ def _groups(plans: dict[int, Plan]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _batches(pipeline: Any, plans: list[Plan], size: int) -> Iterator[list[int]]:
+def _batches(pipeline: Any, plans: list[Plan], size: int, device: torch.device) -> list[Sequence[int]]:
     """Indices of the plans of a group that can be painted in one call, `size` at most and alike in number."""
     alone = [index for index, plan in enumerate(plans) if must_be_painted_alone(pipeline, plan)]
     together = [index for index in range(len(plans)) if index not in alone]
-    even = -(-len(together) // -(-len(together) // size)) if together else size  # a batch that is nearly empty costs almost a full one
-    yield from (together[start : start + even] for start in range(0, len(together), even))
-    yield from ([index] for index in alone)
+    # A batch that is nearly empty costs almost a full one.
+    even = -(-len(together) // -(-len(together) // size)) if together else size
+    return [*batches(together, even, device), *([index] for index in alone)]
 
 
 def _single_file_kind(card: Card) -> Any:
@@ -385,7 +430,7 @@ def _call_arguments(pipeline: Any, plans: list[Plan], tally: _Tally) -> dict[str
 
     def on_step(running: Any, step: int, _time: object, values: dict[str, Any]) -> dict[str, Any]:
         # Some samplers call the model more often than there are steps.
-        tally.show((step + 1) * steps // max(getattr(running, "num_timesteps", steps), step + 1) * len(plans))
+        tally.show(plans, (step + 1) * steps // max(getattr(running, "num_timesteps", steps), step + 1) * len(plans))
         return values
 
     call: dict[str, Any] = {

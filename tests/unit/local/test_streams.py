@@ -11,14 +11,6 @@ from vernissage.local.streams import FITS_A_CACHE, batches, side_by_side
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_batches_on_a_cpu_are_alike_and_as_many_to_every_core(four_threads):
     assert [len(part) for part in batches(range(64), 64, CPU)] == [16] * 4
     assert [len(part) for part in batches(range(70), 64, CPU)] == [9] * 7 + [7]
