@@ -11,6 +11,7 @@ ones, and painted by four of the mini models; `mini/pixel` and `mini/sketch` are
 
 import argparse
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,7 @@ from vernissage.records.verdict import Score
 from vernissage.world import tell
 from vernissage.world.defects import DEFECTS, STRONGEST, spoil
 from vernissage.world.draw import draw
-from vernissage.world.facts import check_facts, facts_of, scene_of
+from vernissage.world.facts import Facts, check_facts, facts_of, scene_of
 from vernissage.world.nn.recogniser import legibility, load_recogniser, read_pictures
 from vernissage.world.raters import answer, perceived_quality, rate, sample_raters
 from vernissage.world.scene import Scene, Split, sample_scene, split_of
@@ -36,15 +37,23 @@ FOLDER = BUILD / "judged"
 HELD_OUT = ("mini/pixel", "mini/sketch")
 QUESTIONS = {"train": 6, "held-out": 16}
 """Asked about a picture; the mini MLLM knows most answers already, so a few keep it from forgetting them."""
-DRAWN = {"train": 6000, "held-out": 240}
-PAINTED = {"train": 500, "held-out": 60}
+DRAWN = {"train": 8000, "held-out": 240}
+PAINTED = {"train": 1200, "held-out": 150}
 """Pictures of each model."""
+OTHER_PROMPTS = {"train": 5, "held-out": 0}
+"""Rated beside a picture's own prompt: the network tells a picture's prompts apart only if it sees several with one picture."""
 
 
 def wanted_scene(shown: Scene, rng: np.random.Generator) -> Scene:
     """What the prompt asks for: mostly what is shown or something near it, so that every share of right facts occurs."""
     kind = rng.random()
     return shown if kind < 0.35 else near(shown, rng) if kind < 0.8 else sample_scene(rng, split=split_of(shown))
+
+
+def other_scenes(shown: Scene | None, wanted: Scene, count: int, rng: np.random.Generator) -> list[Scene]:
+    """What further prompts for a picture ask for: what is near the prompt's scene and the scene shown, if there is one of that split."""
+    near_to = [wanted, shown] if shown and split_of(shown) == split_of(wanted) else [wanted]
+    return [wanted_scene(near_to[number % len(near_to)], rng) for number in range(count)]
 
 
 def drawn_pictures(split: Split, rng: np.random.Generator) -> list[tuple[Image.Image, Scene, Scene, str]]:
@@ -61,14 +70,21 @@ def drawn_pictures(split: Split, rng: np.random.Generator) -> list[tuple[Image.I
     return rows
 
 
-def painted_pictures(split: Split, rng: np.random.Generator) -> list[tuple[Image.Image, None, Scene, str]]:
+def plan_of(scene: Scene, model: str, split: Split, rng: np.random.Generator) -> Plan:
+    """How a picture is painted: for training often hastily, so that models make more and other mistakes than they would."""
+    arguments = {"seed": int(rng.integers(2**31))}
+    if split == "train":
+        arguments |= {"steps": int(rng.integers(6, 17)), "cfg_scale": float(rng.choice([1.0, 2.0, 3.0, 4.0]))}
+    return Plan(prompt=tell.prompt(scene, rng), model=model, arguments=Arguments(**arguments))
+
+
+def painted_pictures(split: Split, models: Sequence[str], rng: np.random.Generator) -> list[tuple[Image.Image, None, Scene, str]]:
     """Pictures of the mini models with the scenes they were asked for; painted once and kept."""
     studio, rows = Studio(), []
-    for model in studio.catalogue:
-        if split == "train" and model in HELD_OUT:
-            continue
-        scenes = [sample_scene(rng, split=split) for _ in range(PAINTED[split])]
-        plans = [Plan(prompt=tell.prompt(scene, rng), model=model, arguments=Arguments(seed=int(rng.integers(2**31)))) for scene in scenes]
+    for model in models:
+        own = [np.random.default_rng([62, split == "held-out", *model.encode(), index]) for index in range(PAINTED[split])]
+        scenes = [sample_scene(each, split=split) for each in own]
+        plans = [plan_of(scene, model, split, each) for scene, each in zip(scenes, own, strict=True)]
         folder = FOLDER / "painted" / split / model.replace("/", "-")
         missing = [index for index in range(len(plans)) if not (folder / f"{index}.png").exists()]
         for start in range(0, len(missing), 32):
@@ -84,40 +100,54 @@ def painted_pictures(split: Split, rng: np.random.Generator) -> list[tuple[Image
     return rows
 
 
+def share_right(wanted: Scene, seen: Facts) -> float:
+    checks = check_facts(facts_of(wanted), seen)
+    return sum(check.right for check in checks) / len(checks)
+
+
+def opinions(who: tuple[str, ...], ratings: np.ndarray) -> list[float]:
+    """The MOS of each picture, from ratings (rater, picture)."""
+    found = mean_opinions(Panel(who, tuple(map(str, range(ratings.shape[1]))), ratings)).values()
+    return [round(opinion.mos, 3) for opinion in found if isinstance(opinion, Opinion)]
+
+
 def make(split: Split) -> None:
     rng = np.random.default_rng([61, split == "held-out"])
     recogniser = load_recogniser(package_folder("mini") / "recogniser")
-    rows = [*drawn_pictures(split, rng), *painted_pictures(split, rng)]
+    models = [model for model in Studio().catalogue if split == "held-out" or model not in HELD_OUT]
+    rows = [*drawn_pictures(split, rng), *painted_pictures(split, models, rng)]
     clean = [image for image, *_ in rows]
     clear, seen = legibility(recogniser, clean), read_pictures(recogniser, clean)
     folder = FOLDER / split
     folder.mkdir(parents=True, exist_ok=True)
-    perceptions, correspondences, asked, lines = [], [], [], []
+    qualities, matches, asked, lines = [], [], [], []
     for index, (image, shown, wanted, model) in enumerate(rows):
         strength = int(rng.integers(STRONGEST + 1)) if rng.random() < 0.6 else 0
         defect = DEFECTS[rng.integers(len(DEFECTS))]
         spoil(image, defect, strength, seed=index).save(folder / f"{index:05d}.png")
         facts = seen[index] if shown is None else facts_of(shown)
-        checks = check_facts(facts_of(wanted), facts)
-        perceptions.append(perceived_quality(1.0 if model == "drawn" else float(clear[index]), strength))
-        correspondences.append(sum(check.right for check in checks) / len(checks))
         true = scene_of(facts)  # what is painted may be no whole scene, and then nothing is asked about it
+        qualities.append(perceived_quality(1.0 if model == "drawn" else float(clear[index]), strength))
+        scenes = [wanted, *other_scenes(true, wanted, OTHER_PROMPTS[split], rng)]
+        matches.append({tell.prompt(scene, rng): share_right(scene, facts) for scene in scenes})
         questions = tell.questions(true, rng) if true else []
         chosen = [questions[i] for i in rng.permutation(len(questions))[: QUESTIONS[split]]]
         asked.append(list({question.text: question.answer for question in chosen}.items()))
-        lines.append({"image": f"{split}/{index:05d}.png", "prompt": tell.prompt(wanted, rng), "model": model})
-    raters, names = sample_raters(), tuple(str(index) for index in range(len(rows)))
+        lines.append({"image": f"{split}/{index:05d}.png", "prompt": next(iter(matches[-1])), "model": model})
+    raters = sample_raters()
     who = tuple(rater.name for rater in raters)
-    for number, (dimension, qualities) in enumerate((("perception", perceptions), ("correspondence", correspondences))):
-        opinions = mean_opinions(Panel(who, names, rate(np.array(qualities), raters, seed=number)))
-        for line, opinion in zip(lines, opinions.values(), strict=True):
-            if isinstance(opinion, Opinion):
-                line[dimension] = round(opinion.mos, 3)
+    for line, mos in zip(lines, opinions(who, rate(np.array(qualities), raters, seed=0)), strict=True):
+        line["perception"] = mos
+    said = iter(opinions(who, rate(np.array([share for shares in matches for share in shares.values()]), raters, seed=1)))
+    for line, shares in zip(lines, matches, strict=True):
+        line["correspondence"], *others = (next(said) for _ in shares)
+        if others:
+            line["other_prompts"] = dict(zip(list(shares)[1:], others, strict=True))
     flat = [(index, text, truth) for index, several in enumerate(asked) for text, truth in several]
     votes = vote(Panel(who, tuple(map(str, range(len(flat)))), answer(np.array([truth for *_, truth in flat], float), raters, seed=2)))
-    for (index, text, _), said in zip(flat, votes.values(), strict=True):
-        if isinstance(said, Score):
-            lines[index].setdefault("answers", {})[text] = said.value == 1
+    for (index, text, _), vote_of in zip(flat, votes.values(), strict=True):
+        if isinstance(vote_of, Score):
+            lines[index].setdefault("answers", {})[text] = vote_of.value == 1
     (FOLDER / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     print(f"{split}: {len(lines)} pictures, {len(flat)} questions")
 

@@ -1,13 +1,14 @@
 """Pictures with what people said of them, for training and testing judges: a JSONL file, or EvalMi-50K with its pictures.
 
 A line of the file has `image` (path from the file on), and any of `prompt`, `perception`, `correspondence` (0 to 100),
-`answers` (questions with true or false) and `model` (who painted it).
+`answers` (questions with true or false), `other_prompts` (each with its correspondence) and `model` (who painted it).
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy import ndarray
@@ -19,6 +20,8 @@ from vernissage.errors import BadInput
 from vernissage.records.picture import Picture
 from vernissage.zoo.card import explain
 
+MOS = Annotated[float, Field(ge=-100, le=200, allow_inf_nan=False)]
+
 
 class JudgedPicture(BaseModel):
     """A picture with opinions of it; what nobody said is None."""
@@ -27,9 +30,11 @@ class JudgedPicture(BaseModel):
 
     image: Path | Image.Image
     prompt: str | None = None
-    perception: float | None = Field(default=None, ge=-100, le=200, allow_inf_nan=False)
-    correspondence: float | None = Field(default=None, ge=-100, le=200, allow_inf_nan=False)
+    perception: MOS | None = None
+    correspondence: MOS | None = None
     answers: dict[str, bool] = {}
+    other_prompts: dict[str, MOS] = {}
+    """Further prompts, and how well the picture shows each; learnt from, not tested on."""
     model: str = ""
 
     def open(self) -> Image.Image:
@@ -39,6 +44,11 @@ class JudgedPicture(BaseModel):
             BadInput: It cannot be read.
         """
         return self.image.convert("RGB") if isinstance(self.image, Image.Image) else Picture.open(self.image).image
+
+    def without_prompts(self, prompts: Container[str | None]) -> "JudgedPicture":
+        """The same picture with none of these among its other prompts."""
+        kept = {prompt: score for prompt, score in self.other_prompts.items() if prompt not in prompts}
+        return self.model_copy(update={"other_prompts": kept})
 
 
 def read_judged(path: Path) -> list[JudgedPicture]:

@@ -24,6 +24,14 @@ def test_odd_line_ends_within_a_prompt_end_no_line(tmp_path):
     assert read_judged(tmp_path / "r.jsonl")[0].prompt == "a\u2028b\u0085c"
 
 
+def test_other_prompts_are_read_and_their_scores_checked(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"image": "a.png", "prompt": "a", "other_prompts": {"b": 4, "c": 5.5}}\n', encoding="utf-8")
+    assert read_judged(tmp_path / "r.jsonl")[0].other_prompts == {"b": 4.0, "c": 5.5}
+    (tmp_path / "r.jsonl").write_text('{"image": "a.png", "other_prompts": {"b": "NaN"}}\n', encoding="utf-8")
+    with pytest.raises(BadInput, match=r"line 1.*other_prompts"):
+        read_judged(tmp_path / "r.jsonl")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"none\.jsonl"):
         read_judged(tmp_path / "none.jsonl")

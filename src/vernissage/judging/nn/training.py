@@ -163,7 +163,7 @@ def load_rows(recipe: JudgeRecipe) -> list[JudgedPicture]:
 
 
 def split(rows: Sequence[JudgedPicture], recipe: JudgeRecipe, *, test: bool = True) -> Split:
-    """Rows to learn from, to choose the best epoch by, and to test on; no prompt is in two of them.
+    """Rows to learn from, to choose the best epoch by, and to test on; no prompt is in two of them, nor learnt beside another.
 
     Args:
         rows: All of them.
@@ -177,11 +177,10 @@ def split(rows: Sequence[JudgedPicture], recipe: JudgeRecipe, *, test: bool = Tr
     held = set(fold)
     left = [row for index, row in enumerate(rows) if index not in held]
     chosen = set(folds_by_prompt(left, max(2, round(1 / recipe.validation)), seed=recipe.seed)[0].tolist())
-    return Split(
-        [row for index, row in enumerate(left) if index not in chosen],
-        [row for index, row in enumerate(left) if index in chosen],
-        [rows[index] for index in fold],
-    )
+    validation, tested = [row for index, row in enumerate(left) if index in chosen], [rows[index] for index in fold]
+    kept = {row.prompt for row in [*validation, *tested]}
+    learnt = [row for index, row in enumerate(left) if index not in chosen]
+    return Split([row.without_prompts(kept) for row in learnt], validation, tested)
 
 
 def predict(model: JudgeModel, spec: JudgeSpec, rows: Sequence[JudgedPicture], *, batch_size: int = 16) -> list[dict[Any, float]]:
@@ -321,12 +320,13 @@ class _Losses:
 
     def _questions(self, row: JudgedPicture, tasks: Sequence[str]) -> list[tuple[str, Question, float]]:
         """What is known of a picture as (task, question, score)."""
+        rated: list[tuple[Dimension, dict[str, str], float | None]] = [("perception", {}, row.perception)]
+        prompts = {row.prompt or "": row.correspondence} | row.other_prompts
+        rated += [("correspondence", {"prompt": prompt}, score) for prompt, score in prompts.items() if prompt]
         asked: list[tuple[str, Question, float]] = []
-        for dimension in ("perception", "correspondence"):
-            score = getattr(row, dimension)
-            if dimension not in tasks or score is None or (dimension == "correspondence" and not row.prompt):
+        for dimension, values, score in rated:
+            if dimension not in tasks or score is None:
                 continue
-            values = {"prompt": row.prompt or ""} if dimension == "correspondence" else {}
             head = self.spec.heads[dimension]
             answer = level_of(score, head.low, head.high) if self.words else ""
             asked.append((dimension, Question(question_text(self.spec, PROMPT_OF[dimension], **values), answer), score))

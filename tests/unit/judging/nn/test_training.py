@@ -75,6 +75,32 @@ def test_a_judge_learns_which_pictures_are_better(internvl_folder, tmp_path):
     assert bright.answers[0].yes.reason == "judge was not trained on questions"
 
 
+def test_other_prompts_count_like_pictures_of_their_own(internvl_folder, tmp_path):
+    recipe = recipe_for(internvl_folder, tmp_path, levels=False, dimensions=("correspondence",), answers=False)
+    rows = grey_pictures(4)
+    spec = train_judge(recipe, rows, rows, tmp_path / "judge")
+    model, _ = load_judge(tmp_path / "judge", device=torch.device("cpu"))
+    prompts = {"day": 20.0, "night": 70.0, "dusk": 40.0}
+    several = rows[0].model_copy(update={"prompt": "day", "correspondence": 20.0, "other_prompts": {"night": 70.0, "dusk": 40.0}})
+    apart = [rows[0].model_copy(update={"prompt": prompt, "correspondence": score}) for prompt, score in prompts.items()]
+    losses = training._Losses(model, spec, recipe, words=False)
+    together, one_by_one = (losses("shared", some, [row.open() for row in some])["correspondence"].item() for some in ([several], apart))
+    assert together == pytest.approx(one_by_one, rel=1e-5)
+    assert together > 0
+
+
+def test_prompts_that_are_kept_for_testing_are_not_learnt_beside_another(tmp_path):
+    names = [f"prompt {index}" for index in range(20)]
+    rows = [
+        JudgedPicture(image=f"{name}.png", prompt=name, other_prompts={other: 1.0 for other in names if other != name}) for name in names
+    ]
+    part = training.split(rows, recipe_for("unused", tmp_path))
+    kept = {row.prompt for row in [*part.validation, *part.test]}
+    assert len(kept) == 6
+    for row in part.train:
+        assert set(row.other_prompts) == set(names) - kept - {row.prompt}
+
+
 @pytest.mark.parametrize("adapters", ["shared", "each"])
 def test_a_training_that_was_cut_off_ends_like_one_that_was_not(internvl_folder, tmp_path, monkeypatch, adapters):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
