@@ -98,7 +98,7 @@ class StudioConfig(BaseModel):
     """Models that may be chosen; a trailing * stands for all that begin so."""
     cards: tuple[Path, ...] = ()
     """Further folders with model cards."""
-    mllm: DriverConfig = Field(default_factory=lambda: _mini("transformers", "mllm", brief=True))
+    mllm: DriverConfig = Field(default_factory=lambda: _mini("transformers", "mllm", brief=True, batch_size=32))
     """Who plans, describes and compares."""
     planner: DriverConfig | None = None
     """Who plans instead of the MLLM, a trained planner."""

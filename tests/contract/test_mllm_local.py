@@ -131,9 +131,9 @@ def test_words_drawn_by_lot_depend_on_their_seed_and_not_on_their_batch(model, a
 
 def test_words_are_drawn_as_often_as_they_are_likely():
     scores = torch.tensor([[0.5, 0.3, 0.2, 0.0]]).log().repeat(2000, 1)
-    drawn = _Drawn(1.0, range(2000))(torch.empty(0), scores).argmax(dim=-1)
+    drawn = _Drawn([1.0] * 2000, range(2000))(torch.empty(0), scores).argmax(dim=-1)
     assert torch.bincount(drawn, minlength=4) / 2000 == pytest.approx(torch.tensor([0.5, 0.3, 0.2, 0.0]), abs=0.04)
-    cold = _Drawn(0.5, range(2000))(torch.empty(0), scores).argmax(dim=-1)
+    cold = _Drawn([0.5] * 2000, range(2000))(torch.empty(0), scores).argmax(dim=-1)
     squares = torch.tensor([0.25, 0.09, 0.04, 0.0])
     assert torch.bincount(cold, minlength=4) / 2000 == pytest.approx(squares / squares.sum(), abs=0.04)
 
@@ -180,6 +180,25 @@ def test_typed_and_free_questions_may_stand_side_by_side(model, asks):
     free, record = model.answer([asks[1], typed])
     assert free == model.answer([asks[1]])[0].model_copy(update={"seconds": free.seconds})
     assert record.text == model.answer([typed])[0].text
+
+
+def test_questions_of_every_kind_share_batches_and_are_answered_as_if_alone(model, asks, monkeypatch):
+    several = [
+        asks[0],
+        asks[1].model_copy(update={"reply": Judgement, "max_tokens": LONGEST}),
+        asks[2].model_copy(update={"temperature": 3.0, "seed": 4}),
+        asks[0].model_copy(update={"max_tokens": 3}),
+        asks[1].model_copy(update={"reply": Judgement, "max_tokens": LONGEST, "temperature": 1.0, "seed": 5}),
+        asks[1],
+        asks[0].model_copy(update={"temperature": 0.7, "seed": 6, "max_tokens": 2}),
+    ]
+    alone = [text for ask in several for text in texts(model.answer([ask]))]
+    sizes = []
+    generate = model._generate
+    monkeypatch.setattr(model, "_generate", lambda some: (sizes.append(len(some)), generate(some))[1])
+    monkeypatch.setattr(model, "batch_size", 4)
+    assert texts(model.answer(several)) == alone
+    assert sizes == [3, 4]
 
 
 def test_a_typed_reply_that_is_cut_off_is_an_error_that_keeps_it(model, asks):

@@ -33,15 +33,22 @@ _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, jinja2.TemplateEr
 
 
 class _Drawn(LogitsProcessor):
-    """Draws words by lot, each row with a seed of its own: with Gumbel noise on top, the likeliest word is such a draw."""
+    """Draws words by lot, each row with a seed of its own: with Gumbel noise on top, the likeliest word is such a draw.
 
-    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        self._temperature = temperature
-        self._generators = [torch.Generator("cpu").manual_seed(seed % 2**63) for seed in seeds]
+    A row with a temperature of 0 keeps its scores.
+    """
+
+    def __init__(self, temperatures: Sequence[float], seeds: Sequence[int]) -> None:
+        self._rows = [row for row, temperature in enumerate(temperatures) if temperature > 0]
+        self._temperatures = torch.tensor([[temperatures[row]] for row in self._rows])
+        self._generators = [torch.Generator("cpu").manual_seed(seeds[row] % 2**63) for row in self._rows]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         lots = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=generator) for generator in self._generators])
-        return scores.float() / self._temperature - lots.clamp_(min=1e-30).log().to(scores.device)
+        noise = lots.clamp_(min=1e-30).log().to(scores.device)
+        drawn = scores.to(torch.float32, copy=True)
+        drawn[self._rows] = drawn[self._rows] / self._temperatures.to(scores.device) - noise
+        return drawn
 
 
 @final
@@ -90,16 +97,19 @@ class TransformersMLLM:
             return self._answer(asks)
 
     def _answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
+        """Questions of every kind share batches; those of one kind, and of equal length, stand together, so that none waits for long."""
         results: dict[int, Reply | VernissageError] = {}
-        groups: dict[object, list[int]] = {}
-        for index, ask in enumerate(asks):
-            groups.setdefault((ask.reply, ask.temperature, ask.max_tokens), []).append(index)
-        for group in groups.values():
-            group.sort(key=lambda index: _length(asks[index]))  # equal lengths together, so that little is padding
-            for start in range(0, len(group), self.batch_size):
-                indices = group[start : start + self.batch_size]
-                for index, reply in zip(indices, self._answer_batch([asks[index] for index in indices]), strict=True):
-                    results[index] = reply
+        kinds: dict[object, int] = {}
+        for ask in asks:
+            kinds.setdefault((ask.reply, ask.max_tokens, ask.temperature), len(kinds))
+        order = sorted(
+            range(len(asks)),
+            key=lambda index: (kinds[asks[index].reply, asks[index].max_tokens, asks[index].temperature], _length(asks[index])),
+        )
+        count = -(-len(order) // self.batch_size)  # each step of a batch costs much the same, however few it holds
+        for place in range(count):
+            indices = order[len(order) * place // count : len(order) * (place + 1) // count]
+            results |= zip(indices, self._answer_batch([asks[index] for index in indices]), strict=True)
         return [results[index] for index in range(len(asks))]
 
     def _answer_batch(self, asks: list[Ask]) -> list[Reply | VernissageError]:
@@ -123,18 +133,17 @@ class TransformersMLLM:
 
     @torch.inference_mode()
     def _generate(self, asks: list[Ask]) -> list[str]:
-        first = asks[0]
         with self._explained(f"{len(asks)} questions"):
             inputs = self._inputs([self._prompt(ask) for ask in asks], [image for ask in asks for image in _images(ask)])
             length = inputs["input_ids"].shape[1]
             processors = LogitsProcessorList()
-            if first.reply is not None:
-                processors.append(Constrained(self._guide_tokenizer(), first.reply, len(asks), length, self._end()))
-            if first.temperature > 0:
-                processors.append(_Drawn(first.temperature, [ask.seed for ask in asks]))
+            if any(ask.reply is not None for ask in asks):
+                processors.append(Constrained(self._guide_tokenizer(), [ask.reply for ask in asks], length, self._end()))
+            if any(ask.temperature > 0 for ask in asks):
+                processors.append(_Drawn([ask.temperature for ask in asks], [ask.seed for ask in asks]))
             output = self._model.generate(
                 **inputs,
-                max_new_tokens=first.max_tokens,
+                max_new_tokens=max(ask.max_tokens for ask in asks),
                 logits_processor=processors,
                 pad_token_id=self._tokenizer.pad_token_id,
                 # `_Drawn` does the drawing.
@@ -143,7 +152,8 @@ class TransformersMLLM:
                 top_p=None,
                 top_k=None,
             )
-        return [text.strip() for text in self._tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
+        said = [row[length : length + ask.max_tokens] for row, ask in zip(output, asks, strict=True)]
+        return [text.strip() for text in self._tokenizer.batch_decode(said, skip_special_tokens=True)]
 
     @contextmanager
     def _explained(self, work: str) -> Iterator[None]:

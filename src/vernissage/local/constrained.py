@@ -1,6 +1,8 @@
 """Replies that are kept to a record's shape while they are written (llguidance): one that is complete always fits."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import llguidance
@@ -58,14 +60,14 @@ class Constrained(LogitsProcessor):
 
     Args:
         tokenizer: See `guide_tokenizer`.
-        reply: The record.
-        rows: In the batch.
+        replies: The record of each row of the batch; a row without one may say anything.
         prompt_length: Tokens before the reply.
         end: The token that ends a reply.
     """
 
-    def __init__(self, tokenizer: llguidance.LLTokenizer, reply: type[BaseModel], rows: int, prompt_length: int, end: int) -> None:
-        self._matchers = matchers(tokenizer, reply, rows)
+    def __init__(self, tokenizer: llguidance.LLTokenizer, replies: Sequence[type[BaseModel] | None], prompt_length: int, end: int) -> None:
+        made = {reply: matchers(tokenizer, reply, count) for reply, count in Counter(replies).items() if reply is not None}
+        self._matchers = [None if reply is None else made[reply].pop() for reply in replies]
         self._length = prompt_length
         self._end = end
 
@@ -73,7 +75,10 @@ class Constrained(LogitsProcessor):
         """Scores (row, token) with minus infinity for what may not follow."""
         if input_ids.shape[1] > self._length:
             for row, matcher in enumerate(self._matchers):
-                if not matcher.is_stopped():
+                if matcher is not None and not matcher.is_stopped():
                     matcher.consume_token(int(input_ids[row, -1]))
-        allowed = np.stack([allowed_next(matcher, scores.shape[1], self._end) for matcher in self._matchers])
+        anything = np.ones(scores.shape[1], dtype=bool)
+        allowed = np.stack(
+            [anything if matcher is None else allowed_next(matcher, scores.shape[1], self._end) for matcher in self._matchers]
+        )
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)

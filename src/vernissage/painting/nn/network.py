@@ -193,7 +193,7 @@ class Network:
         length = inputs["input_ids"].shape[1]
         processors = LogitsProcessorList()
         if reply is not None:
-            processors.append(Constrained(self._guide_tokenizer(), reply, len(inputs["input_ids"]), length, self.end))
+            processors.append(Constrained(self._guide_tokenizer(), [reply] * len(inputs["input_ids"]), length, self.end))
         before_words: list[Tensor] = []  # what the head saw at each step
         watch = self.backbone.get_output_embeddings().register_forward_pre_hook(lambda _, seen: before_words.append(seen[0][:, -1]))
         try:
