@@ -6,6 +6,7 @@ objects and Parquet files of the same columns are read and written as well.
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from vernissage.records.plan import Plan, Text
 from vernissage.zoo.card import explain
 
 Division = Literal["supervised", "few-shot"]
+
+_INSTRUCTIONS_END = "content I need you to convert:"  # of both instructions on ChatGen's model cards
+_IMAGE_PLACE = re.compile(r"(Image-\d+:\s*)?<image>\s*")
 
 
 class Query(BaseModel):
@@ -215,8 +219,11 @@ def _rows(path: Path) -> list[Any]:
 def _published(row: dict[str, Any], number: int) -> Query:
     """A row in the manner of ChatGenBench's release: flat, with the question, the professional prompts, the model and its arguments.
 
-    Keys are matched without regard to case and signs, numbers may be texts, earlier turns a list or a text.
+    Keys are matched without regard to case and signs, numbers may be texts, earlier turns a list or a text. Or a conversation, as
+    InternVL is trained on, whose last answer is such an object.
     """
+    if "conversations" in row:
+        row = _flat(row)
     values = {"".join(c for c in key.lower() if c.isalnum()): value for key, value in row.items()}
 
     def first(*names: str) -> Any:
@@ -253,6 +260,33 @@ def _published(row: dict[str, Any], number: int) -> Query:
             "role": str(first("role") or ""),
         }
     )
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that is a conversation of "human" and "gpt", with the last answer's values on its level.
+
+    Raises:
+        ValueError: It does not end with a question and a JSON object as its answer.
+    """
+    said = row["conversations"]
+    if not isinstance(said, list) or not all(isinstance(part, dict) and isinstance(part.get("value"), str) for part in said):
+        raise ValueError("its conversation is no list of texts")
+    said = [part for part in said if part.get("from") != "system"]
+    if len(said) < 2:
+        raise ValueError("its conversation has no question and answer")
+    *earlier, asked, answered = said
+    if asked.get("from") != "human" or answered.get("from") != "gpt":
+        raise ValueError("its conversation does not end with a question and its answer")
+    answer = json.loads(answered["value"])
+    if not isinstance(answer, dict):
+        raise ValueError("its answer is no JSON object")
+    turns = [{"role": "user" if part.get("from") == "human" else "assistant", "text": _own_words(part["value"])} for part in earlier]
+    return {**row, **answer, "question": _own_words(asked["value"]), "history": turns}
+
+
+def _own_words(text: str) -> str:
+    """What the user said, without places of pictures and without the instructions that ChatGen's models are trained with."""
+    return _IMAGE_PLACE.sub("", text.rpartition(_INSTRUCTIONS_END)[2]).strip()
 
 
 def _earlier(history: Any) -> list[Turn]:

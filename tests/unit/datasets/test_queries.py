@@ -315,6 +315,56 @@ def test_pictures_that_are_no_paths_are_a_mistake_too(tmp_path, images):
         published(tmp_path, images=images)
 
 
+ASKED = "You translate requirements.\nHere is the content I need you to convert:\n"
+ANSWER = {
+    "prompt": "a cat, best quality",
+    "negativePrompt": "blurry",
+    "model": "dream",
+    "args": {"Steps": "20", "CFG scale": 7, "Sampler": "DDIM"},
+}
+
+
+def conversation(*said, **others):
+    return {"id": 4, "conversations": [{"from": who, "value": text} for who, text in said]} | others
+
+
+def test_a_conversation_that_ends_in_a_plan_is_a_query(tmp_path):
+    asked = ASKED + "Image-1: <image>\nImage-2: <image>\nA cat, y'know?"
+    row = conversation(
+        ("system", "Help."),
+        ("human", ASKED + "a dog"),
+        ("gpt", "Here you are."),
+        ("human", asked),
+        ("gpt", json.dumps(ANSWER)),
+        image=["a.png", "b.png"],
+    )
+    (found,) = read_queries(rows(tmp_path / "q.jsonl", row))
+    assert [(turn.role, turn.text) for turn in found.chat.turns] == [
+        ("user", "a dog"),
+        ("assistant", "Here you are."),
+        ("user", "A cat, y'know?"),
+    ]
+    assert found.chat.turns[-1].images == (tmp_path / "a.png", tmp_path / "b.png")
+    assert (found.id, found.plan.prompt, found.plan.negative_prompt, found.plan.model) == ("4", "a cat, best quality", "blurry", "dream")
+    assert (found.plan.arguments.sampler, found.plan.arguments.steps, found.plan.arguments.cfg_scale) == ("DDIM", 20, 7)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (),
+        (("human", "a cat"),),
+        (("human", "a cat"), ("gpt", "no object")),
+        (("human", "a cat"), ("gpt", "[1]")),
+        (("gpt", json.dumps(ANSWER)), ("human", "a cat")),
+        (("human", 5), ("gpt", json.dumps(ANSWER))),
+    ],
+)
+def test_a_conversation_that_ends_in_no_plan_is_a_mistake(tmp_path, said):
+    with pytest.raises(BadInput, match="query 1"):
+        read_queries(rows(tmp_path / "q.jsonl", conversation(*said)))
+
+
 @pytest.mark.parametrize(
     "bad", [{"prompt": "x", "model": "m"}, {"question": "a cat", "prompt": "x"}, {"question": " ", "prompt": "x", "model": "m"}]
 )
