@@ -20,6 +20,9 @@ from vernissage.records.verdict import Score, Unscored, Verdict
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
+Tagger = Callable[[Sequence[str]], list[list[str]]]
+"""The parts of speech of each text's words, as Universal Dependencies names them: "PRON", "NOUN", …"""
+
 
 class Message(BaseModel):
     """One message to a multimodal language model."""

@@ -2,7 +2,7 @@
 
 Drivers are reached by name and imported on first use, so that nothing heavy is loaded before it is needed. Other
 packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.planner`, `vernissage.t2i`,
-`vernissage.encoder`, `vernissage.text_encoder`, `vernissage.judge` and `vernissage.scorer`.
+`vernissage.encoder`, `vernissage.text_encoder`, `vernissage.tagger`, `vernissage.judge` and `vernissage.scorer`.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from vernissage.errors import BadCard, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import model_place, package_folder
 
-Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "judge", "scorer"]
+Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "tagger", "judge", "scorer"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -50,6 +50,9 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
     },
     "text_encoder": {
         "transformers": Driver("vernissage.drivers.encode_text:TransformersTextEncoder", "local"),
+    },
+    "tagger": {
+        "spacy": Driver("vernissage.drivers.tag_spacy:load_tagger", "spacy"),
     },
     "scorer": {
         "clip": Driver("vernissage.drivers.score_clip:ClipScorer", "local"),

@@ -199,11 +199,14 @@ def _by_pictures(queries: "Sequence[Query]") -> list[list[int]]:
     "--few", type=click.IntRange(0), default=10, show_default=True, help="Training queries up to which a model counts as few-shot."
 )
 @click.option("--ask", is_flag=True, help="Let the MLLM judge whether test queries read like people's.")
+@click.option("--spacy", metavar="PIPELINE", help="Tell people's words by the parts of speech of a spaCy pipeline, e.g. en_core_web_sm.")
 @click.option(
     "--review", type=click.Path(path_type=Path), help="The review.csv of an earlier call with people's decisions: drop what they refuse."
 )
 @_CONFIG
-def split_(queries: Path, out: Path, share: float, few: int, ask: bool, review: Path | None, config: Path | None) -> None:
+def split_(
+    queries: Path, out: Path, share: float, few: int, ask: bool, spacy: str | None, review: Path | None, config: Path | None
+) -> None:
     """Split queries into training and test set, the test set into supervised and few-shot.
 
     The most distinct queries of each model are tested, if they read like people's. Look through review.csv, write no into the column
@@ -213,12 +216,21 @@ def split_(queries: Path, out: Path, share: float, few: int, ask: bool, review: 
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.queries import divide, read_queries, write_queries
     from vernissage.datasets.splitting import read_review, split_queries, write_review
+    from vernissage.wiring import DriverConfig, load_driver
 
     check_folder(out)
     found = read_queries(queries)
     decisions = read_review(review) if review else {}
+    tagger = load_driver("tagger", DriverConfig.model_validate({"driver": "spacy", "pipeline": spacy})) if spacy else None
     with progress_bar("splitting") as progress:
-        parts = split_queries(found, _text_encoder(config), share=share, mllm=open_studio(config).mllm if ask else None, progress=progress)
+        parts = split_queries(
+            found,
+            _text_encoder(config),
+            share=share,
+            mllm=open_studio(config).mllm if ask else None,
+            tagger=tagger,
+            progress=progress,
+        )
     returned = dict(parts.returned)
     if refused := [query for query in parts.test if not decisions.get(query.id, True)]:
         returned["refused in the review"] = len(refused)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from vernissage.datasets.queries import Query
 from vernissage.errors import BadInput
 from vernissage.metrics.bert_score import TokenFeatures, match_tokens
-from vernissage.ports import MLLM, Ask, Message, Progress, Reply, TextEncoder
+from vernissage.ports import MLLM, Ask, Message, Progress, Reply, Tagger, TextEncoder
 from vernissage.prompts import load_prompt
 
 WORDS = (3, 60)
@@ -30,6 +30,7 @@ SHARE = 0.2
 LEAST_COLLOQUIAL = 0.05
 EXACT = 200
 """Queries of a model that are compared pair by pair; of more, as many others are drawn for each."""
+_SPOKEN = frozenset(("PRON", "AUX", "PART", "INTJ"))
 # People's words and not a prompt's: they speak of themselves, ask, shorten and add particles.
 _COLLOQUIAL = frozenset(
     word
@@ -65,10 +66,11 @@ def words_of(query: Query) -> list[str]:
     return re.findall(r"[\w']+", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
-def colloquialism(query: Query) -> float:
+def colloquialism(query: Query, tagger: Tagger | None = None) -> float:
     """The share of words that people use and prompts do not, in [0, 1].
 
-    Differs from the paper, which uses spaCy: its models cannot be had everywhere, and a list of words can be read.
+    By parts of speech where a tagger is given: pronouns, auxiliaries, particles and interjections, of which prompts have hardly any.
+    Else by a list of words, which needs no model. The paper uses spaCy and does not say how.
 
     Example:
         >>> from vernissage.records.chat import Chat
@@ -77,8 +79,11 @@ def colloquialism(query: Query) -> float:
         >>> colloquialism(said("can you make me a cat?")) > 0.5, colloquialism(said("cat, masterpiece, 8k"))
         (True, 0.0)
     """
-    words = words_of(query)
-    return sum(word in _COLLOQUIAL for word in words) / len(words) if words else 0.0
+    if tagger is None:
+        spoken = [word in _COLLOQUIAL for word in words_of(query)]
+    else:
+        spoken = [part in _SPOKEN for turn in tagger([turn.text for turn in query.chat.turns if turn.role == "user"]) for part in turn]
+    return sum(spoken) / len(spoken) if spoken else 0.0
 
 
 def split_queries(
@@ -88,6 +93,7 @@ def split_queries(
     share: float = SHARE,
     mllm: MLLM | None = None,
     colloquial: float = LEAST_COLLOQUIAL,
+    tagger: Tagger | None = None,
     progress: Progress | None = None,
 ) -> Split:
     """Choose the test set; every query of the same demonstration and model stays on one side.
@@ -98,6 +104,7 @@ def split_queries(
         share: Of each model's queries, rounded down, so that a model with few is only trained on.
         mllm: Asked whether a candidate reads like a person's request; nobody is where left out.
         colloquial: Least share of people's words, see `colloquialism`.
+        tagger: Tells people's words by their parts of speech; a list of words does where left out.
         progress: Called with (done, total) models.
     """
     by_model: dict[str, list[int]] = {}
@@ -108,7 +115,7 @@ def split_queries(
         candidates += _most_distinct(queries, rows, math.floor(share * len(rows) + 1e-9), encoder)
         if progress:
             progress(done, len(by_model))
-    reasons = {row: reason for row in candidates if (reason := _unfit(queries[row], colloquial))}
+    reasons = {row: reason for row in candidates if (reason := _unfit(queries[row], colloquial, tagger))}
     left = [row for row in candidates if row not in reasons]
     reasons |= {row: reason for row, reason in zip(left, _judged([queries[row] for row in left], mllm), strict=True) if reason}
     tested = {row for row in candidates if row not in reasons}
@@ -138,13 +145,13 @@ def _most_distinct(queries: Sequence[Query], rows: Sequence[int], count: int, en
     return chosen
 
 
-def _unfit(query: Query, colloquial: float) -> str:
+def _unfit(query: Query, colloquial: float, tagger: Tagger | None) -> str:
     """Why a query is not for testing; empty where it is."""
     if not WORDS[0] <= len(words_of(query)) <= WORDS[1]:
         return f"not {WORDS[0]} to {WORDS[1]} words"
     if len(query.chat.turns) > TURNS:
         return f"more than {TURNS} turns"
-    if colloquialism(query) < colloquial:
+    if colloquialism(query, tagger) < colloquial:
         return "reads like a prompt"
     return ""
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import spacy
 from PIL import Image
 
 from vernissage.datasets.collect import read_demonstrations, write_demonstrations
@@ -331,6 +332,17 @@ def test_the_language_model_is_asked_only_if_wanted(run, playing):
     assert len(heard) == 4
     assert (Path("b/test.jsonl").read_text(encoding="utf-8"), table("b/review.csv")) == ("", [])
     assert len(read_queries(Path("b/train.jsonl"))) == 20
+
+
+def test_requests_are_told_by_a_spacy_pipeline_where_one_is_named(run, fails):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("attribute_ruler").add([[{"LOWER": "cat"}]], {"POS": "NOUN"})
+    nlp.to_disk("rules")
+    queries(20)
+    assert run("split", "q.jsonl", "-o", "a").out.startswith("4 test queries")
+    found = run("split", "q.jsonl", "-o", "b", "--spacy", "rules")
+    assert "4 x reads like a prompt" in found.out, found
+    assert "en_nowhere_sm" in fails("split", "q.jsonl", "-o", "c", "--spacy", "en_nowhere_sm")
 
 
 def test_pictures_of_a_split_set_are_still_found(run, noise_picture):

@@ -141,6 +141,21 @@ def test_words_are_the_users_alone():
     assert colloquialism(query(1, "...")) == 0.0
 
 
+def test_people_are_told_by_the_parts_of_speech_where_a_tagger_tells_them(encoder):
+    tags = {"draw": "VERB", "it": "PRON", "now": "ADV", "cat": "NOUN", "roof": "NOUN", "oh": "INTJ"}
+    seen = []
+
+    def tagger(texts):
+        seen.extend(texts)
+        return [[tags[word] for word in text.split()] for text in texts]
+
+    said = query(1, "draw it now", turns=(Turn(text="cat"), Turn(role="assistant", text="which one")))
+    assert colloquialism(said, tagger) == 1 / 4
+    assert seen == ["cat", "draw it now"]
+    half = [query(n, text) for n, text in enumerate(["oh cat roof", "cat roof cat"])]
+    assert split_queries(half, encoder, share=1, tagger=tagger).returned == {"reads like a prompt": 1}
+
+
 def test_how_colloquial_a_request_must_be_can_be_said(encoder):
     half = [query(n, f"can you draw cats{n}") for n in range(2)]
     assert len(split_queries(half, encoder, share=0.5, colloquial=0.5).test) == 1

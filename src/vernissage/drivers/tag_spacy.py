@@ -1,0 +1,35 @@
+"""Parts of speech by spaCy's pipelines, for telling requests from prompts."""
+
+from collections.abc import Sequence
+
+import spacy
+
+from vernissage.errors import BadInput
+from vernissage.ports import Tagger
+
+_UNUSED = ["parser", "ner", "lemmatizer", "senter"]
+
+
+def load_tagger(pipeline: str) -> Tagger:
+    """The parts of speech that a spaCy pipeline tells.
+
+    Args:
+        pipeline: Name of an installed one, such as "en_core_web_sm", or a folder.
+
+    Raises:
+        BadInput: There is no such pipeline, or it tells no parts of speech.
+    """
+    try:
+        nlp = spacy.load(pipeline, exclude=_UNUSED)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"The spaCy pipeline {pipeline!r} cannot be loaded: {error}",
+            hint=f"Run: python -m spacy download {pipeline}, or give a folder.",
+        ) from error
+
+    def tag(texts: Sequence[str]) -> list[list[str]]:
+        return [[token.pos_ for token in doc if not token.is_space and not token.is_punct] for doc in nlp.pipe(texts)]
+
+    if not any(part for parts in tag(["Can you make me a cat?"]) for part in parts):
+        raise BadInput(f"The spaCy pipeline {pipeline!r} tells no parts of speech.", hint="Take one with a tagger, such as en_core_web_sm.")
+    return tag
