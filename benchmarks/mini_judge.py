@@ -5,7 +5,8 @@ Protocol:  the held-out set of recipes/mini/judge.py: drawn pictures with known 
            out; `mini/pixel` and `mini/sketch` are held out too. Ratings are SYNTHETIC. SRCC of perception and correspondence with the MOS,
            share of answers that are the majority's; 95 % bootstrap intervals over pictures. Beside it: mini CLIPScore, sharpness
            (variance of the Laplacian), and the mini MLLM asked zero-shot. --ablation trains the paper's four variants (levels only,
-           vision LoRA, levels with LoRA on the LLM, all) and one adapter for each dimension, each from the same recipe, resumable.
+           vision LoRA, levels with LoRA on the LLM, all) and one adapter for each dimension, each on a sixth of the training pictures
+           by the same recipe (recipes/mini/judge-ablation.toml), resumable.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Command:   python recipes/mini/judge.py && vernissage train judge recipes/mini/judge.toml --all
 Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/pictures.npy and the shipped models
-Result:    build/mini/judged/{train,held-out}.jsonl with their pictures, build/mini/judge; figures: benchmarks/mini_judge.py
+Result:    build/mini/judged/{train,ablation,held-out}.jsonl with their pictures, build/mini/judge; figures: benchmarks/mini_judge.py
 
 The ratings are SYNTHETIC: sixteen raters that never were (`world.raters`) rate how legible a picture is and what spoiled it
 (perception), which share of its prompt's facts it shows (correspondence), and answer questions. The training pictures are drawn
@@ -42,6 +42,10 @@ PAINTED = {"train": 1200, "held-out": 150}
 """Pictures of each model."""
 OTHER_PROMPTS = {"train": 5, "held-out": 0}
 """Rated beside a picture's own prompt: the network tells a picture's prompts apart only if it sees several with one picture."""
+
+
+ABLATION = 6
+"""One training picture of so many is learnt from in the ablation, which trains five judges."""
 
 
 def wanted_scene(shown: Scene, rng: np.random.Generator) -> Scene:
@@ -148,7 +152,8 @@ def make(split: Split) -> None:
     for (index, text, _), vote_of in zip(flat, votes.values(), strict=True):
         if isinstance(vote_of, Score):
             lines[index].setdefault("answers", {})[text] = vote_of.value == 1
-    (FOLDER / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    for name, part in {split: lines, **({"ablation": lines[::ABLATION]} if split == "train" else {})}.items():
+        (FOLDER / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in part), encoding="utf-8")
     print(f"{split}: {len(lines)} pictures, {len(flat)} questions")
 
 

@@ -13,7 +13,7 @@ from vernissage.bench.chatgen import Item
 from vernissage.bench.run import Run
 from vernissage.errors import BadInput
 from vernissage.metrics.interval import Estimate, mean_interval
-from vernissage.metrics.unified import Norm, unified
+from vernissage.metrics.unified import check_norms
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
@@ -23,18 +23,6 @@ from vernissage.scoring.layouts import Entry
 TRUE = "people"
 """The name under which the true plans are painted."""
 BATCH = 8
-NORMS: dict[str, Norm] = {
-    "clip-fid": Norm(100.0, 0.0),
-    "fd-dinov2": Norm(1.0, 0.0),
-    "clipscore": Norm(0.0, 100.0),
-    "hpsv2": Norm(0.2, 0.4),
-    "pickscore": Norm(15.0, 30.0),
-    "aesthetic": Norm(1.0, 10.0),
-    "vqascore": Norm(0.0, 1.0),
-    "judge-perception": Norm(0.0, 100.0),
-    "judge-correspondence": Norm(0.0, 100.0),
-}
-"""What counts as 0 and what as 1 in Unified: ours, stated with every table, because ChatGen does not print its own."""
 TIE = 1.0
 """Points of a judge within which two pictures are even."""
 
@@ -46,7 +34,7 @@ class Drawn(NamedTuple):
     scores: dict[str, Estimate | None]
     """By metric, on its own scale; metrics of sets have no interval of their own and stand as (value, value, value)."""
     unified: float | None
-    """Mean of the metrics after `NORMS`, in [0, 1]; None where one of them is missing."""
+    """Of the metrics, in [0, 1]; None where one of them is missing."""
     painted: int
     asked: int
 
@@ -117,14 +105,13 @@ def score_pictures(
     Raises:
         BadInput: A metric has no norm, so that Unified could not be told.
     """
-    if unknown := [name for name in metrics if name not in NORMS]:
-        raise BadInput(f"There is no norm for {', '.join(unknown)}.", hint=f"Unified takes: {', '.join(NORMS)}.")
+    check_norms(list(metrics))
     reference = run.folder / "painted" / TRUE
     drawn, by_planner = [], {}
     for name, own in entries.items():
         if name == TRUE:
             continue
-        scored = studio.score(own, metrics, reference=reference, cache=run.folder / "cache", progress=progress)
+        scored = studio.score(own, [*metrics, "unified"], reference=reference, cache=run.folder / "cache", progress=progress)
         by_planner[name] = {
             metric: dict(zip([entry.name for entry in own], values, strict=True)) for metric, values in scored.pictures.items()
         }
@@ -136,9 +123,7 @@ def score_pictures(
             else:
                 values = [value.value for value in scored.pictures[metric] if isinstance(value, Score)]
                 found[metric] = mean_interval(np.array(values)) if values else None
-        known = {metric: each.value for metric, each in found.items() if each is not None}
-        whole = unified(known, {metric: NORMS[metric] for metric in metrics}) if len(known) == len(metrics) else None
-        drawn.append(Drawn(name, found, whole, len(own), asked))
+        drawn.append(Drawn(name, found, getattr(scored.sets["unified"], "value", None), len(own), asked))
     return drawn, _duels(by_planner)
 
 

@@ -183,8 +183,9 @@ def chatgen(
 
 
 def _paint_and_score(run: "Run", studio: "Studio", items: "dict[str, list[Planned]]", count: int, metrics: tuple[str, ...]) -> None:
-    from vernissage.bench.chatgen_pictures import NORMS, paint_items, score_pictures
+    from vernissage.bench.chatgen_pictures import paint_items, score_pictures
     from vernissage.cli.show import progress_bar
+    from vernissage.metrics.unified import NORMS
 
     with progress_bar("painting") as progress:
         entries = paint_items(run, studio, items, count, progress=progress)
@@ -196,7 +197,7 @@ def _paint_and_score(run: "Run", studio: "Studio", items: "dict[str, list[Planne
         )
         whole = "-" if row.unified is None else f"{100 * row.unified:.1f}"
         click.echo(f"{row.planner}: unified {whole}; {shown}; painted {row.painted}/{row.asked}")
-    click.echo("norms of unified: " + ", ".join(f"{name} {NORMS[name].zero:g} to {NORMS[name].one:g}" for name in metrics))
+    click.echo("norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in metrics))
     for duel in duels:
         click.echo(f"{duel.first} against {duel.second}, {duel.measure}: {duel.wins} won, {duel.ties} even, {duel.losses} lost")
 

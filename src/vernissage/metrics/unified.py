@@ -1,5 +1,6 @@
-"""Unified: one number for a painter from FID, CLIPScore, HPSv2 and ImageReward (ChatGen)."""
+"""Unified: one number for a painter from scores of any kind, each after its norm (ChatGen)."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
@@ -21,32 +22,58 @@ class Norm(NamedTuple):
             raise BadInput("A norm needs two different values.", hint="State what counts as 0 and what as 1.")
         return min(1.0, max(0.0, (value - self.zero) / (self.one - self.zero)))
 
+    def __str__(self) -> str:
+        return f"{self.zero:g} to {self.one:g}"
 
-NORMS = {"fid": Norm(100.0, 0.0), "clip": Norm(0.0, 100.0), "hpsv2": Norm(0.0, 100.0), "reward": Norm(-100.0, 100.0)}
-"""Ours: ChatGen (arXiv 2411.17176) does not print its norms, and its Unified cannot be had from its table with these."""
+
+CHATGEN = ("fid", "clipscore", "hpsv2", "image-reward")
+"""What ChatGen's Unified is of."""
+NORMS: dict[str, Norm] = {
+    "fid": Norm(100.0, 0.0),
+    "clip-fid": Norm(100.0, 0.0),
+    "fd-dinov2": Norm(1.0, 0.0),
+    "clipscore": Norm(0.0, 100.0),
+    "hpsv2": Norm(0.2, 0.4),
+    "image-reward": Norm(-2.0, 2.0),
+    "pickscore": Norm(15.0, 30.0),
+    "aesthetic": Norm(1.0, 10.0),
+    "vqascore": Norm(0.0, 1.0),
+    "judge-perception": Norm(0.0, 100.0),
+    "judge-correspondence": Norm(0.0, 100.0),
+}
+"""Ours, by metric: ChatGen (arXiv 2411.17176) does not print its norms."""
 
 
-def unified(scores: dict[str, float], norms: dict[str, Norm] | None = None) -> float:
-    """The mean of the four scores after their norms; a lower FID counts as higher.
+def unified(scores: Mapping[str, float]) -> float:
+    """The mean of scores after their `NORMS`; a lower Frechet distance counts as higher.
 
     Args:
-        scores: fid, clip, hpsv2 and reward, on the scales of ChatGen's table (per cent but for FID).
-        norms: One for each of them; `NORMS` where left out.
+        scores: By metric, each on its own scale.
 
     Returns:
         In [0, 1]; higher is better.
 
     Raises:
-        BadInput: A score or a norm is missing.
+        BadInput: There is no score, or one has no norm.
 
     References:
         ChatGen (arXiv 2411.17176), section on evaluation: mean of (1 - norm FID), norm CLIP, norm HPS, norm reward.
 
     Example:
-        >>> unified({"fid": 20.0, "clip": 70.0, "hpsv2": 25.0, "reward": 10.0})
+        >>> round(unified({"fid": 20.0, "clipscore": 70.0, "hpsv2": 0.25, "image-reward": 0.2}), 4)
         0.575
     """
-    norms = norms or NORMS
-    if set(scores) != set(norms):
-        raise BadInput(f"Unified needs {', '.join(norms)}, not {', '.join(scores)}.", hint="Score all of them.")
-    return sum(norms[name].apply(value) for name, value in scores.items()) / len(scores)
+    check_norms(scores)
+    return sum(NORMS[name].apply(value) for name, value in scores.items()) / len(scores)
+
+
+def check_norms(names: Mapping[str, object] | tuple[str, ...] | list[str]) -> None:
+    """See that Unified can be told of these metrics.
+
+    Raises:
+        BadInput: There is none, or one has no norm.
+    """
+    if unknown := [name for name in names if name not in NORMS]:
+        raise BadInput(f"There is no norm for {', '.join(unknown)}.", hint=f"Unified takes: {', '.join(NORMS)}.")
+    if not names:
+        raise BadInput("Unified needs a score.", hint=f"It takes: {', '.join(NORMS)}.")

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from vernissage.errors import UnknownName
+from vernissage.metrics.unified import CHATGEN, NORMS
 
 Need = Literal["prompt", "reference", "questions", "set", "references", "clip", "dinov2", "inception", "mllm", "judge", "scorer"]
 """A prompt, a reference picture or questions for each picture; all pictures as a set, a set of reference pictures; or somebody who
@@ -392,12 +393,21 @@ METRICS: dict[str, Metric] = {
             "Naeem et al. (2020), k = 5",
             "prdc's formulas by brute force, equal",
         ),
+        _metric(
+            "unified",
+            "One number of the scores asked for beside it: their mean, each between what counts as 0 and what as 1",
+            "set",
+            "higher",
+            "0 to 1",
+            "ChatGen (arXiv 2411.17176), Unified; asked for alone, of fid, clipscore, hpsv2 and image-reward; norms ours, told with it",
+            "examples by hand",
+        ),
     )
 }
 
 
 def find_metrics(names: list[str] | tuple[str, ...]) -> list[Metric]:
-    """Metrics by name, each once.
+    """Metrics by name, each once; beside "unified", where no other has a norm, what ChatGen's is of.
 
     Raises:
         UnknownName: There is no such metric.
@@ -405,4 +415,6 @@ def find_metrics(names: list[str] | tuple[str, ...]) -> list[Metric]:
     for name in names:
         if name not in METRICS:
             raise UnknownName("metric", name, METRICS)
+    if "unified" in names and not NORMS.keys() & set(names):
+        names = [*CHATGEN, *names]
     return [METRICS[name] for name in dict.fromkeys(names)]

@@ -21,7 +21,7 @@ from vernissage.scoring.features import SAMPLE, FeatureStore, Gathered
 from vernissage.scoring.layouts import Entry, find_entries
 from vernissage.scoring.pictures import Chunk, Found, Opened, Sources, compute
 from vernissage.scoring.registry import ENCODERS, Metric
-from vernissage.scoring.sets import FRECHET, encoders_of, score_set
+from vernissage.scoring.sets import FRECHET, encoders_of, score_set, unify
 
 CHUNK = 64
 """Pictures that are in memory at once; as many again are decoded ahead."""
@@ -100,7 +100,9 @@ def score_entries(
         if progress:
             progress(done, total)
     manifolds: dict[str, Manifold] = {}
-    found = {metric.name: score_set(metric, mine, theirs, given, manifolds, sources.inception) for metric in sets}
+    found = {metric.name: score_set(metric, mine, theirs, given, manifolds, sources.inception) for metric in sets if encoders_of([metric])}
+    if any(metric.name == "unified" for metric in sets):
+        found["unified"] = unify(scores, found)
     return Scored(list(entries), scores, found, unread)
 
 

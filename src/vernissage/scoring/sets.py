@@ -12,6 +12,7 @@ from vernissage.metrics.distribution import (
     kernel_distance,
     manifold_scores,
 )
+from vernissage.metrics.unified import NORMS, unified
 from vernissage.records.verdict import Score
 from vernissage.scoring.features import SAMPLE, Gathered
 from vernissage.scoring.pictures import Found, Unscored, as_scores
@@ -82,3 +83,22 @@ def score_set(
     except BadInput as error:
         return Unscored(reason="; ".join([str(error), *notes]))
     return score.model_copy(update={"reason": "; ".join(notes)}) if isinstance(score, Score) else score
+
+
+def unify(pictures: Mapping[str, Sequence[Found]], sets: Mapping[str, Found]) -> Found:
+    """One number of all scores that have a norm: of pictures their mean, of the set as it is.
+
+    Returns:
+        In [0, 1] with the norms as its reason; Unscored where one of the scores is missing.
+    """
+    values: dict[str, list[float]] = {
+        name: [each.value for each in found if isinstance(each, Score)]
+        for name, found in {**pictures, **{name: [each] for name, each in sets.items()}}.items()
+        if name in NORMS
+    }
+    if missing := [name for name, own in values.items() if not own]:
+        return Unscored(reason=f"there is no score of {', '.join(missing)}")
+    if not values:
+        return Unscored(reason="no score that has a norm was asked for")
+    told = ", ".join(f"{name} {NORMS[name]}" for name in values)
+    return Score(value=unified({name: sum(own) / len(own) for name, own in values.items()}), reason=f"norms: {told}")

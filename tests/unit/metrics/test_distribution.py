@@ -132,12 +132,14 @@ def test_sets_that_cannot_be_compared_are_refused():
 
 
 def test_unified_is_the_mean_of_normed_scores_and_a_lower_fid_counts_more():
-    scores = {"fid": 20.0, "clip": 70.0, "hpsv2": 25.0, "reward": 10.0}
+    scores = {"fid": 20.0, "clipscore": 70.0, "hpsv2": 0.25, "image-reward": 0.2}
     assert unified(scores) == pytest.approx((0.8 + 0.7 + 0.25 + 0.55) / 4)
     assert unified(scores | {"fid": 10.0}) > unified(scores)
     assert Norm(0, 10).apply(99) == 1
-    with pytest.raises(BadInput, match="needs fid"):
-        unified({"fid": 1.0})
+    with pytest.raises(BadInput, match="no norm for ssim"):
+        unified({"fid": 1.0, "ssim": 0.5})
+    with pytest.raises(BadInput, match="needs a score"):
+        unified({})
     with pytest.raises(BadInput, match="two different"):
         Norm(1, 1).apply(1)
 

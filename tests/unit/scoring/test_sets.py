@@ -16,6 +16,7 @@ from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.layouts import find_entries
 from vernissage.scoring.registry import find_metrics
 from vernissage.scoring.score import Sources, score_entries
+from vernissage.scoring.sets import unify
 
 REFERENCE = Path("ref")
 CLASSES = 5
@@ -238,3 +239,35 @@ def test_classes_that_are_no_probabilities_give_no_score(folder, kind):
     found = score("inception-score", inception=Odd())["inception-score"]
     assert isinstance(found, Unscored)
     assert "probabilities" in found.reason
+
+
+# --------------------------------------------------------------------------------------------------------------- unified
+
+
+def test_unified_is_the_mean_after_the_norms_that_it_tells(folder):
+    folder("in", 12), folder("ref", 12, 1000)
+    found = score("fid,kid,unified", reference=REFERENCE)
+    assert 0 < found["fid"].value < 100
+    assert found["unified"].value == pytest.approx(1 - found["fid"].value / 100)
+    assert found["unified"].reason == "norms: fid 100 to 0"
+
+
+def test_unified_takes_the_mean_of_pictures_and_skips_those_unscored():
+    pictures = {
+        "clipscore": [Score(value=60.0), Unscored(reason="no prompt is known"), Score(value=80.0)],
+        "ssim": [Score(value=0.1)] * 3,
+    }
+    assert unify(pictures, {"fid": Score(value=50.0)}) == Score(value=0.6, reason="norms: clipscore 0 to 100, fid 100 to 0")
+    assert unify({"clipscore": [Unscored(reason="x")]}, {}) == Unscored(reason="there is no score of clipscore")
+    assert isinstance(unify({"ssim": [Score(value=1.0)]}, {}), Unscored)
+
+
+def test_without_one_of_its_scores_there_is_no_unified(folder):
+    folder("in", 1), folder("ref", 12, 1000)
+    found = score("fid,unified", reference=REFERENCE)
+    assert found["unified"] == Unscored(reason="there is no score of fid")
+
+
+def test_unified_alone_is_chatgens():
+    assert [metric.name for metric in find_metrics(["unified"])] == ["fid", "clipscore", "hpsv2", "image-reward", "unified"]
+    assert [metric.name for metric in find_metrics(["unified", "clipscore"])] == ["unified", "clipscore"]
