@@ -2,8 +2,10 @@
 
 import hashlib
 import inspect
+import os
 import re
 import shutil
+import signal
 import threading
 
 import diffusers
@@ -706,9 +708,94 @@ def test_a_batch_that_fails_side_by_side_leaves_the_others(sd15_folder, monkeypa
     fail_for_dogs.__signature__ = inspect.signature(whole)
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", fail_for_dogs)
     results = painter.paint([plan("a dog" if number == 6 else "a cat", seed=number) for number in range(16)])
-    assert [index for index, result in enumerate(results) if isinstance(result, VernissageError)] == [4, 5, 6, 7]
-    assert "dogs are too much" in str(results[5])
+    assert [index for index, result in enumerate(results) if isinstance(result, VernissageError)] == [6, 7]
+    assert "dogs are too much" in str(results[7])
     assert loaded.pipeline in loaded.idle
+
+
+def test_a_keyboard_interrupt_stops_all_batches_at_their_next_step(sd15, four_threads, monkeypatch):
+    seen = []
+
+    def progress(done, total):
+        seen.append(done)
+        if len(seen) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sd15.paint([plan(seed=number, steps=40) for number in range(16)], progress=progress)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert max(seen) < 400, "of 640 steps"
+    assert torch.get_num_threads() == 4
+    assert distance(*paint(sd15, plan()), *paint(sd15, plan())) == 0
+
+
+@pytest.mark.parametrize(("size", "threads"), [(1, 4), (3, 4), (4, 4), (8, 4), (4, 16)])
+def test_no_more_pictures_are_in_work_at_once_than_the_batch_size(sd15_folder, monkeypatch, size, threads, four_threads):
+    torch.set_num_threads(threads)
+    painter = DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu", batch_size=size)
+    whole, lock, now, most = diffusers.StableDiffusionPipeline.__call__, threading.Lock(), [0], [0]
+
+    def counted(self, prompt, **options):
+        with lock:
+            now[0] += len(prompt)
+            most[0] = max(most[0], now[0])
+        try:
+            return whole(self, prompt, **options)
+        finally:
+            with lock:
+                now[0] -= len(prompt)
+
+    counted.__signature__ = inspect.signature(whole)
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", counted)
+    for count in (1, 2, 9, 17):
+        assert len(paint(painter, *[plan(seed=number) for number in range(count)])) == count
+    assert most[0] <= size
+
+
+def test_in_half_precision_sdxl_paints_one_batch_after_the_other(sdxl_folder, four_threads):
+    painter = DiffusersT2I(Catalogue([card(path=sdxl_folder)]), device="cpu", dtype="float16")
+    assert all(isinstance(each, Picture) for each in painter.paint([plan(seed=number) for number in range(16)]))
+
+
+def test_a_pipeline_that_cannot_be_copied_costs_its_batch_alone(sd15_folder, monkeypatch, four_threads):
+    painter = DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu")
+
+    def fails(self, memo):
+        raise TypeError("no copy of this")
+
+    monkeypatch.setattr(type(painter._load(painter.catalogue["tiny"]).pipeline.tokenizer), "__deepcopy__", fails, raising=False)
+    results = painter.paint([plan(seed=number) for number in range(16)])
+    assert any(isinstance(each, Picture) for each in results)
+    assert {str(each) for each in results if isinstance(each, VernissageError)} <= {"tiny could not paint: no copy of this"}
+
+
+def test_replaced_parts_do_not_inherit_the_sampler_that_the_base_painted_with_last(sd15_folder):
+    silent = Arguments(steps=4, cfg_scale=4.0)
+    cards = [card(path=sd15_folder), card("tuned", base="tiny", parts={"unet": str(sd15_folder / "unet")})]
+    cards = [each.model_copy(update={"defaults": silent}) for each in cards]
+    (expected,) = paint(DiffusersT2I(Catalogue(cards), device="cpu"), plan(model="tuned"))
+    painter = DiffusersT2I(Catalogue(cards), device="cpu")
+    _, found = paint(painter, plan(sampler="Euler a"), plan(model="tuned"))
+    assert distance(found, expected) == 0
+
+
+def test_an_adapter_of_which_only_a_part_fits_does_not_stay_on(sd15_folder, write_lora, tmp_path):
+    path = write_lora(tmp_path / "home/loras/ink.safetensors", text=True)
+    wide = {
+        name: tensor if name.startswith("unet") else torch.cat([tensor, tensor], dim=1 if "lora_A" in name else 0)
+        for name, tensor in load_file(path).items()
+    }
+    save_file(wide, path)
+    painter = DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu")
+    (before,) = paint(painter, plan())
+    for _ in range(2):
+        (failed,) = painter.paint([plan("a red cat <lora:ink:1>")])
+        assert isinstance(failed, DriverError)
+        assert "mismatched_sizes" in str(failed), "and not that the adapter is there already"
+    assert distance(before, *paint(painter, plan())) == 0
 
 
 def test_samplers_that_call_the_model_twice_a_step_count_each_step_once(sd15):

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,8 @@ from vernissage.zoo.card import explain
 Division = Literal["supervised", "few-shot"]
 
 _INSTRUCTIONS_END = "content I need you to convert:"  # of both instructions on ChatGen's model cards
-_IMAGE_PLACE = re.compile(r"(Image-\d+:\s*)?<image>\s*")
+_IMAGE = "<image>"
+_IMAGE_PLACE = re.compile(rf"(Image-\d+:\s*)?{_IMAGE}\s*")
 
 
 class Query(BaseModel):
@@ -160,7 +162,9 @@ def _query(row: Any, path: Path, number: int) -> Query:
     if not isinstance(row, dict):
         raise BadInput(f"{path}, query {number} is no JSON object.", hint="Mend or delete it.")
     try:
-        return Query.model_validate(row) if "chat" in row else _published(row, number)
+        if "chat" in row:
+            return Query.model_validate(row)
+        return _published(row, number) if row.get("conversations") is None else _conversation(row, number)
     except ValidationError as error:
         raise BadInput(f"{path}, query {number}: {explain(error)}.", hint="Mend or delete it.") from error
     except (ValueError, BadInput) as error:
@@ -219,17 +223,40 @@ def _rows(path: Path) -> list[Any]:
 def _published(row: dict[str, Any], number: int) -> Query:
     """A row in the manner of ChatGenBench's release: flat, with the question, the professional prompts, the model and its arguments.
 
-    Keys are matched without regard to case and signs, numbers may be texts, earlier turns a list or a text. Or a conversation, as
-    InternVL is trained on, whose last answer is such an object.
+    Keys are matched without regard to case and signs, numbers may be texts, earlier turns a list or a text.
     """
-    if "conversations" in row:
-        row = _flat(row)
+    question = _first(row, "question", "query", "input", "userinput", "freestyle")
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("it has no question, or no model")
+    last = Turn(text=question, images=tuple(_images(row)))
+    return _made(row, number, (*_earlier(_first(row, "history")), last), _plan(row))
+
+
+def _made(row: dict[str, Any], number: int, turns: Sequence[Turn], plan: dict[str, Any]) -> Query:
+    """A query with the id, or else the number, and the role that its row tells."""
+    name, role = _first(row, "id", "index"), _first(row, "role")
+    return Query.model_validate(
+        {"id": str(number if name is None else name), "chat": Chat(turns=tuple(turns)), "plan": plan, "role": str(role or "")}
+    )
+
+
+def _first(row: dict[str, Any], *names: str) -> Any:
+    """The first of these that the row tells."""
     values = {"".join(c for c in key.lower() if c.isalnum()): value for key, value in row.items()}
+    return next((values[name] for name in names if values.get(name) is not None and values[name] != ""), None)
 
-    def first(*names: str) -> Any:
-        return next((values[name] for name in names if values.get(name) is not None and values[name] != ""), None)
 
-    given = first("arguments", "args", "parameters", "config")
+def _images(row: dict[str, Any]) -> list[Path]:
+    images = _first(row, "images", "image", "referenceimages") or []
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
+        raise ValueError("its pictures are no paths")
+    return [Path(image) for image in images]
+
+
+def _plan(row: dict[str, Any]) -> dict[str, Any]:
+    """The plan that flat keys tell."""
+    given = _first(row, "arguments", "args", "parameters", "config")
     given = {str(k).lower().replace(" ", "_"): v for k, v in (given if isinstance(given, dict) else row).items()}
     size = str(given.get("size") or "").lower().split("x")
     numbers = {
@@ -239,54 +266,45 @@ def _published(row: dict[str, Any], number: int) -> Query:
         "width": given.get("width") or (size[0] if len(size) == 2 else None),
         "height": given.get("height") or (size[1] if len(size) == 2 else None),
     }
-    question = first("question", "query", "input", "userinput", "freestyle")
-    if not isinstance(question, str) or not question.strip() or first("model", "modelname") is None:
+    if _first(row, "model", "modelname") is None:
         raise ValueError("it has no question, or no model")
-    images = first("images", "image", "referenceimages") or []
-    images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
-        raise ValueError("its pictures are no paths")
-    last = Turn(text=question, images=tuple(Path(image) for image in images))
-    return Query.model_validate(
-        {
-            "id": str(number if (name := first("id", "index")) is None else name),
-            "chat": Chat(turns=(*_earlier(first("history")), last)),
-            "plan": {
-                "prompt": first("prompt", "refinedprompt"),
-                "negative_prompt": first("negativeprompt") or "",
-                "model": str(first("model", "modelname") or ""),
-                "arguments": {name: value for name, value in numbers.items() if value not in (None, "")},
-            },
-            "role": str(first("role") or ""),
-        }
-    )
+    return {
+        "prompt": _first(row, "prompt", "refinedprompt"),
+        "negative_prompt": _first(row, "negativeprompt") or "",
+        "model": str(_first(row, "model", "modelname")),
+        "arguments": {name: value for name, value in numbers.items() if value not in (None, "")},
+    }
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that is a conversation of "human" and "gpt", with the last answer's values on its level.
+def _conversation(row: dict[str, Any], number: int) -> Query:
+    """A row whose `conversations` of "human" and "gpt" end with a plan; pictures belong where `<image>` stands for them.
 
     Raises:
-        ValueError: It does not end with a question and a JSON object as its answer.
+        ValueError: It does not end with a question and a JSON object as its answer, or its pictures are others than its places.
     """
     said = row["conversations"]
     if not isinstance(said, list) or not all(isinstance(part, dict) and isinstance(part.get("value"), str) for part in said):
         raise ValueError("its conversation is no list of texts")
-    said = [part for part in said if part.get("from") != "system"]
-    if len(said) < 2:
-        raise ValueError("its conversation has no question and answer")
-    *earlier, asked, answered = said
-    if asked.get("from") != "human" or answered.get("from") != "gpt":
+    *asked, answered = [part for part in said if part.get("from") != "system"] or [{}]
+    if not asked or asked[-1].get("from") != "human" or answered.get("from") != "gpt":
         raise ValueError("its conversation does not end with a question and its answer")
-    answer = json.loads(answered["value"])
+    try:
+        answer = json.loads(answered["value"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its answer is no JSON object: {error}") from error
     if not isinstance(answer, dict):
         raise ValueError("its answer is no JSON object")
-    turns = [{"role": "user" if part.get("from") == "human" else "assistant", "text": _own_words(part["value"])} for part in earlier]
-    return {**row, **answer, "question": _own_words(asked["value"]), "history": turns}
-
-
-def _own_words(text: str) -> str:
-    """What the user said, without places of pictures and without the instructions that ChatGen's models are trained with."""
-    return _IMAGE_PLACE.sub("", text.rpartition(_INSTRUCTIONS_END)[2]).strip()
+    images, places = _images(row), [part["value"].count(_IMAGE) for part in asked]
+    if not any(places):
+        places[0] = len(images)  # as InternVL's training reads them
+    if sum(places) != len(images):
+        raise ValueError(f"it has {len(images)} pictures and {sum(places)} places for them")
+    left, turns = iter(images), []
+    for part, count in zip(asked, places, strict=True):
+        text = _IMAGE_PLACE.sub("", part["value"].rpartition(_INSTRUCTIONS_END)[2]).strip()
+        role = "user" if part.get("from") == "human" else "assistant"
+        turns.append(Turn(role=role, text=text, images=tuple(islice(left, count))))
+    return _made(row, number, turns, _plan(answer))
 
 
 def _earlier(history: Any) -> list[Turn]:

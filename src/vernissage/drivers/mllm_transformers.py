@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from numpy import ndarray
 from PIL import Image
+from pydantic import BaseModel
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
 from vernissage.drivers.replies import parse_reply
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
-from vernissage.local.constrained import Constrained, guide_tokenizer
+from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained
 from vernissage.local.vision_inputs import load_inputs
@@ -89,6 +90,7 @@ class TransformersMLLM:
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
         self._special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._guide: Any = None
+        self._mistakes: dict[type[BaseModel], DriverError | None] = {}
         self._one_at_a_time = threading.Lock()
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
@@ -100,17 +102,31 @@ class TransformersMLLM:
         """Questions of every kind share batches; those of one kind, and of equal length, stand together, so that none waits for long."""
         results: dict[int, Reply | VernissageError] = {}
         kinds: dict[object, int] = {}
-        for ask in asks:
-            kinds.setdefault((ask.reply, ask.max_tokens, ask.temperature), len(kinds))
-        order = sorted(
-            range(len(asks)),
-            key=lambda index: (kinds[asks[index].reply, asks[index].max_tokens, asks[index].temperature], _length(asks[index])),
-        )
-        count = -(-len(order) // self.batch_size)  # each step of a batch costs much the same, however few it holds
-        for place in range(count):
-            indices = order[len(order) * place // count : len(order) * (place + 1) // count]
-            results |= zip(indices, self._answer_batch([asks[index] for index in indices]), strict=True)
+        groups: dict[int, list[int]] = {}
+        for index, ask in enumerate(asks):
+            kinds.setdefault((ask.reply, ask.temperature), len(kinds))
+            if error := self._unkept(ask.reply):
+                results[index] = error
+            else:
+                groups.setdefault(ask.max_tokens, []).append(index)
+        for group in groups.values():
+            group.sort(key=lambda index: (kinds[asks[index].reply, asks[index].temperature], _length(asks[index])))
+            count = -(-len(group) // self.batch_size)  # each step of a batch costs much the same, however few it holds
+            for place in range(count):
+                indices = group[len(group) * place // count : len(group) * (place + 1) // count]
+                results |= zip(indices, self._answer_batch([asks[index] for index in indices]), strict=True)
         return [results[index] for index in range(len(asks))]
+
+    def _unkept(self, reply: type[BaseModel] | None) -> DriverError | None:
+        """Why replies cannot be kept to this record, if they cannot: said before it spoils the batch for others."""
+        if reply is not None and reply not in self._mistakes:
+            try:
+                with self._explained("a question"):
+                    matchers(self._guide_tokenizer(), reply, 1)
+                self._mistakes[reply] = None
+            except DriverError as error:
+                self._mistakes[reply] = error
+        return None if reply is None else self._mistakes[reply]
 
     def _answer_batch(self, asks: list[Ask]) -> list[Reply | VernissageError]:
         started = time.monotonic()
@@ -143,7 +159,7 @@ class TransformersMLLM:
                 processors.append(_Drawn([ask.temperature for ask in asks], [ask.seed for ask in asks]))
             output = self._model.generate(
                 **inputs,
-                max_new_tokens=max(ask.max_tokens for ask in asks),
+                max_new_tokens=asks[0].max_tokens,
                 logits_processor=processors,
                 pad_token_id=self._tokenizer.pad_token_id,
                 # `_Drawn` does the drawing.
@@ -152,8 +168,7 @@ class TransformersMLLM:
                 top_p=None,
                 top_k=None,
             )
-        said = [row[length : length + ask.max_tokens] for row, ask in zip(output, asks, strict=True)]
-        return [text.strip() for text in self._tokenizer.batch_decode(said, skip_special_tokens=True)]
+        return [text.strip() for text in self._tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
 
     @contextmanager
     def _explained(self, work: str) -> Iterator[None]:

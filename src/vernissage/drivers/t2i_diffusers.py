@@ -12,7 +12,9 @@ import inspect
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -27,7 +29,7 @@ from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
 from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
 from vernissage.local.device import pick_device, pick_dtype
-from vernissage.local.streams import batches, side_by_side
+from vernissage.local.streams import side_by_side
 from vernissage.ports import Progress
 from vernissage.records.parameters import extract_loras, split_sampler
 from vernissage.records.picture import Picture, Provenance
@@ -53,7 +55,7 @@ class DiffusersT2I:
         catalogue: The models that plans may name.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto", "float32", "float16", "bfloat16".
-        batch_size: Pictures in one call at most.
+        batch_size: Pictures in work at once at most.
         offload: Keep weights in main memory and move each part to the accelerator when it is needed.
         allow_pickle: Also read pickle checkpoints, which can run any code they like when opened.
         keep: How many pipelines stay loaded.
@@ -131,9 +133,11 @@ class DiffusersT2I:
                 with self._failures_named(card, plans):
                     self._switch_adapters_on(loaded, card, plans[0].arguments)
                 found: dict[int, Picture | VernissageError] = {}
-                groups = _batches(loaded.pipeline, plans, self.batch_size, self.device)
+                streams = self._streams(len(plans))
+                groups = _batches(loaded.pipeline, plans, self.batch_size, streams)
                 parts = [[plans[index] for index in indices] for indices in groups]
-                done = side_by_side(lambda part: self._paint_batch(loaded, card, part, tally), parts, self.device)
+                work = partial(self._paint_batch, loaded, card, tally=tally)
+                done = side_by_side(work, parts, self.device, streams=streams, stop=tally.stop)
                 for indices, pictures in zip(groups, done, strict=True):
                     found |= zip(indices, pictures, strict=True)
             return [found[index] for index in range(len(plans))]
@@ -144,19 +148,23 @@ class DiffusersT2I:
             if loaded.adapters:  # on only while they are wanted: other pipelines may share the parts they sit in
                 loaded.pipeline.disable_lora()
 
+    def _streams(self, count: int) -> int:
+        """How many batches of so many pictures are painted side by side: on a CPU as many as there are cores, of 2 pictures or more."""
+        # In half precision SDXL's autoencoder, which copies of a pipeline share, is switched to full precision and back in each call.
+        alone = self.device.type != "cpu" or self.dtype == torch.float16
+        return 1 if alone else max(1, min(torch.get_num_threads(), self.batch_size // 2, count // 2))
+
     def _paint_batch(
-        self, loaded: "_Loaded", card: Card, plans: list[Plan], tally: "_Tally"
+        self, loaded: "_Loaded", card: Card, plans: list[Plan], *, tally: "_Tally"
     ) -> Sequence[Picture] | Sequence[VernissageError]:
         """Pictures of plans that are painted in one call, or for each the error that kept it from being painted."""
-        pipeline = loaded.take()
         try:
-            with torch.inference_mode(), self._failures_named(card, plans):
+            with torch.inference_mode(), self._failures_named(card, plans), loaded.borrowed() as pipeline:
                 pipeline.scheduler = _scheduler(loaded.scheduler, plans[0].arguments.sampler, card)
                 images = pipeline(**_call_arguments(pipeline, plans, tally)).images
         except VernissageError as error:
             return [error] * len(plans)
         finally:
-            loaded.idle.append(pipeline)
             tally.finish(plans)
         versions = {"vernissage-driver": "diffusers", "diffusers": diffusers.__version__, "torch": torch.__version__}
         return [
@@ -242,7 +250,8 @@ class DiffusersT2I:
 
     def _replace_parts(self, card: Card) -> DiffusionPipeline:
         """The base's pipeline with some parts exchanged; what is not exchanged is shared with it."""
-        whole = self._load(self.catalogue[card.source.base or ""]).pipeline
+        base = self._load(self.catalogue[card.source.base or ""])
+        whole = base.pipeline
         parts = {}
         for name, path in card.source.parts.items():
             folder = card.resolve(path)
@@ -256,7 +265,7 @@ class DiffusersT2I:
             except _FAILURES as error:
                 raise DriverError(f"The part {name} of {card.id} cannot be loaded from {folder}: {error}") from error
         settings = {name: whole.config[name] for name in inspect.signature(type(whole).__init__).parameters if name in whole.config}
-        return type(whole)(**{**settings, **whole.components, **parts})
+        return type(whole)(**{**settings, **whole.components, "scheduler": base.scheduler, **parts})
 
     def _switch_adapters_on(self, loaded: "_Loaded", card: Card, arguments: Arguments) -> None:
         """Load and switch on exactly the adapters of the card, of those it builds on, and of the plan."""
@@ -272,12 +281,15 @@ class DiffusersT2I:
                 raise BadCard(f"The adapter of {card.id} is not at {path}.", hint="Correct `loras` in its card.")
             if path.suffix in PICKLES and not self.allow_pickle:
                 raise BadInput(f"{path} is a pickle file, which can run any code when opened.", hint="Use a safetensors LoRA.")
-            loaded.pipeline.load_lora_weights(
-                str(path),
-                adapter_name=loaded.adapter_name(path),
-                use_safetensors=None if self.allow_pickle else True,
-                local_files_only=True,
-            )
+            name = loaded.adapter_name(path)
+            try:
+                loaded.pipeline.load_lora_weights(
+                    str(path), adapter_name=name, use_safetensors=None if self.allow_pickle else True, local_files_only=True
+                )
+            except _FAILURES:
+                with suppress(*_FAILURES):
+                    loaded.pipeline.delete_adapters(name)  # what fitted of it would stay on
+                raise
             loaded.adapters.add(path)
         loaded.pipeline.enable_lora()
         loaded.pipeline.set_adapters([loaded.adapter_name(path) for path in wanted], list(wanted.values()))
@@ -302,23 +314,31 @@ class _Loaded(NamedTuple):
     idle: list[Any]
     """The pipeline, and copies of it for batches that are painted at the same time."""
 
-    def take(self) -> Any:
-        """A pipeline that nobody else paints with; whoever takes it puts it back among the idle.
+    @contextmanager
+    def borrowed(self) -> Iterator[Any]:
+        """A pipeline that nobody else paints with.
 
         A copy shares all weights. It has tokenizers of its own, because two threads that use the same one mix up how they pad.
         """
         try:
-            return self.idle.pop()
+            own = self.idle.pop()
         except IndexError:
             own = copy.copy(self.pipeline)
             for name, part in own.components.items():
-                if "tokenizer" in name and part is not None:
+                if part is not None and ("tokenizer" in name or "processor" in name):
                     setattr(own, name, copy.deepcopy(part))
-            return own
+        try:
+            yield own
+        finally:
+            self.idle.append(own)
 
     def adapter_name(self, path: Path) -> str:
         """Unlike the file's own name it is no other adapter's, not even in parts shared with another pipeline."""
         return "lora_" + hashlib.blake2b(f"{id(self.pipeline)} {path}".encode(), digest_size=8).hexdigest()
+
+
+class _Stopped(Exception):
+    """Painting was given up elsewhere."""
 
 
 class _Tally:
@@ -330,6 +350,8 @@ class _Tally:
         self._done = 0
         self._at_work: dict[int, int] = {}
         self._one_at_a_time = threading.Lock()
+        self.stop = threading.Event()
+        """Set where all batches are to stop at their next step."""
 
     def finish(self, plans: Sequence[Plan]) -> None:
         """These plans are done with, painted or failed."""
@@ -339,7 +361,13 @@ class _Tally:
             self._report()
 
     def show(self, plans: Sequence[Plan], steps: int) -> None:
-        """Report what is done, with so many steps of these plans, which are at work."""
+        """Report what is done, with so many steps of these plans, which are at work.
+
+        Raises:
+            _Stopped: Nobody waits for the picture any longer.
+        """
+        if self.stop.is_set():
+            raise _Stopped
         with self._one_at_a_time:
             self._at_work[id(plans)] = steps
             self._report()
@@ -357,6 +385,8 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", r"__array(_wrap)?__ ", DeprecationWarning)
         # An old checkpoint's configuration, which diffusers corrects by itself.
         warnings.filterwarnings("ignore", "The configuration file of ", FutureWarning)
+        # SDXL's own way of decoding in half precision.
+        warnings.filterwarnings("ignore", "`upcast_vae` is deprecated", FutureWarning)
         # A second adapter in one model, which is what we want.
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning)
         yield
@@ -372,13 +402,22 @@ def _groups(plans: dict[int, Plan]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _batches(pipeline: Any, plans: list[Plan], size: int, device: torch.device) -> list[Sequence[int]]:
-    """Indices of the plans of a group that can be painted in one call, `size` at most and alike in number."""
+def _batches(pipeline: Any, plans: list[Plan], size: int, streams: int) -> list[list[int]]:
+    """Indices of the plans of a group that can be painted in one call, alike in number, and as many to every stream.
+
+    Args:
+        pipeline: Who paints.
+        plans: All.
+        size: Pictures in work at once at most.
+        streams: Batches in work at once.
+    """
     alone = [index for index, plan in enumerate(plans) if must_be_painted_alone(pipeline, plan)]
     together = [index for index in range(len(plans)) if index not in alone]
     # A batch that is nearly empty costs almost a full one.
-    even = -(-len(together) // -(-len(together) // size)) if together else size
-    return [*batches(together, even, device), *([index] for index in alone)]
+    count = streams * -(-len(together) // (size // streams * streams))
+    bounds = [len(together) * place // count for place in range(count + 1)] if together else []
+    parts = [together[start:end] for start, end in pairwise(bounds)]
+    return [part for part in [*parts, *([index] for index in alone)] if part]
 
 
 def _single_file_kind(card: Card) -> Any:

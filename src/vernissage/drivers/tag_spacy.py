@@ -21,7 +21,7 @@ def load_tagger(pipeline: str) -> Tagger:
     """
     try:
         nlp = spacy.load(pipeline, exclude=_UNUSED)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:  # some languages need packages of their own
         raise BadInput(
             f"The spaCy pipeline {pipeline!r} cannot be loaded: {error}",
             hint=f"Run: python -m spacy download {pipeline}, or give a folder.",

@@ -349,6 +349,32 @@ def test_a_conversation_that_ends_in_a_plan_is_a_query(tmp_path):
     assert (found.plan.arguments.sampler, found.plan.arguments.steps, found.plan.arguments.cfg_scale) == ("DDIM", 20, 7)
 
 
+def test_a_conversations_pictures_belong_where_their_places_are(tmp_path):
+    answer = ("gpt", json.dumps(ANSWER))
+    said = (("human", "<image>\nmy dog"), ("gpt", "Nice."), ("human", "<image>"), answer)
+    (found,) = read_queries(rows(tmp_path / "q.jsonl", conversation(*said, images=["a.png", "b.png"])))
+    assert [[image.name for image in turn.images] for turn in found.chat.turns] == [["a.png"], [], ["b.png"]]
+    (found,) = read_queries(rows(tmp_path / "q.jsonl", conversation(("human", "like this"), answer, image="a.png")))
+    assert [image.name for image in found.chat.images] == ["a.png"]
+
+
+def test_only_a_conversations_answer_tells_the_plan_and_only_its_row_the_rest(tmp_path):
+    row = conversation(
+        ("human", "<image> a cat"),
+        ("gpt", json.dumps({"id": "other", "image": "other.png", "refined prompt": "a cat, best", "model_name": "dream"})),
+        image="a.png",
+        width=897,
+        height=1152,
+        model="gpt-4o",
+        prompt="x",
+        role="a child",
+    )
+    (found,) = read_queries(rows(tmp_path / "q.jsonl", row))
+    assert (found.id, found.role, found.plan.prompt, found.plan.model) == ("4", "a child", "a cat, best", "dream")
+    assert (found.plan.arguments.width, found.plan.arguments.height) == (None, None)
+    assert [image.name for image in found.chat.images] == ["a.png"]
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -358,6 +384,8 @@ def test_a_conversation_that_ends_in_a_plan_is_a_query(tmp_path):
         (("human", "a cat"), ("gpt", "[1]")),
         (("gpt", json.dumps(ANSWER)), ("human", "a cat")),
         (("human", 5), ("gpt", json.dumps(ANSWER))),
+        (("human", "a cat"), ("gpt", "[" * 100_000)),
+        (("human", "<image> a cat"), ("gpt", json.dumps(ANSWER))),
     ],
 )
 def test_a_conversation_that_ends_in_no_plan_is_a_mistake(tmp_path, said):

@@ -42,6 +42,12 @@ def test_a_pipeline_without_parts_of_speech_is_refused(tmp_path):
         load_tagger(str(tmp_path / "blank"))
 
 
+@pytest.mark.parametrize("name", ["numpy", "no/such/folder"])
+def test_what_is_no_pipeline_is_named(name):
+    with pytest.raises(BadInput, match=name):
+        load_tagger(name)
+
+
 def test_without_spacy_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "vernissage.drivers.tag_spacy")
     monkeypatch.setitem(sys.modules, "spacy", None)

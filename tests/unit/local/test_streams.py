@@ -11,6 +11,36 @@ from vernissage.local.streams import FITS_A_CACHE, batches, side_by_side
 CPU = torch.device("cpu")
 
 
+def test_when_one_part_fails_the_others_are_not_begun(four_threads):
+    stop, begun = threading.Event(), []
+
+    def work(part):
+        begun.append(part)
+        if part == [0]:
+            raise ValueError("no")
+        stop.wait(5)
+
+    with pytest.raises(ValueError, match="no"):
+        side_by_side(work, [[number] for number in range(50)], CPU, streams=4, stop=stop)
+    assert len(begun) <= 4
+    assert stop.is_set()
+    assert torch.get_num_threads() == 4
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_and_no_wait_without_end(four_threads, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def limited(self):
+        started.append(self)
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        side_by_side(sum, [[number] * 4 for number in range(8)], CPU)
+
+
 def test_batches_on_a_cpu_are_alike_and_as_many_to_every_core(four_threads):
     assert [len(part) for part in batches(range(64), 64, CPU)] == [16] * 4
     assert [len(part) for part in batches(range(70), 64, CPU)] == [9] * 7 + [7]

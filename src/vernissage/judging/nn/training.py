@@ -321,8 +321,8 @@ class _Losses:
     def _questions(self, row: JudgedPicture, tasks: Sequence[str]) -> list[tuple[str, Question, float]]:
         """What is known of a picture as (task, question, score)."""
         rated: list[tuple[Dimension, dict[str, str], float | None]] = [("perception", {}, row.perception)]
-        prompts = {row.prompt or "": row.correspondence} | row.other_prompts
-        rated += [("correspondence", {"prompt": prompt}, score) for prompt, score in prompts.items() if prompt]
+        prompts = row.other_prompts | ({row.prompt: row.correspondence} if row.prompt and row.correspondence is not None else {})
+        rated += [("correspondence", {"prompt": prompt}, score) for prompt, score in prompts.items()]
         asked: list[tuple[str, Question, float]] = []
         for dimension, values, score in rated:
             if dimension not in tasks or score is None:
@@ -363,7 +363,9 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
     adapter = AdapterSpec(parts=recipe.parts, rank=recipe.rank, alpha=recipe.alpha) if recipe.parts else None
     heads: dict[Dimension, HeadSpec] = {}
     for dimension in recipe.dimensions:
-        known = np.array([value for row in rows if (value := getattr(row, dimension)) is not None])
+        own = [value for row in rows if (value := getattr(row, dimension)) is not None]
+        others = [value for row in rows for value in row.other_prompts.values()] if dimension == "correspondence" else []
+        known = np.array(own + others)
         if len(known) < 2 or np.ptp(known) == 0:
             raise BadInput(f"There are not two different scores of {dimension} to learn from.", hint="Leave it out of `dimensions`.")
         name = "" if adapter is None else "shared" if recipe.adapters == "shared" else dimension
@@ -413,5 +415,6 @@ def content_hash(rows: Sequence[JudgedPicture]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         name = row.image.name if isinstance(row.image, Path) else hashlib.sha256(row.image.tobytes()).hexdigest()
-        digest.update(repr([name, row.prompt, row.perception, row.correspondence, row.answers]).encode("utf-8", "surrogatepass"))
+        told = [name, row.prompt, row.perception, row.correspondence, row.answers, *([row.other_prompts] if row.other_prompts else [])]
+        digest.update(repr(told).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]

@@ -89,6 +89,19 @@ def test_other_prompts_count_like_pictures_of_their_own(internvl_folder, tmp_pat
     assert together > 0
 
 
+def test_other_prompts_tell_judged_pictures_apart_and_give_way_to_the_prompts_own_score(internvl_folder, tmp_path):
+    row = grey_pictures(1)[0].model_copy(update={"prompt": "night", "correspondence": 20.0})
+    several = [row.model_copy(update={"other_prompts": {"day": score}}) for score in (80.0, 30.0)]
+    assert len({training.content_hash([each]) for each in (row, *several)}) == 3
+    rows = [row.model_copy(update={"other_prompts": {"night": 90.0, "day": 80.0}}), row]
+    recipe = recipe_for(internvl_folder, tmp_path, levels=False, dimensions=("correspondence",), answers=False)
+    spec = train_judge(recipe, rows, rows, tmp_path / "judge")
+    assert (spec.heads["correspondence"].low, spec.heads["correspondence"].high) == (20.0, 90.0)
+    model, _ = load_judge(tmp_path / "judge", device=torch.device("cpu"))
+    losses = training._Losses(model, spec, recipe, words=False)
+    assert [score for _, _, score in losses._questions(rows[0], ["correspondence"])] == [20.0, 80.0]
+
+
 def test_prompts_that_are_kept_for_testing_are_not_learnt_beside_another(tmp_path):
     names = [f"prompt {index}" for index in range(20)]
     rows = [
