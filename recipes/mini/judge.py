@@ -11,7 +11,6 @@ ones, and painted by four of the mini models; `mini/pixel` and `mini/sketch` are
 
 import argparse
 import json
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -42,8 +41,6 @@ PAINTED = {"train": 1200, "held-out": 150}
 """Pictures of each model."""
 OTHER_PROMPTS = {"train": 5, "held-out": 0}
 """Rated beside a picture's own prompt: the network tells a picture's prompts apart only if it sees several with one picture."""
-
-
 ABLATION = 6
 """One training picture of so many is learnt from in the ablation, which trains five judges."""
 
@@ -82,10 +79,12 @@ def plan_of(scene: Scene, model: str, split: Split, rng: np.random.Generator) ->
     return Plan(prompt=tell.prompt(scene, rng), model=model, arguments=Arguments(**arguments))
 
 
-def painted_pictures(split: Split, models: Sequence[str], rng: np.random.Generator) -> list[tuple[Image.Image, None, Scene, str]]:
+def painted_pictures(split: Split, rng: np.random.Generator) -> list[tuple[Image.Image, None, Scene, str]]:
     """Pictures of the mini models with the scenes they were asked for; painted once and kept."""
     studio, rows = Studio(), []
-    for model in models:
+    for model in studio.catalogue:
+        if split == "train" and model in HELD_OUT:
+            continue
         own = [np.random.default_rng([62, split == "held-out", *model.encode(), index]) for index in range(PAINTED[split])]
         scenes = [sample_scene(each, split=split) for each in own]
         plans = [plan_of(scene, model, split, each) for scene, each in zip(scenes, own, strict=True)]
@@ -118,8 +117,7 @@ def opinions(who: tuple[str, ...], ratings: np.ndarray) -> list[float]:
 def make(split: Split) -> None:
     rng = np.random.default_rng([61, split == "held-out"])
     recogniser = load_recogniser(package_folder("mini") / "recogniser")
-    models = [model for model in Studio().catalogue if split == "held-out" or model not in HELD_OUT]
-    rows = [*drawn_pictures(split, rng), *painted_pictures(split, models, rng)]
+    rows = [*drawn_pictures(split, rng), *painted_pictures(split, rng)]
     clean = [image for image, *_ in rows]
     clear, seen = legibility(recogniser, clean), read_pictures(recogniser, clean)
     folder = FOLDER / split

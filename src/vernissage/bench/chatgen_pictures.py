@@ -105,7 +105,7 @@ def score_pictures(
     Raises:
         BadInput: A metric has no norm, so that Unified could not be told.
     """
-    check_norms(list(metrics))
+    check_norms(metrics)
     reference = run.folder / "painted" / TRUE
     drawn, by_planner = [], {}
     for name, own in entries.items():

@@ -225,38 +225,43 @@ def _published(row: dict[str, Any], number: int) -> Query:
 
     Keys are matched without regard to case and signs, numbers may be texts, earlier turns a list or a text.
     """
-    question = _first(row, "question", "query", "input", "userinput", "freestyle")
+    told = _told(row)
+    question = _first(told, "question", "query", "input", "userinput", "freestyle")
     if not isinstance(question, str) or not question.strip():
         raise ValueError("it has no question, or no model")
-    last = Turn(text=question, images=tuple(_images(row)))
-    return _made(row, number, (*_earlier(_first(row, "history")), last), _plan(row))
+    last = Turn(text=question, images=tuple(_images(told)))
+    return _made(told, number, (*_earlier(told.get("history")), last), _plan(row, told))
 
 
-def _made(row: dict[str, Any], number: int, turns: Sequence[Turn], plan: dict[str, Any]) -> Query:
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row tells, by keys without regard to case and signs."""
+    return {"".join(c for c in key.lower() if c.isalnum()): value for key, value in row.items() if value is not None and value != ""}
+
+
+def _made(told: dict[str, Any], number: int, turns: Sequence[Turn], plan: dict[str, Any]) -> Query:
     """A query with the id, or else the number, and the role that its row tells."""
-    name, role = _first(row, "id", "index"), _first(row, "role")
+    name, role = _first(told, "id", "index"), told.get("role")
     return Query.model_validate(
         {"id": str(number if name is None else name), "chat": Chat(turns=tuple(turns)), "plan": plan, "role": str(role or "")}
     )
 
 
-def _first(row: dict[str, Any], *names: str) -> Any:
-    """The first of these that the row tells."""
-    values = {"".join(c for c in key.lower() if c.isalnum()): value for key, value in row.items()}
-    return next((values[name] for name in names if values.get(name) is not None and values[name] != ""), None)
+def _first(told: dict[str, Any], *names: str) -> Any:
+    """The first of these that a row tells."""
+    return next((told[name] for name in names if name in told), None)
 
 
-def _images(row: dict[str, Any]) -> list[Path]:
-    images = _first(row, "images", "image", "referenceimages") or []
+def _images(told: dict[str, Any]) -> list[Path]:
+    images = _first(told, "images", "image", "referenceimages") or []
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
         raise ValueError("its pictures are no paths")
     return [Path(image) for image in images]
 
 
-def _plan(row: dict[str, Any]) -> dict[str, Any]:
+def _plan(row: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     """The plan that flat keys tell."""
-    given = _first(row, "arguments", "args", "parameters", "config")
+    given = _first(told, "arguments", "args", "parameters", "config")
     given = {str(k).lower().replace(" ", "_"): v for k, v in (given if isinstance(given, dict) else row).items()}
     size = str(given.get("size") or "").lower().split("x")
     numbers = {
@@ -266,12 +271,12 @@ def _plan(row: dict[str, Any]) -> dict[str, Any]:
         "width": given.get("width") or (size[0] if len(size) == 2 else None),
         "height": given.get("height") or (size[1] if len(size) == 2 else None),
     }
-    if _first(row, "model", "modelname") is None:
+    if (model := _first(told, "model", "modelname")) is None:
         raise ValueError("it has no question, or no model")
     return {
-        "prompt": _first(row, "prompt", "refinedprompt"),
-        "negative_prompt": _first(row, "negativeprompt") or "",
-        "model": str(_first(row, "model", "modelname")),
+        "prompt": _first(told, "prompt", "refinedprompt"),
+        "negative_prompt": told.get("negativeprompt") or "",
+        "model": str(model),
         "arguments": {name: value for name, value in numbers.items() if value not in (None, "")},
     }
 
@@ -294,7 +299,8 @@ def _conversation(row: dict[str, Any], number: int) -> Query:
         raise ValueError(f"its answer is no JSON object: {error}") from error
     if not isinstance(answer, dict):
         raise ValueError("its answer is no JSON object")
-    images, places = _images(row), [part["value"].count(_IMAGE) for part in asked]
+    told = _told(row)
+    images, places = _images(told), [part["value"].count(_IMAGE) for part in asked]
     if not any(places):
         places[0] = len(images)  # as InternVL's training reads them
     if sum(places) != len(images):
@@ -304,7 +310,7 @@ def _conversation(row: dict[str, Any], number: int) -> Query:
         text = _IMAGE_PLACE.sub("", part["value"].rpartition(_INSTRUCTIONS_END)[2]).strip()
         role = "user" if part.get("from") == "human" else "assistant"
         turns.append(Turn(role=role, text=text, images=tuple(islice(left, count))))
-    return _made(row, number, turns, _plan(answer))
+    return _made(told, number, turns, _plan(answer, _told(answer)))
 
 
 def _earlier(history: Any) -> list[Turn]:

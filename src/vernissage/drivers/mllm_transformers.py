@@ -25,6 +25,7 @@ from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
 from vernissage.local.device import pick_device, pick_dtype
 from vernissage.local.pretrained import load_pretrained
+from vernissage.local.streams import evenly
 from vernissage.local.vision_inputs import load_inputs
 from vernissage.ports import Ask, Reply
 
@@ -112,8 +113,7 @@ class TransformersMLLM:
         for group in groups.values():
             group.sort(key=lambda index: (kinds[asks[index].reply, asks[index].temperature], _length(asks[index])))
             count = -(-len(group) // self.batch_size)  # each step of a batch costs much the same, however few it holds
-            for place in range(count):
-                indices = group[len(group) * place // count : len(group) * (place + 1) // count]
+            for indices in evenly(group, count):
                 results |= zip(indices, self._answer_batch([asks[index] for index in indices]), strict=True)
         return [results[index] for index in range(len(asks))]
 

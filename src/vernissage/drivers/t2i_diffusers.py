@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -29,7 +28,7 @@ from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
 from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
 from vernissage.local.device import pick_device, pick_dtype
-from vernissage.local.streams import side_by_side
+from vernissage.local.streams import evenly, side_by_side
 from vernissage.ports import Progress
 from vernissage.records.parameters import extract_loras, split_sampler
 from vernissage.records.picture import Picture, Provenance
@@ -125,27 +124,29 @@ class DiffusersT2I:
         card = self.catalogue[plans[0].model]
         try:
             loaded = self._load(card)
-        except VernissageError as error:
-            tally.finish(plans)
-            return [error] * len(plans)
-        try:
-            with _quiet():
-                with self._failures_named(card, plans):
-                    self._switch_adapters_on(loaded, card, plans[0].arguments)
-                found: dict[int, Picture | VernissageError] = {}
+            with _quiet(), self._adapted(loaded, card, plans):
                 streams = self._streams(len(plans))
                 groups = _batches(loaded.pipeline, plans, self.batch_size, streams)
                 parts = [[plans[index] for index in indices] for indices in groups]
                 work = partial(self._paint_batch, loaded, card, tally=tally)
                 done = side_by_side(work, parts, self.device, streams=streams, stop=tally.stop)
-                for indices, pictures in zip(groups, done, strict=True):
-                    found |= zip(indices, pictures, strict=True)
-            return [found[index] for index in range(len(plans))]
         except VernissageError as error:
             tally.finish(plans)
             return [error] * len(plans)
+        found: dict[int, Picture | VernissageError] = {}
+        for indices, pictures in zip(groups, done, strict=True):
+            found |= zip(indices, pictures, strict=True)
+        return [found[index] for index in range(len(plans))]
+
+    @contextmanager
+    def _adapted(self, loaded: "_Loaded", card: Card, plans: Sequence[Plan]) -> Iterator[None]:
+        """With the adapters of these plans on, but only while they are wanted: other pipelines may share the parts they sit in."""
+        try:
+            with self._failures_named(card, plans):
+                self._switch_adapters_on(loaded, card, plans[0].arguments)
+            yield
         finally:
-            if loaded.adapters:  # on only while they are wanted: other pipelines may share the parts they sit in
+            if loaded.adapters:
                 loaded.pipeline.disable_lora()
 
     def _streams(self, count: int) -> int:
@@ -402,7 +403,7 @@ def _groups(plans: dict[int, Plan]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _batches(pipeline: Any, plans: list[Plan], size: int, streams: int) -> list[list[int]]:
+def _batches(pipeline: Any, plans: list[Plan], size: int, streams: int) -> list[Sequence[int]]:
     """Indices of the plans of a group that can be painted in one call, alike in number, and as many to every stream.
 
     Args:
@@ -415,9 +416,7 @@ def _batches(pipeline: Any, plans: list[Plan], size: int, streams: int) -> list[
     together = [index for index in range(len(plans)) if index not in alone]
     # A batch that is nearly empty costs almost a full one.
     count = streams * -(-len(together) // (size // streams * streams))
-    bounds = [len(together) * place // count for place in range(count + 1)] if together else []
-    parts = [together[start:end] for start, end in pairwise(bounds)]
-    return [part for part in [*parts, *([index] for index in alone)] if part]
+    return [*evenly(together, count), *([index] for index in alone)]
 
 
 def _single_file_kind(card: Card) -> Any:

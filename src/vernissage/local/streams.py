@@ -36,6 +36,17 @@ def batches(items: Sequence[Item], size: int, device: torch.device) -> list[Sequ
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def evenly(items: Sequence[Item], count: int) -> list[Sequence[Item]]:
+    """The items in so many parts, alike in size; fewer where there are fewer items.
+
+    Example:
+        >>> evenly("abcde", 2), evenly("a", 2)
+        (['ab', 'cde'], ['a'])
+    """
+    parts = [items[len(items) * place // count : len(items) * (place + 1) // count] for place in range(count)]
+    return [part for part in parts if part]
+
+
 def side_by_side(
     work: Callable[[Part], Result],
     parts: Sequence[Part],

@@ -1,6 +1,6 @@
 """Unified: one number for a painter from scores of any kind, each after its norm (ChatGen)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
@@ -67,7 +67,7 @@ def unified(scores: Mapping[str, float]) -> float:
     return sum(NORMS[name].apply(value) for name, value in scores.items()) / len(scores)
 
 
-def check_norms(names: Mapping[str, object] | tuple[str, ...] | list[str]) -> None:
+def check_norms(names: Collection[str]) -> None:
     """See that Unified can be told of these metrics.
 
     Raises:
