@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.streams import batches, side_by_side
 
@@ -32,7 +32,7 @@ class ClipEncoder:
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
         options: dict[str, Any] = {"revision": revision}
-        self._model = load_pretrained(CLIPModel, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
+        self._model = settle(load_pretrained(CLIPModel, model, dtype=self._dtype, use_safetensors=True, **options), self._device)
         self._pixels = load_pretrained(CLIPImageProcessorPil, model, **options)
         self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
         self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import BitImageProcessorPil, Dinov2Model
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 
 Pooling = Literal["cls", "mean"]
@@ -44,7 +44,7 @@ class Dinov2Encoder:
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
         options: dict[str, Any] = {"revision": revision}
-        self._model = load_pretrained(Dinov2Model, model, dtype=self._dtype, use_safetensors=True, **options).to(self._device).eval()
+        self._model = settle(load_pretrained(Dinov2Model, model, dtype=self._dtype, use_safetensors=True, **options), self._device)
         self._pixels = load_pretrained(BitImageProcessorPil, model, **options)
         self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights
         self._cache = FeatureCache(self._model.config.hidden_size, self._device)

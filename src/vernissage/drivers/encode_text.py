@@ -10,7 +10,7 @@ from numpy import ndarray
 from transformers import AutoModel, AutoTokenizer
 
 from vernissage.errors import BadInput
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.streams import batches, side_by_side
 from vernissage.metrics.bert_score import TokenFeatures
@@ -34,7 +34,7 @@ class TransformersTextEncoder:
     ) -> None:
         self._device = pick_device(device)
         whole = load_pretrained(AutoModel, model, dtype=pick_dtype(dtype, self._device), use_safetensors=True, revision=revision)
-        self._model: Any = getattr(whole, "text_model", whole).to(self._device).eval()
+        self._model: Any = settle(getattr(whole, "text_model", whole), self._device)
         self._tokenizer = load_pretrained(AutoTokenizer, model, revision=revision)
         config = self._model.config
         if not 0 <= layer <= config.num_hidden_layers:

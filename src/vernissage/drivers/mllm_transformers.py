@@ -23,7 +23,7 @@ from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsPro
 from vernissage.drivers.replies import parse_reply
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import load_pretrained
 from vernissage.local.streams import evenly
 from vernissage.local.vision_inputs import load_inputs
@@ -87,7 +87,7 @@ class TransformersMLLM:
             use_safetensors=True,
             revision=revision,
         )
-        self._model.to(self._device).eval()
+        settle(self._model, self._device)
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
         self._special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._guide: Any = None

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import load_pretrained
 from vernissage.records.verdict import Score, Unscored, as_score
 
@@ -29,7 +29,7 @@ class BlipScorer:
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
         self._model = load_pretrained(BlipForImageTextRetrieval, model, dtype=self._dtype, use_safetensors=True, revision=revision)
-        self._model.to(self._device).eval()
+        settle(self._model, self._device)
         self._pixels = load_pretrained(BlipImageProcessorPil, model, revision=revision)
         self._tokenizer = load_pretrained(AutoTokenizer, model, revision=revision)
 

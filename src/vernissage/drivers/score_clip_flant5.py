@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, T5Config, T5ForConditionalGeneration
 
 from vernissage.errors import DriverError
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import load_pretrained, read_tensors
 from vernissage.records.verdict import Score, Unscored, as_score
 
@@ -60,7 +60,7 @@ class ClipFlanT5Scorer:
         self._dtype = pick_dtype(dtype, self._device)
         self._tokenizer = load_pretrained(AutoTokenizer, tokenizer)
         self._pixels = load_pretrained(CLIPImageProcessorPil, vision)
-        self._vision = load_pretrained(CLIPVisionModel, vision, dtype=self._dtype).to(self._device).eval()
+        self._vision = settle(load_pretrained(CLIPVisionModel, vision, dtype=self._dtype), self._device)
         try:
             told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
             config = T5Config(**{name: value for name, value in told.items() if name not in ("model_type", "architectures")})
@@ -74,7 +74,7 @@ class ClipFlanT5Scorer:
             odd.append("lm_head.weight")
         if odd:
             raise DriverError(f"{model} does not hold the CLIP-FlanT5 of its config.json: {', '.join(odd[:3])}")
-        self._model = loaded.to(self._device).eval()
+        self._model = settle(loaded, self._device)
         seen, width = self._vision.config, config.d_model
         shapes = [tuple(part.shape) for part in self._projector]
         inner = shapes[1][0]

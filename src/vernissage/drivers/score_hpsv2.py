@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from vernissage.drivers.features import to_rows, unit_length
 from vernissage.errors import DriverError
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import load_pretrained, read_tensors
 from vernissage.records.verdict import Score, Unscored, as_score
 
@@ -72,7 +72,7 @@ class HpsScorer:
         self._dtype = pick_dtype(dtype, self._device)
         self._tokenizer = load_pretrained(AutoTokenizer, tokenizer)
         try:
-            self._model = _as_transformers(read_tensors(model)).to(self._device, self._dtype).eval()
+            self._model = settle(_as_transformers(read_tensors(model)), self._device, self._dtype)
         except (DriverError, RuntimeError, LookupError, ValueError) as error:
             raise DriverError(f"HPSv2 cannot be read from {model}: {error}") from error
 

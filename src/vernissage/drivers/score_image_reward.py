@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel, CLIPImageProcessorPil
 
 from vernissage.errors import DriverError
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import load_pretrained, read_tensors
 from vernissage.records.verdict import Score, Unscored, as_score
 
@@ -72,7 +72,7 @@ class ImageRewardScorer:
         if len(self._tokenizer) > self._text.config.vocab_size:
             raise DriverError(f"The tokenizer {tokenizer} has {len(self._tokenizer)} words, {model} {self._text.config.vocab_size}.")
         for part in (self._vision, self._text):
-            part.to(self._device, self._dtype).eval()
+            settle(part, self._device, self._dtype)
         side = self._vision.config.image_size
         self._pixels = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 

@@ -27,7 +27,7 @@ from vernissage.drivers.clip_prompts import embed_prompts, layers_to_skip, must_
 from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
 from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
-from vernissage.local.device import pick_device, pick_dtype
+from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.streams import evenly, side_by_side
 from vernissage.ports import Progress
 from vernissage.records.parameters import extract_loras, split_sampler
@@ -208,6 +208,9 @@ class DiffusersT2I:
                 pipeline.enable_model_cpu_offload(device=self.device)
             else:
                 pipeline.to(self.device)
+                for part in pipeline.components.values():
+                    if isinstance(part, torch.nn.Module):
+                        settle(part, self.device)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"{base.id} does not fit into memory.", hint=_OUT_OF_MEMORY) from error
         self._pipelines[base.id] = _Loaded(pipeline, pipeline.scheduler, set(), [pipeline])

@@ -7,7 +7,7 @@ and FD-DINOv2. Statistics are gathered batch by batch and can be merged, so memo
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,9 @@ from numpy import ndarray
 from threadpoolctl import threadpool_limits
 
 from vernissage.errors import BadInput, MissingExtra
+
+_WORTH_THREADS = 512
+"""Features from which on several threads are faster at eigenvalues."""
 
 
 class Statistics(NamedTuple):
@@ -34,9 +37,18 @@ class Statistics(NamedTuple):
         Raises:
             BadInput: There are fewer than two features.
         """
+        return self.scatter / self.freedom
+
+    @property
+    def freedom(self) -> int:
+        """Deviations from the mean that are free of each other: what the scatter is divided by.
+
+        Raises:
+            BadInput: There are fewer than two features.
+        """
         if self.n < 2:
             raise BadInput(f"A covariance needs at least 2 pictures, not {self.n}.", hint="Score more pictures.")
-        return self.scatter / (self.n - 1)
+        return self.n - 1
 
 
 def gather(features: ndarray) -> Statistics:
@@ -130,19 +142,22 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
     """
     if len(first.mean) != len(second.mean):
         raise BadInput(f"Features of length {len(first.mean)} and {len(second.mean)} cannot be compared.", hint="Use one encoder.")
-    one, two = first.covariance, second.covariance
-    with threadpool_limits(limits=min(4, os.cpu_count() or 1), user_api="blas"):  # more threads only wait for one another here
-        values = _eigenvalues_of_product(one, two)
-    trace_of_root = np.sqrt(np.clip(values, 0, None)).sum()
+    n, m = first.freedom, second.freedom
+    # Scatters are divided at the end: copies of them cost more than the arithmetic, where memory is new to the process.
+    # More threads only wait for one another here; and scipy's spin on for a while, in the way of numpy's and torch's.
+    threads = min(4, os.cpu_count() or 1) if len(first.mean) >= _WORTH_THREADS else 1
+    with threadpool_limits(limits=threads, user_api="blas"):
+        values = _eigenvalues_of_product(first.scatter, second.scatter)
+    trace_of_root = np.sqrt(np.clip(values, 0, None)).sum() / (np.sqrt(n) * np.sqrt(m))
     apart = first.mean - second.mean
-    return float(np.maximum(0.0, apart @ apart + np.trace(one) + np.trace(two) - 2 * trace_of_root))
+    return float(np.maximum(0.0, apart @ apart + np.trace(first.scatter) / n + np.trace(second.scatter) / m - 2 * trace_of_root))
 
 
 def _eigenvalues_of_product(one: ndarray, two: ndarray) -> ndarray:
-    """The eigenvalues of C1 C2, as those of the symmetric L' C2 L with L L' = C1.
+    """The eigenvalues of S1 S2, as those of the symmetric L' S2 L with L L' = S1.
 
     LAPACK's reduction of the generalised problem (sygst) computes L' C2 L in a quarter of the operations of two matrix
-    products; where C1 is not of full rank it has no L, and one of its eigenvectors serves.
+    products; where S1 is not of full rank it has no L, and one of its eigenvectors serves.
     """
     try:
         from scipy.linalg import eigvalsh, get_lapack_funcs
@@ -190,18 +205,43 @@ def kernel_distance(first: ndarray, second: ndarray, *, subsets: int = 100, subs
     if first.shape[1:] != second.shape[1:] or size < 2:
         raise BadInput("KID needs two sets of at least 2 pictures with features of one length.", hint="Use one encoder and more pictures.")
     rng = np.random.default_rng(seed)
-    values = [
-        _mmd(first[rng.choice(len(first), size, replace=False)], second[rng.choice(len(second), size, replace=False)])
-        for _ in range(subsets)
-    ]
+    rows = [(rng.choice(len(first), size, replace=False), rng.choice(len(second), size, replace=False)) for _ in range(subsets)]
+    if max(len(first), len(second)) ** 2 <= subsets * size**2:  # subsets overlap so much that every pair of pictures is compared once
+        members = (_members([pair[side] for pair in rows], len(whole)) for side, whole in enumerate((first, second)))
+        values = _mmds(first, second, *members)
+    else:
+        everyone = np.ones((1, size))
+        values = np.concatenate([_mmds(first[one], second[other], everyone, everyone) for one, other in rows])
     return KernelDistance(float(np.mean(values)), float(np.std(values)))
 
 
-def _mmd(x: ndarray, y: ndarray) -> float:
-    m, d = x.shape
-    xx, yy, xy = ((a @ b.T / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (m * (m - 1))
-    return float(within - 2 * xy.mean())
+def _members(rows: Sequence[ndarray], count: int) -> ndarray:
+    """Which of so many pictures are in each subset, shape (subset, picture), 0 or 1."""
+    found = np.zeros((len(rows), count))
+    for subset, chosen in zip(found, rows, strict=True):
+        subset[chosen] = 1
+    return found
+
+
+def _mmds(x: ndarray, y: ndarray, in_x: ndarray, in_y: ndarray) -> ndarray:
+    """The unbiased estimate for each subset; `in_x` and `in_y` tell its members, shape (subset, picture), as many in each."""
+    m = in_x[0].sum()
+    within = _kernel_sums(x, x, in_x, in_x) - in_x @ _cubed(np.einsum("ij,ij->i", x, x) / x.shape[1] + 1)
+    within += _kernel_sums(y, y, in_y, in_y) - in_y @ _cubed(np.einsum("ij,ij->i", y, y) / y.shape[1] + 1)
+    return within / (m * (m - 1)) - 2 * _kernel_sums(x, y, in_x, in_y) / m**2
+
+
+def _kernel_sums(x: ndarray, y: ndarray, in_x: ndarray, in_y: ndarray, *, block: int = 1024) -> ndarray:
+    """Sum of the kernel over all pairs of a subset, one from `x` and one from `y`; memory stays within some rows of the kernel."""
+    found = np.zeros(len(in_x))
+    for start in range(0, len(x), block):
+        rows = slice(start, start + block)
+        found += ((in_x[:, rows] @ _cubed(x[rows] @ y.T / x.shape[1] + 1)) * in_y).sum(axis=1)
+    return found
+
+
+def _cubed(values: ndarray) -> ndarray:
+    return values * values * values  # many times as fast as numpy's power
 
 
 class Manifold(NamedTuple):

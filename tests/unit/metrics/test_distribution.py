@@ -148,3 +148,17 @@ def test_a_distance_of_known_normal_distributions_is_exact():
     one = Statistics(3, np.zeros(2), 2 * np.diag([1.0, 4.0]))
     two = Statistics(3, np.array([3.0, 0.0]), 2 * np.diag([4.0, 9.0]))
     assert frechet_distance(one, two) == pytest.approx(9 + (1 - 2) ** 2 + (2 - 3) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "subsets", "size"), [((60, 50), 20, 30), ((300, 40), 3, 20), ((1500, 1300), 4, 1100)], ids=["whole", "apart", "blocks"]
+)
+def test_kid_over_subsets_is_the_mean_of_each_subsets_estimate(sizes, subsets, size):
+    one, two = features(sizes[0], 12, 7), features(sizes[1], 12, 8, shift=0.5)
+    rng, expected = np.random.default_rng(5), []
+    for _ in range(subsets):
+        x, y = one[rng.choice(sizes[0], size, replace=False)], two[rng.choice(sizes[1], size, replace=False)]
+        xx, yy, xy = ((a @ b.T / 12 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        expected.append((xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1)) - 2 * xy.mean())
+    found = kernel_distance(one, two, subsets=subsets, subset_size=size, seed=5)
+    assert found == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-9)

@@ -21,7 +21,7 @@ from vernissage.errors import BadInput, DriverError
 from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
 from vernissage.local.adapters import use_adapter
 from vernissage.local.branches import Branch, Packed, pack
-from vernissage.local.device import pick_dtype
+from vernissage.local.device import pick_dtype, settle
 from vernissage.local.positions import positions_of
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.vision_inputs import load_inputs
@@ -180,7 +180,7 @@ def load_backbone(model: str, *, device: torch.device, dtype: str = "auto", revi
     # As it is stored, so that its fingerprint is the same wherever and in whatever type it is used.
     backbone = load_pretrained(AutoModelForImageTextToText, model, dtype="auto", use_safetensors=True, revision=revision)
     stored = fingerprint(backbone)
-    backbone.to(device, pick_dtype(dtype, device)).eval().requires_grad_(False)
+    settle(backbone, device, pick_dtype(dtype, device)).requires_grad_(False)
     tokenizer, chat, inputs = load_inputs(model, backbone.config, revision=revision)
     content = [{"type": "image"}, {"type": "text", "text": _GAP}]
     text = chat.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)

@@ -18,7 +18,7 @@ from vernissage.errors import IntegrityError
 from vernissage.local.adapters import adapter_tensors, add_adapter, use_adapter
 from vernissage.local.branches import Branch, Packed, pack
 from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
-from vernissage.local.device import pick_dtype
+from vernissage.local.device import pick_dtype, settle
 from vernissage.local.dialogue import Dialogue, load_dialogue
 from vernissage.local.positions import positions_of
 from vernissage.local.pretrained import fingerprint, load_pretrained
@@ -275,7 +275,7 @@ def load_network(model: str, *, device: torch.device, dtype: str = "auto", brief
     """
     backbone = load_pretrained(AutoModelForImageTextToText, model, dtype="auto", use_safetensors=True, revision=revision)
     stored = fingerprint(backbone)
-    backbone.to(device, pick_dtype(dtype, device)).eval().requires_grad_(False)
+    settle(backbone, device, pick_dtype(dtype, device)).requires_grad_(False)
     return Network(backbone, load_dialogue(model, backbone.config, revision=revision), stored, brief=brief)
 
 
