@@ -19,6 +19,7 @@ from vernissage.drivers.samplers import NEAREST, SAMPLERS, find_sampler
 from vernissage.drivers.t2i_diffusers import DiffusersT2I, _quiet
 from vernissage.errors import (
     BadCard,
+    BadInput,
     BadPlan,
     DriverError,
     IntegrityError,
@@ -308,7 +309,7 @@ def test_too_little_memory_is_said_with_what_to_do(sd15, monkeypatch):
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", too_much)
     (result,) = sd15.paint([plan()])
     assert isinstance(result, OutOfMemory)
-    assert "--batch-size" in str(result)
+    assert "Lower batch_size" in str(result)
 
 
 def test_a_schedule_that_needs_scipy_says_so(sd15, monkeypatch):
@@ -724,10 +725,10 @@ def test_a_keyboard_interrupt_stops_all_batches_at_their_next_step(sd15, four_th
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            sd15.paint([plan(seed=number, steps=40) for number in range(16)], progress=progress)
+            sd15.paint([plan(seed=number, steps=150) for number in range(16)], progress=progress)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert max(seen) < 400, "of 640 steps"
+    assert max(seen) < 1200, "of 2400 steps"
     assert torch.get_num_threads() == 4
     assert distance(*paint(sd15, plan()), *paint(sd15, plan())) == 0
 
@@ -753,6 +754,18 @@ def test_no_more_pictures_are_in_work_at_once_than_the_batch_size(sd15_folder, m
     for count in (1, 2, 9, 17):
         assert len(paint(painter, *[plan(seed=number) for number in range(count)])) == count
     assert most[0] <= size
+
+
+@pytest.mark.parametrize(("side", "most"), [(64, 16), (512, 8), (1024, 2), (4096, 1), (None, 8)])
+def test_by_default_as_many_pictures_are_in_work_as_main_memory_holds(sd15_folder, side, most):
+    painter = DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu")
+    assert painter._size(Plan(prompt="a cat", model="tiny", arguments=Arguments(width=side, height=side))) == most
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_batch_of_no_pictures_is_refused(sd15_folder, size):
+    with pytest.raises(BadInput, match=f"A batch cannot have {size} pictures"):
+        DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu", batch_size=size)
 
 
 def test_in_half_precision_sdxl_paints_one_batch_after_the_other(sdxl_folder, four_threads):

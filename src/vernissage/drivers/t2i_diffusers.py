@@ -41,7 +41,7 @@ for _library in (diffusers, transformers):
     _library.utils.logging.disable_progress_bar()
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_OUT_OF_MEMORY = "Lower --batch-size, paint smaller pictures, choose dtype = 'float16', or set offload = true in vernissage.toml."
+_OUT_OF_MEMORY = "Lower batch_size, paint smaller pictures, choose dtype = 'float16', or set offload = true, under [t2i] in vernissage.toml."
 # What diffusers, peft and safetensors raise when something is wrong with a checkpoint or a call.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError, OSError, SafetensorError)
 
@@ -54,7 +54,7 @@ class DiffusersT2I:
         catalogue: The models that plans may name.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto", "float32", "float16", "bfloat16".
-        batch_size: Pictures in work at once at most.
+        batch_size: Pictures in work at once at most; None for 8, on a CPU 16 small ones or as many as have the area of 8 of 512 x 512.
         offload: Keep weights in main memory and move each part to the accelerator when it is needed.
         allow_pickle: Also read pickle checkpoints, which can run any code they like when opened.
         keep: How many pipelines stay loaded.
@@ -67,12 +67,14 @@ class DiffusersT2I:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        batch_size: int = 8,
+        batch_size: int | None = None,
         offload: bool = False,
         allow_pickle: bool = False,
         keep: int = 2,
         local_only: bool = False,
     ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise BadInput(f"A batch cannot have {batch_size} pictures.", hint="Give a batch_size of 1 or more under [t2i].")
         self.catalogue = catalogue
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
@@ -125,8 +127,9 @@ class DiffusersT2I:
         try:
             loaded = self._load(card)
             with _quiet(), self._adapted(loaded, card, plans):
-                streams = self._streams(len(plans))
-                groups = _batches(loaded.pipeline, plans, self.batch_size, streams)
+                size = self._size(plans[0])
+                streams = self._streams(len(plans), size)
+                groups = _batches(loaded.pipeline, plans, size, streams)
                 parts = [[plans[index] for index in indices] for indices in groups]
                 work = partial(self._paint_batch, loaded, card, tally=tally)
                 done = side_by_side(work, parts, self.device, streams=streams, stop=tally.stop)
@@ -149,11 +152,23 @@ class DiffusersT2I:
             if loaded.adapters:
                 loaded.pipeline.disable_lora()
 
-    def _streams(self, count: int) -> int:
-        """How many batches of so many pictures are painted side by side: on a CPU as many as there are cores, of 2 pictures or more."""
+    def _size(self, plan: Plan) -> int:
+        """How many pictures like this are in work at once at most."""
+        if self.batch_size is not None or self.device.type != "cpu":
+            return self.batch_size or 8
+        area = (plan.arguments.width or 512) * (plan.arguments.height or 512)
+        return max(1, min(16, 8 * 512 * 512 // area))
+
+    def _streams(self, count: int, size: int) -> int:
+        """How many batches of so many pictures are painted side by side: on a CPU as many as there are cores, of 2 pictures or more.
+
+        Args:
+            count: Pictures to paint.
+            size: In work at once at most.
+        """
         # In half precision SDXL's autoencoder, which copies of a pipeline share, is switched to full precision and back in each call.
         alone = self.device.type != "cpu" or self.dtype == torch.float16
-        return 1 if alone else max(1, min(torch.get_num_threads(), self.batch_size // 2, count // 2))
+        return 1 if alone else max(1, min(torch.get_num_threads(), size // 2, count // 2))
 
     def _paint_batch(
         self, loaded: "_Loaded", card: Card, plans: list[Plan], *, tally: "_Tally"
@@ -359,6 +374,8 @@ class _Tally:
 
     def finish(self, plans: Sequence[Plan]) -> None:
         """These plans are done with, painted or failed."""
+        if self.stop.is_set():
+            return
         with self._one_at_a_time:
             self._done += sum(plan.arguments.steps or 1 for plan in plans)
             self._at_work.pop(id(plans), None)
