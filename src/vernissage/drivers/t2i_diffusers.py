@@ -41,7 +41,7 @@ for _library in (diffusers, transformers):
     _library.utils.logging.disable_progress_bar()
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_OUT_OF_MEMORY = "Lower batch_size, paint smaller pictures, choose dtype = 'float16', or set offload = true, under [t2i] in vernissage.toml."
+_OUT_OF_MEMORY = "Lower batch_size, paint smaller pictures, choose dtype = 'float16' or set offload = true, under [t2i] in vernissage.toml."
 # What diffusers, peft and safetensors raise when something is wrong with a checkpoint or a call.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError, OSError, SafetensorError)
 
