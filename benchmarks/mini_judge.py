@@ -4,12 +4,15 @@ Command:   .venv/bin/python benchmarks/mini_judge.py [--ablation] [--record]
 Protocol:  the held-out set of recipes/mini/judge.py: drawn pictures with known defects and pictures of all mini models, prompts held
            out; `mini/pixel` and `mini/sketch` are held out too. Ratings are SYNTHETIC. SRCC of perception and correspondence with the MOS,
            share of answers that are the majority's; 95 % bootstrap intervals over pictures. Beside it: mini CLIPScore, sharpness
-           (variance of the Laplacian), and the mini MLLM asked zero-shot. --ablation trains the paper's four variants (levels only,
+           (variance of the Laplacian), and the mini MLLM asked zero-shot; and what is to be had: the share of the prompt's facts that
+           is true of the picture before it was spoiled, which is what raters go by, and the share that the recogniser, who defines
+           that truth for painted pictures, still finds in the spoiled one. --ablation trains the paper's four variants (levels only,
            vision LoRA, levels with LoRA on the LLM, all) and one adapter for each dimension, each on a sixth of the training pictures
            by the same recipe (recipes/mini/judge-ablation.toml), resumable.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +87,14 @@ def baselines(rows: list[JudgedPicture]) -> dict[str, list[dict]]:
     }
 
 
+def attainable(file: Path, rows: list[JudgedPicture]) -> dict[str, list[dict]]:
+    """Correspondence as those would tell it who know the facts, and as the recogniser tells it."""
+    checked = {each["image"]: each for each in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    own = [checked[f"{row.image.parent.name}/{row.image.name}"] for row in rows]
+    ways = {"the facts themselves": "true", "the recogniser, from the spoiled picture": "recognised"}
+    return {name: [{"correspondence": each[key]} for each in own] for name, key in ways.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("build/mini/judged/held-out.jsonl"))
@@ -102,7 +113,8 @@ def main() -> None:
         return groups
 
     figures = {"mini judge": show("mini judge", by_group(judged(package_folder("mini") / "judge"), rows))}
-    for name, said in baselines(rows).items():
+    checked = attainable(arguments.data.with_name(f"{arguments.data.stem}-checked.jsonl"), rows)
+    for name, said in (baselines(rows) | checked).items():
         figures[name] = show(name, by_group(said, rows))
     if arguments.ablation:
         recipe = load_recipe(Path("recipes/mini/judge-ablation.toml"))

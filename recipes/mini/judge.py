@@ -2,7 +2,8 @@
 
 Command:   python recipes/mini/judge.py && vernissage train judge recipes/mini/judge.toml --all
 Hardware:  2 CPU cores, or a GPU where torch sees one; needs build/mini/pictures.npy and the shipped models
-Result:    build/mini/judged/{train,ablation,held-out}.jsonl with their pictures, build/mini/judge; figures: benchmarks/mini_judge.py
+Result:    build/mini/judged/{train,ablation,held-out}.jsonl with their pictures, what is true of the held-out ones and what the
+           recogniser still sees of it in held-out-checked.jsonl, build/mini/judge; figures: benchmarks/mini_judge.py
 
 The ratings are SYNTHETIC: sixteen raters that never were (`world.raters`) rate how legible a picture is and what spoiled it
 (perception), which share of its prompt's facts it shows (correspondence), and answer questions. The training pictures are drawn
@@ -122,11 +123,12 @@ def make(split: Split) -> None:
     clear, seen = legibility(recogniser, clean), read_pictures(recogniser, clean)
     folder = FOLDER / split
     folder.mkdir(parents=True, exist_ok=True)
-    qualities, matches, asked, lines = [], [], [], []
+    qualities, matches, asked, lines, spoiled = [], [], [], [], []
     for index, (image, shown, wanted, model) in enumerate(rows):
         strength = int(rng.integers(STRONGEST + 1)) if rng.random() < 0.6 else 0
         defect = DEFECTS[rng.integers(len(DEFECTS))]
-        spoil(image, defect, strength, seed=index).save(folder / f"{index:05d}.png")
+        spoiled.append(spoil(image, defect, strength, seed=index))
+        spoiled[-1].save(folder / f"{index:05d}.png")
         facts = seen[index] if shown is None else facts_of(shown)
         true = scene_of(facts)  # what is painted may be no whole scene, and then nothing is asked about it
         qualities.append(perceived_quality(1.0 if model == "drawn" else float(clear[index]), strength))
@@ -152,6 +154,13 @@ def make(split: Split) -> None:
             lines[index].setdefault("answers", {})[text] = vote_of.value == 1
     for name, part in {split: lines, **({"ablation": lines[::ABLATION]} if split == "train" else {})}.items():
         (FOLDER / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in part), encoding="utf-8")
+    if split == "held-out":
+        still = [share_right(wanted, facts) for (_, _, wanted, _), facts in zip(rows, read_pictures(recogniser, spoiled), strict=True)]
+        checked = [
+            {"image": line["image"], "true": next(iter(shares.values())), "recognised": share}
+            for line, shares, share in zip(lines, matches, still, strict=True)
+        ]
+        (FOLDER / "held-out-checked.jsonl").write_text("".join(json.dumps(each) + "\n" for each in checked), encoding="utf-8")
     print(f"{split}: {len(lines)} pictures, {len(flat)} questions")
 
 

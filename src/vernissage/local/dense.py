@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+_PROCESSORS = Path("/proc/cpuinfo")
 _WORTH_A_CALL = 2**21
 """Products in a layer's call; of fewer, MKL is done before oneDNN has looked up what to do (seen at widths of 144 to 1,024)."""
 
@@ -45,5 +46,6 @@ def onednn_is_faster() -> bool:
         return False
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    told = Path("/proc/cpuinfo")  # on Linux platform.processor() does not name the maker
-    return "AuthenticAMD" in (told.read_text(encoding="utf-8", errors="replace") if told.exists() else platform.processor())
+    # On Linux platform.processor() does not name the maker.
+    told = _PROCESSORS.read_text(encoding="utf-8", errors="replace") if _PROCESSORS.exists() else platform.processor()
+    return "AuthenticAMD" in told

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vernissage.local.dense import OneDnnLinear, use_onednn
+from vernissage.local.dense import OneDnnLinear, onednn_is_faster, use_onednn
 from vernissage.local.device import settle
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no linear operation of oneDNN")
@@ -99,3 +99,19 @@ def test_a_model_is_placed_with_the_layers_that_are_fastest_here(faster, monkeyp
     assert isinstance(model[0], OneDnnLinear) is faster
     assert not model.training
     assert model[0].weight.dtype is torch.float64
+
+
+@pytest.mark.parametrize(
+    ("maker", "vectors", "expected"),
+    [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
+)
+@pytest.mark.parametrize("linux", [True, False])
+def test_only_amds_processors_with_avx512_take_onednn(maker, vectors, expected, linux, tmp_path, monkeypatch):
+    if linux:
+        (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {maker}\n", encoding="utf-8")
+    monkeypatch.setattr("vernissage.local.dense._PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr("platform.processor", lambda: f"AMD64 Family 26 Model 2, {maker}" if not linux else "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert onednn_is_faster.__wrapped__() is expected
