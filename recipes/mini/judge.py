@@ -123,12 +123,11 @@ def make(split: Split) -> None:
     clear, seen = legibility(recogniser, clean), read_pictures(recogniser, clean)
     folder = FOLDER / split
     folder.mkdir(parents=True, exist_ok=True)
-    qualities, matches, asked, lines, spoiled = [], [], [], [], []
+    qualities, matches, asked, lines = [], [], [], []
     for index, (image, shown, wanted, model) in enumerate(rows):
         strength = int(rng.integers(STRONGEST + 1)) if rng.random() < 0.6 else 0
         defect = DEFECTS[rng.integers(len(DEFECTS))]
-        spoiled.append(spoil(image, defect, strength, seed=index))
-        spoiled[-1].save(folder / f"{index:05d}.png")
+        spoil(image, defect, strength, seed=index).save(folder / f"{index:05d}.png")
         facts = seen[index] if shown is None else facts_of(shown)
         true = scene_of(facts)  # what is painted may be no whole scene, and then nothing is asked about it
         qualities.append(perceived_quality(1.0 if model == "drawn" else float(clear[index]), strength))
@@ -155,6 +154,7 @@ def make(split: Split) -> None:
     for name, part in {split: lines, **({"ablation": lines[::ABLATION]} if split == "train" else {})}.items():
         (FOLDER / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in part), encoding="utf-8")
     if split == "held-out":
+        spoiled = [Picture.open(FOLDER / line["image"]).image for line in lines]
         still = [share_right(wanted, facts) for (_, _, wanted, _), facts in zip(rows, read_pictures(recogniser, spoiled), strict=True)]
         checked = [
             {"image": line["image"], "true": next(iter(shares.values())), "recognised": share}

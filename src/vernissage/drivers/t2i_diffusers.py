@@ -154,8 +154,10 @@ class DiffusersT2I:
 
     def _size(self, plan: Plan) -> int:
         """How many pictures like this are in work at once at most."""
-        if self.batch_size is not None or self.device.type != "cpu":
-            return self.batch_size or 8
+        if self.batch_size is not None:
+            return self.batch_size
+        if self.device.type != "cpu":
+            return 8
         area = (plan.arguments.width or 512) * (plan.arguments.height or 512)
         return max(1, min(16, 8 * 512 * 512 // area))
 

@@ -156,7 +156,7 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
 def _eigenvalues_of_product(one: ndarray, two: ndarray) -> ndarray:
     """The eigenvalues of S1 S2, as those of the symmetric L' S2 L with L L' = S1.
 
-    LAPACK's reduction of the generalised problem (sygst) computes L' C2 L in a quarter of the operations of two matrix
+    LAPACK's reduction of the generalised problem (sygst) computes L' S2 L in a quarter of the operations of two matrix
     products; where S1 is not of full rank it has no L, and one of its eigenvectors serves.
     """
     try:
@@ -226,8 +226,10 @@ def _members(rows: Sequence[ndarray], count: int) -> ndarray:
 def _mmds(x: ndarray, y: ndarray, in_x: ndarray, in_y: ndarray) -> ndarray:
     """The unbiased estimate for each subset; `in_x` and `in_y` tell its members, shape (subset, picture), as many in each."""
     m = in_x[0].sum()
-    within = _kernel_sums(x, x, in_x, in_x) - in_x @ _cubed(np.einsum("ij,ij->i", x, x) / x.shape[1] + 1)
-    within += _kernel_sums(y, y, in_y, in_y) - in_y @ _cubed(np.einsum("ij,ij->i", y, y) / y.shape[1] + 1)
+    within = sum(
+        _kernel_sums(own, own, inside, inside) - inside @ _cubed(np.einsum("ij,ij->i", own, own) / own.shape[1] + 1)
+        for own, inside in ((x, in_x), (y, in_y))
+    )
     return within / (m * (m - 1)) - 2 * _kernel_sums(x, y, in_x, in_y) / m**2
 
 
