@@ -49,7 +49,8 @@ class JudgeRecipe(BaseModel):
     """Passes whose gradients are summed for one step."""
     answer_weight: float = Field(default=1.0, ge=0)
     """Of the answers' loss beside the scores'."""
-    precision: Literal["no", "bf16"] = "bf16"
+    precision: Literal["auto", "no", "bf16"] = "auto"
+    """Of matrix products: bfloat16, or float32 ("no"); "auto" is bfloat16 where the device has instructions for it."""
     checkpointing: bool = False
     """Recompute activations in the backward pass, for memory."""
     brief: bool = False

@@ -13,13 +13,15 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from vernissage.local.device import pick_precision
+
 SAVE_EVERY_S = 120.0
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def half_precision() -> torch.autocast:
-    """Matrix products in bfloat16, on the GPU where there is one, else on the CPU."""
-    return torch.autocast(DEVICE.type, torch.bfloat16)
+    """Matrix products in bfloat16 where the device has instructions for them, else all in float32."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=pick_precision("auto", DEVICE) == "bf16")
 
 
 class Stateful(Protocol):

@@ -36,7 +36,8 @@ class PlannerRecipe(BaseModel):
     lr: float = Field(default=4e-5, gt=0)
     epochs: float = Field(default=1, gt=0)
     batch_size: int = Field(default=16, ge=1)
-    precision: Literal["no", "bf16"] = "bf16"
+    precision: Literal["auto", "no", "bf16"] = "auto"
+    """Of matrix products: bfloat16, or float32 ("no"); "auto" is bfloat16 where the device has instructions for it."""
     brief: bool = False
     """Use the short form of each prompt, as the mini model does."""
     token_lr: float = Field(default=4e-5, gt=0)

@@ -117,15 +117,17 @@ def repaint_one(
     since_better = 0
     for number in range(1, settings.rounds + 1):
         aspect, feedback = QUEUE[(number - 1) % len(QUEUE)], ""
-        seed = settings.seed + (number - 1) * settings.candidates
+        seeds = [settings.seed + (number - 1) * settings.candidates + index for index in range(settings.candidates)]
         if best is None:
-            prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=seed, brief=brief)
+            prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=seeds[0], brief=brief)
         else:
             prompts, feedback, troubles = yield from _next_prompts(
-                reference, pictures[best.picture], best.prompt, aspect, tree, settings, seed, brief
+                reference, pictures[best.picture], best.prompt, aspect, tree, settings, seeds[0], brief
             )
+            if feedback:  # the likeliest revision starts from the noise of what it revises, so that only what the words ask for changes
+                seeds[0] = best.seed
         failures += troubles
-        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seed, settings, rater)
+        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seeds, settings, rater)
         failures += troubles
         pictures |= painted
         chosen = _best_of(candidates)
@@ -167,11 +169,11 @@ def _next_prompts(
 
 
 def _paint_round(
-    reference: Image.Image, plan: Plan, prompts: Sequence[str], seed: int, settings: Settings, rater: Rater
+    reference: Image.Image, plan: Plan, prompts: Sequence[str], seeds: Sequence[int], settings: Settings, rater: Rater
 ) -> Work[tuple[list[Candidate], dict[str, Picture], list[str]]]:
     plans = [
-        plan.model_copy(update={"prompt": prompt, "arguments": plan.arguments.model_copy(update={"seed": seed + index})})
-        for index, prompt in enumerate(prompts)
+        plan.model_copy(update={"prompt": prompt, "arguments": plan.arguments.model_copy(update={"seed": seed})})
+        for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     painted: Pictures = yield Paintings(plans)
     done = {index: picture for index, picture in enumerate(painted) if isinstance(picture, Picture)}
@@ -184,10 +186,10 @@ def _paint_round(
     for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
         if isinstance(picture, Picture):
             values, chosen_by = selection[index]
-            candidates.append(Candidate(prompt=each.prompt, seed=seed + index, picture=picture.hash, scores=values, selection=chosen_by))
+            candidates.append(Candidate(prompt=each.prompt, seed=seeds[index], picture=picture.hash, scores=values, selection=chosen_by))
         else:
             failures.append(f"a picture: {picture}")
-            candidates.append(Candidate(prompt=each.prompt, seed=seed + index, selection=Unscored(reason=str(picture))))
+            candidates.append(Candidate(prompt=each.prompt, seed=seeds[index], selection=Unscored(reason=str(picture))))
     return candidates, {picture.hash: picture for picture in done.values()}, failures
 
 

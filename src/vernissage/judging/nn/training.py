@@ -44,7 +44,7 @@ from vernissage.judging.recipe import JudgeRecipe
 from vernissage.judging.spec import SPEC, Dimension, HeadSpec, JudgeSpec, read_spec
 from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import Trained, add_adapter
-from vernissage.local.device import pick_device
+from vernissage.local.device import pick_device, pick_precision
 from vernissage.local.training import training_steps
 from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
@@ -108,7 +108,7 @@ def train_judge(
     set_seed(recipe.seed)
     device = accelerator.device
     model = load_backbone(model_place(recipe.backbone, folder), device=device, dtype="float32", revision=recipe.revision)
-    spec = _describe(recipe, train, model, folder)
+    spec = _describe(recipe, train, model, folder, precision=accelerator.mixed_precision)
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
     level_steps = level_steps if recipe.levels else 0
@@ -274,7 +274,9 @@ def _accelerator(recipe: JudgeRecipe) -> Accelerator:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # one process evaluates while the others wait
-    return Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+    cuda = torch.cuda.is_available()
+    precision = pick_precision(recipe.precision, torch.device("cuda" if cuda else "cpu"))
+    return Accelerator(mixed_precision=precision, cpu=not cuda, kwargs_handlers=[patience])
 
 
 def _sum_gradients(tensors: Iterable[nn.Parameter], world: int) -> None:
@@ -354,7 +356,7 @@ def _opened(rows: Sequence[JudgedPicture], groups: Sequence[list[int]]) -> Itera
             yield [rows[index] for index in group], [future.result() for future in waiting.pop(0)]
 
 
-def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeModel, folder: Path) -> JudgeSpec:
+def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeModel, folder: Path, *, precision: str) -> JudgeSpec:
     """The judge that a recipe makes from these pictures.
 
     Raises:
@@ -386,7 +388,13 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
         heads=heads,
         answers=answering if answers else None,
         prompts={PROMPT_OF[task]: load_prompt(PROMPT_OF[task]).hash for task in tasks},
-        trained={"recipe": recipe.model_dump(mode="json"), "pictures": len(rows), "torch": torch.__version__, "levels": list(LEVELS)},
+        trained={
+            "recipe": recipe.model_dump(mode="json"),
+            "pictures": len(rows),
+            "torch": torch.__version__,
+            "precision": precision,
+            "levels": list(LEVELS),
+        },
     )
 
 

@@ -21,7 +21,7 @@ from vernissage.errors import BadInput
 from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import Trained, adapter_tensors, add_adapter, use_adapter
 from vernissage.local.branches import Branch
-from vernissage.local.device import pick_device
+from vernissage.local.device import pick_device, pick_precision
 from vernissage.local.tensors import read_tensors, save_tensors
 from vernissage.local.training import training_steps
 from vernissage.painting.likeness import Shelf
@@ -93,6 +93,7 @@ def train_planner(recipe: PlannerRecipe, queries: Sequence[Query], *, progress: 
             "recipe": recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"}),
             "queries": len(queries),
             "torch": torch.__version__,
+            "precision": pick_precision(recipe.precision, device),
             **measured,
         },
     )
@@ -124,7 +125,7 @@ def _train_words(network: Network, recipe: PlannerRecipe, queries: Sequence[Quer
         branches = [[_branch(network, "", lesson.answer)] for lesson in lessons]
         for own, row in list(zip(branches, rows, strict=True))[::2] if shelves else ():
             own += _practice(network, recipe, queries[row], shelves)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=pick_precision(recipe.precision, device) == "bf16"):
             hidden, packed = network.read([each.opening for each in lessons], [each.pictures for each in lessons], branches)
             before = packed.before.to(device)
             logits = network.backbone.get_output_embeddings()(hidden[before[:, 0], before[:, 1]])
