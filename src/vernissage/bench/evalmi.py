@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from vernissage.datasets.evalmi import DIMENSIONS, TASKS, EvalMi
+from vernissage.datasets.evalmi import DIMENSIONS, QUESTIONS, TASKS, EvalMi
 from vernissage.errors import BadInput
 from vernissage.judging.ratings import read_rows
 from vernissage.metrics.correlation import krcc, or_none, plcc, plcc_logistic, srcc
-from vernissage.metrics.interval import Estimate, mean_interval
+from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 
 
 class Place(NamedTuple):
@@ -76,15 +76,37 @@ def read_predictions(path: Path, data: EvalMi) -> ndarray:
     Raises:
         BadInput: The file cannot be read, an image is unknown or twice there, or a score is no number.
     """
+    return _read(path, data)[..., 0]
+
+
+def read_answers(path: Path, data: EvalMi) -> ndarray:
+    """Probabilities of yes from a CSV file with the columns image, score and, where it is not the first, the number of the question.
+
+    Returns:
+        Shape (model, prompt, question), in [0, 1], NaN where there is no answer.
+
+    Raises:
+        BadInput: As for `read_predictions`, or a score is no probability, or there is no such question.
+    """
+    return _read(path, data, of_questions=True)
+
+
+def _read(path: Path, data: EvalMi, *, of_questions: bool = False) -> ndarray:
     rows = read_rows(path, "predictions", ("image", "score"))
     models = {name: index for index, name in enumerate(data.models)}
-    scores = np.full((len(data.models), len(data.prompts)), np.nan)
+    scores = np.full((len(data.models), len(data.prompts), QUESTIONS if of_questions else 1), np.nan)
     for line, row in rows:
         model, _, name = (row["image"] or "").rpartition("/")
         number = name.split(".")[0]
         if model not in models or not number.isdecimal() or not 1 <= int(number) <= len(data.prompts):
             raise BadInput(f"{path}, line {line}: {row['image']!r} is no picture of EvalMi-50K.", hint="Name it like NOVA/0001.png.")
-        place = models[model], int(number) - 1
+        asked = (row.get("question") or "1").strip() if of_questions else "1"
+        known = max(1, len(data.prompts[int(number) - 1].questions))
+        if not asked.isdecimal() or not 1 <= int(asked) <= known:
+            raise BadInput(
+                f"{path}, line {line}: {row['image']} has no question {asked!r}.", hint=f"Number its questions from 1 to {known}."
+            )
+        place = models[model], int(number) - 1, int(asked) - 1
         if not np.isnan(scores[place]):
             raise BadInput(f"{path}, line {line}: {row['image']} is there twice.", hint="Keep one of the two.")
         if row["score"] in ("", None):
@@ -97,7 +119,38 @@ def read_predictions(path: Path, data: EvalMi) -> ndarray:
             ) from error
         if not np.isfinite(scores[place]):
             raise BadInput(f"{path}, line {line}: the score is {row['score']!r}.", hint="Leave it empty if there is none.")
+        if of_questions and not 0 <= scores[place] <= 1:
+            raise BadInput(f"{path}, line {line}: {row['score']} is no probability of yes.", hint="Give numbers from 0 to 1.")
     return scores
+
+
+class AccuracyRow(NamedTuple):
+    """How often a judge answers as people do, on all tasks or one."""
+
+    task: str
+    accuracy: Estimate | None
+    """Share of answers, interval over prompts; None where there is none."""
+    n: int
+    asked: int
+
+
+def accuracy_table(data: EvalMi, said: ndarray) -> list[AccuracyRow]:
+    """A judge's answers against the majority's, over all questions and by task.
+
+    Args:
+        data: The table of opinions.
+        said: Probability of yes, shape (model, prompt, question), NaN where unanswered; yes from above one half.
+    """
+    rows = []
+    for task in (None, *TASKS):
+        chosen = data.rows(task)
+        mine, theirs = said[:, chosen], data.answers[:, chosen]
+        both = ~np.isnan(mine) & ~np.isnan(theirs)
+        right = (((mine > 0.5) == (theirs > 0.5)) & both).sum(axis=(0, 2))
+        answered = both.sum(axis=(0, 2))
+        share = ratio_interval(right[answered > 0], answered[answered > 0]) if both.any() else None
+        rows.append(AccuracyRow(task or "all", share, n=int(both.sum()), asked=int((~np.isnan(theirs)).sum())))
+    return rows
 
 
 def judge_table(data: EvalMi, scores: ndarray, dimension: str) -> list[JudgeRow]:

@@ -218,7 +218,9 @@ def _show_steps(rows: "Sequence[Row]") -> None:
 
 @command.command(name="evalmi")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the authors' three files of EvalMi-50K.")
-@click.option("--predictions", type=click.Path(path_type=Path), help="CSV with the columns image, score: a judge to be measured.")
+@click.option(
+    "--predictions", type=click.Path(path_type=Path), help="CSV with the columns image, score (and question): a judge to be measured."
+)
 @click.option(
     "--dimension",
     type=click.Choice(["perception", "correspondence", "accuracy"]),
@@ -227,17 +229,27 @@ def _show_steps(rows: "Sequence[Row]") -> None:
     help="What people rated.",
 )
 @click.option("--task", help="One of the tasks, such as counting; default: all.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for plots (SVG): bars of the models, radar over tasks.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for plots of people's opinions (SVG): bars, radar over tasks.")
 def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | None, out: Path | None) -> None:
     """EvalMi-50K: rank the 24 models as people do, or measure a judge against people.
+
+    A judge's scores are correlated with perception or correspondence. With --dimension accuracy its scores are probabilities of yes,
+    and questions after the first are told by their number in a column question.
 
     \b
     vernissage bench evalmi --data evalmi-50k --dimension correspondence --out plots
     vernissage bench evalmi --data evalmi-50k --predictions scores.csv
     """  # noqa: D301  click wants the character itself
-    from vernissage.bench.evalmi import human_leaderboard, judge_table, model_ranking, read_predictions
-    from vernissage.datasets.evalmi import load_evalmi
+    from vernissage.bench.evalmi import human_leaderboard
+    from vernissage.cli.show import check_folder
+    from vernissage.datasets.evalmi import TASKS, load_evalmi
 
+    if task is not None and task not in TASKS:
+        raise BadInput(f"EvalMi-50K has no task {task!r}.", hint=f"Known: {', '.join(TASKS)}.")
+    if predictions and out:
+        raise BadInput("Plots are of people's opinions alone.", hint="Leave out --out or --predictions.")
+    if out:
+        check_folder(out)
     table = load_evalmi(data)
     if predictions is None:
         places = human_leaderboard(table, dimension, task)
@@ -247,43 +259,60 @@ def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | Non
             ranks = f"{place.rank_low}-{place.rank_high}"
             click.echo(f"{place.rank:>3}  {place.model:<22} {value:7.3f} [{low:.3f}, {high:.3f}]  ranks {ranks:<6} n = {n}")
         if out:
-            for path in _plot_people(table, dimension, out):
+            for path in _plot_people(table, dimension, task, out):
                 click.echo(str(path))
         return
+    _measure_judge(table, predictions, dimension, task)
+
+
+def _measure_judge(table: "EvalMi", predictions: Path, dimension: str, task: str | None) -> None:
+    import numpy as np
+
+    from vernissage.bench.evalmi import accuracy_table, judge_table, model_ranking, read_answers, read_predictions
+
     if dimension == "accuracy":
-        raise BadInput("A judge's scores are compared with perception or correspondence.", hint="Choose one with --dimension.")
-    scores = read_predictions(predictions, table)
-    click.echo(f"{predictions} against people's {dimension}; fitted: after a four-parameter logistic")
-    click.echo(f"{'task':<22} {'SRCC':>7} {'PLCC':>7} {'fitted':>7} {'KRCC':>7}  scored/asked")
-    for row in judge_table(table, scores, dimension):
-        values = " ".join(f"{'-' if value is None else f'{value:.3f}':>7}" for value in row[1:5])
-        click.echo(f"{row.task:<22} {values}  {row.n}/{row.asked}")
+        answers = read_answers(predictions, table)
+        click.echo(f"{predictions} against people's answers; share of those alike [95 % interval over prompts]")
+        for row in accuracy_table(table, answers):
+            if task in (None, row.task):
+                click.echo(f"{row.task:<22} {row.accuracy or '-'!s:<20} {row.n}/{row.asked} answered")
+        scores = np.where(np.isnan(answers[..., 0]), np.nan, answers[..., 0] > 0.5)
+    else:
+        scores = read_predictions(predictions, table)
+        click.echo(f"{predictions} against people's {dimension}; fitted: after a four-parameter logistic")
+        click.echo(f"{'task':<22} {'SRCC':>7} {'PLCC':>7} {'fitted':>7} {'KRCC':>7}  scored/asked")
+        for row in judge_table(table, scores, dimension):
+            if task in (None, row.task):
+                values = " ".join(f"{'-' if value is None else f'{value:.3f}':>7}" for value in row[1:5])
+                click.echo(f"{row.task:<22} {values}  {row.n}/{row.asked}")
+    if task is not None:
+        return
     ranking = model_ranking(table, scores, dimension)
     srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
     click.echo(f"ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
 
 
-def _plot_people(table: "EvalMi", dimension: str, folder: Path) -> list[Path]:
+def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path) -> list[Path]:
     import numpy as np
 
     from vernissage.bench.evalmi import human_leaderboard
     from vernissage.bench.plots import bars, radar
     from vernissage.datasets.evalmi import TASKS
 
-    places = human_leaderboard(table, dimension)
+    places = human_leaderboard(table, dimension, task)
     digits = 3 if dimension == "accuracy" else 1
     best = {place.model: table.models.index(place.model) for place in places[:6]}
     lines = {
         model: [float(np.nanmean(table.opinions[dimension][index, table.rows(task)])) for task in TASKS] for model, index in best.items()
     }
     drawn = {
-        "bars": bars({place.model: place.estimate for place in places}, f"people's {dimension}", digits=digits),
+        "bars": bars({place.model: place.estimate for place in places}, f"people's {dimension}, {task or 'all tasks'}", digits=digits),
         "radar": radar(lines, TASKS, f"people's {dimension} by task, the six models ranked first"),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, svg in drawn.items():
-        paths.append(folder / f"{dimension}-{name}.svg")
+        paths.append(folder / f"{dimension}{f'-{task}' if task else ''}-{name}.svg")
         paths[-1].write_text(svg, encoding="utf-8")
     return paths
 

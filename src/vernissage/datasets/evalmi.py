@@ -1,7 +1,8 @@
 """EvalMi-50K: what people said of 24 T2I models' pictures of 2,100 prompts (LMM4LMM, arXiv 2504.08358).
 
-Reads the authors' files as they are: AIGI2025_MOS_yn.xlsx (MOS1 is perception, MOS2 correspondence, Y/N the majority's answer, YN_1…
-the answers where a prompt has several questions), question.xlsx and prompt_tasks.jsonl. Knows nothing of pictures.
+Reads the authors' files as they are: AIGI2025_MOS_yn.xlsx (MOS1 is perception, MOS2 correspondence, Y/N the majority's answer to a
+prompt's first question, YN_1… those to its further ones), question.xlsx and prompt_tasks.jsonl. Where a prompt has several questions,
+the first asks whether all the others are to be answered yes. Knows nothing of pictures.
 """
 
 import json
@@ -18,6 +19,9 @@ from vernissage.errors import BadInput, MissingExtra
 
 DIMENSIONS = ("perception", "correspondence", "accuracy")
 QUESTIONS = 5
+"""Of a prompt, at most."""
+_QUESTION_END = re.compile(r"(?<=Answer yes or no\.)\s*(?=\S)")
+"""Some cells hold two questions, one after the other."""
 FILES = {"opinions": "AIGI2025_MOS_yn.xlsx", "questions": "question.xlsx", "prompts": "prompt_tasks.jsonl"}
 _TASKS = {
     "single_class": "single class",
@@ -103,16 +107,31 @@ def load_evalmi(folder: Path) -> EvalMi:
     for name in FILES.values():
         if not (folder / name).is_file():
             raise BadInput(f"EvalMi-50K's {name} is not in {folder}.", hint="Give the folder that holds the authors' files.")
-    lines = (folder / FILES["prompts"]).read_text(encoding="utf-8").splitlines()
-    prompts = [json.loads(line) for line in lines if line.strip()]
+    prompts = _prompts(folder / FILES["prompts"])
     asked = list(_sheet(folder / FILES["questions"]))[1:]
     if len(asked) != len(prompts):
         raise BadInput(f"{FILES['questions']} has {len(asked)} prompts, {FILES['prompts']} {len(prompts)}.", hint="Download both again.")
     known = []
-    for number, (prompt, row) in enumerate(zip(prompts, asked, strict=True), start=1):
-        questions = tuple(str(text).strip() for text in row[1 : 1 + QUESTIONS] if text)
-        known.append(EvalPrompt(number, prompt["prompt"], *task_of(prompt["tag"]), questions))
+    for number, ((text, tag), row) in enumerate(zip(prompts, asked, strict=True), start=1):
+        questions = tuple(part.strip() for cell in row[1:] if cell for part in _QUESTION_END.split(str(cell)))
+        if len(questions) > QUESTIONS:
+            raise BadInput(f"{FILES['questions']}, row {number + 1}: there are {len(questions)} questions.", hint="Download it again.")
+        known.append(EvalPrompt(number, text, *task_of(tag), questions))
     return _fill(known, list(_sheet(folder / FILES["opinions"]))[1:])
+
+
+def _prompts(path: Path) -> list[tuple[str, str]]:
+    """Text and tag of each prompt."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            found.append((str(row["prompt"]), str(row["tag"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path.name}, line {number}: there is no prompt with its tag.", hint="Download it again.") from error
+    return found
 
 
 def _fill(prompts: list[EvalPrompt], rows: list[tuple[Any, ...]]) -> EvalMi:
@@ -124,10 +143,18 @@ def _fill(prompts: list[EvalPrompt], rows: list[tuple[Any, ...]]) -> EvalMi:
         if match is None or not 1 <= int(match["number"]) <= len(prompts):
             raise BadInput(f"{FILES['opinions']}, row {line}: {row[0]!r} is no picture of EvalMi-50K.", hint="Download it again.")
         place = models[match["model"]], int(match["number"]) - 1
-        for dimension, value in zip(DIMENSIONS, row[1:4], strict=True):
-            opinions[dimension][place] = np.nan if value is None else value
-        several = [value for value in row[4 : 4 + QUESTIONS] if value is not None]
-        given = several or ([row[3]] if row[3] is not None else [])
+        try:
+            values = np.array([np.nan if value is None else value for value in row[1:]], dtype=float)
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"{FILES['opinions']}, row {line}: {row[0]} has an opinion that is no number.", hint="Download it again."
+            ) from error
+        asked = len(prompts[place[1]].questions)
+        if len(values) < len(DIMENSIONS) or not np.isnan(values[2 + asked :]).all():
+            raise BadInput(f"{FILES['opinions']}, row {line}: the answers do not fit {asked} questions.", hint="Download it again.")
+        for dimension, value in zip(DIMENSIONS, values[:3], strict=True):
+            opinions[dimension][place] = value
+        given = values[2 : 2 + asked]  # Y/N, then YN_1 and so on
         answers[place][: len(given)] = given
     return EvalMi(tuple(models), tuple(prompts), opinions, answers)
 

@@ -57,9 +57,10 @@ def pick_precision(precision: Literal["auto", "no", "bf16"], device: torch.devic
         return precision
     if device.type == "cuda":
         has = torch.cuda.is_bf16_supported()
+    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # an older torch cannot tell
+        has = any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
     else:
-        told = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}  # older ones cannot tell
-        has = any(there for name, there in told.items() if "bf16" in name)
+        has = False
     return "bf16" if has else "no"
 
 

@@ -180,10 +180,10 @@ def check_facts(wanted: Facts, seen: Facts) -> list[FactCheck]:
                 checks.append(_check(f"{name} of {group.kind}", value, other and getattr(other, name)))
     if wanted.relation is not None:
         relation = seen.relation
-        kinds = [group.kind for group in wanted.groups]
-        if relation and [group.kind for group in seen.groups] == kinds[::-1]:
+        kinds, found_kinds = [group.kind for group in wanted.groups], [group.kind for group in seen.groups[:2]]  # a relation is of two
+        if relation and found_kinds == kinds[::-1]:
             relation = OPPOSITE[relation]
-        elif [group.kind for group in seen.groups] != kinds:
+        elif found_kinds != kinds:
             relation = None
         checks.append(_check("relation", wanted.relation, relation))
     return checks

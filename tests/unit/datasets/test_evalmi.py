@@ -8,7 +8,7 @@ import numpy as np
 import openpyxl
 import pytest
 
-from vernissage.bench.evalmi import human_leaderboard, judge_table, model_ranking, read_predictions
+from vernissage.bench.evalmi import accuracy_table, human_leaderboard, judge_table, model_ranking, read_answers, read_predictions
 from vernissage.bench.plots import bars, radar
 from vernissage.datasets.evalmi import DIMENSIONS, TASKS, folds, load_evalmi, task_of
 from vernissage.errors import BadInput
@@ -25,7 +25,12 @@ def write_folder(folder, *, change=None):
     questions, opinions = openpyxl.Workbook(), openpyxl.Workbook()
     questions.active.append(["prompt", "question_1", "question_2", "question_3", "question_4", "question_5"])
     for number in range(1, 5):
-        questions.active.append([f"prompt {number}", "Is it? Answer yes or no.", "And that?" if number == 4 else None])
+        first, *further = (
+            ("Are both so? Answer yes or no.", "Is it?Answer yes or no.And that?Answer yes or no.")
+            if number == 4
+            else ("Is it? Answer yes or no.",)
+        )
+        questions.active.append([f"prompt {number}", first, *further])
     opinions.active.append(["ImageName", "MOS1", "MOS2", "Y/N", "YN_1", "YN_2", "YN_3", "YN_4"])
     for model, mean in (("good", 70), ("fair", 50), ("poor", 30)):
         for number in range(1, 5):
@@ -49,7 +54,9 @@ def test_the_authors_files_become_one_table(tmp_path):
     ]
     assert data.opinions["perception"][0].tolist() == [71, 72, 73, 74]
     assert data.opinions["correspondence"][2].tolist() == [69, 68, 67, 66]
-    assert data.answers[1, 3, :3] == pytest.approx([1, 0, np.nan], nan_ok=True)
+    assert data.prompts[0].questions == ("Is it? Answer yes or no.",)
+    assert data.prompts[3].questions == ("Are both so? Answer yes or no.", "Is it?Answer yes or no.", "And that?Answer yes or no.")
+    assert data.answers[1, 3] == pytest.approx([1, 1, 0, np.nan, np.nan], nan_ok=True), "Y/N, YN_1, YN_2"
     assert data.answers[2, 0, 0] == 0
 
 
@@ -87,6 +94,40 @@ def test_a_judge_is_measured_on_what_it_scored_and_the_rest_is_counted(tmp_path)
     assert ranking.relative_rmse == pytest.approx(0, abs=1e-9)
 
 
+def test_a_judges_answers_are_counted_question_by_question(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    lines = [
+        "image,score,question",
+        "good/001.png,0.9,",
+        "poor/001.png,0.8,1",
+        "good/004.png,1,1",
+        "good/004.png,0.6,2",
+        "good/004.png,0.2,3",
+    ]
+    (tmp_path / "answers.csv").write_text("\n".join(lines), encoding="utf-8")
+    rows = {row.task: row for row in accuracy_table(data, read_answers(tmp_path / "answers.csv", data))}
+    assert rows["single class"].accuracy.value == 0.5, "people said yes of good, no of poor"
+    assert (rows["complex"].accuracy.value, rows["complex"].n, rows["complex"].asked) == (1.0, 3, 9)
+    assert (rows["all"].accuracy.value, rows["all"].n, rows["all"].asked) == (0.8, 5, 18)
+    assert (rows["counting"].accuracy, rows["counting"].n) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("good/001.png,1.5,1", "1.5 is no probability"),
+        ("good/001.png,1,2", "has no question '2'"),
+        ("good/004.png,1,first", "has no question 'first'"),
+        ("good/004.png,1,3\ngood/004.png,0,3", "line 3: good/004.png is there twice"),
+    ],
+)
+def test_a_bad_line_of_answers_is_named(tmp_path, line, complaint):
+    data = load_evalmi(write_folder(tmp_path))
+    (tmp_path / "answers.csv").write_text(f"image,score,question\n{line}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=complaint):
+        read_answers(tmp_path / "answers.csv", data)
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -110,6 +151,17 @@ def test_a_damaged_folder_is_told_by_file_and_row(tmp_path):
     write_folder(tmp_path, change=lambda sheet: sheet.append(["somewhere", 1, 1, 1]))
     with pytest.raises(BadInput, match="row 14: 'somewhere'"):
         load_evalmi(tmp_path)
+    write_folder(tmp_path, change=lambda sheet: sheet.append(["good/001.png", 1, "high", 1]))
+    with pytest.raises(BadInput, match=r"row 14: good/001.png has an opinion that is no number"):
+        load_evalmi(tmp_path)
+    write_folder(tmp_path, change=lambda sheet: sheet.append(["good/001.png", 1, 1, 1, 0]))
+    with pytest.raises(BadInput, match="row 14: the answers do not fit 1 questions"):
+        load_evalmi(tmp_path)
+    write_folder(tmp_path)
+    (tmp_path / "prompt_tasks.jsonl").write_text('{"tag": "scene", "prompt": "a"}\n{"tag": "sce', encoding="utf-8")
+    with pytest.raises(BadInput, match=r"prompt_tasks.jsonl, line 2"):
+        load_evalmi(tmp_path)
+    write_folder(tmp_path)
     (tmp_path / "question.xlsx").write_bytes(b"PK")
     with pytest.raises(BadInput, match="no Excel workbook"):
         load_evalmi(tmp_path)
@@ -150,6 +202,17 @@ def test_the_real_means_are_those_of_a_plain_computation_and_of_the_paper(data):
     assert perception[-1] == ("LWM", 28.9)
     best = human_leaderboard(data, "correspondence", draws=10)[0]
     assert (best.model, round(best.estimate.value, 1)) == ("sd3_5_large", 58.4)
+
+
+@real
+def test_real_answers_belong_to_their_questions(data):
+    asked = np.array([len(prompt.questions) for prompt in data.prompts])
+    assert np.bincount(asked).tolist() == [0, 1918, 0, 29, 93, 60]
+    assert ((~np.isnan(data.answers)).sum(axis=2) == asked).all()
+    several = data.answers[:, asked > 1]
+    assert (several[..., 0] == data.opinions["accuracy"][:, asked > 1]).all()
+    # "Are … all correct?" is answered yes where all the others are, but for a few in a hundred: every vote has a majority of its own.
+    assert (several[..., 0] == np.nanmin(several[..., 1:], axis=2)).mean() > 0.95
 
 
 @real

@@ -62,6 +62,16 @@ def test_nothing_is_wanted_of_a_text_without_facts():
     assert check_facts(Facts(), read_text("two red cats")) == []
 
 
+def test_a_right_relation_stays_right_when_a_third_kind_is_seen():
+    wanted = read_text("a cat left of a car")
+    cat, car = wanted.groups
+    for seen in (Facts(groups=(cat, car), relation="left of"), Facts(groups=(car, cat), relation="right of")):
+        third = seen.model_copy(update={"groups": (*seen.groups, *read_text("a star").groups)})
+        assert wrong(wanted, third) == []
+    first = Facts(groups=(*read_text("a star").groups, cat, car), relation="left of")  # of star and cat, so nothing is known of the car
+    assert wrong(wanted, first) == ["relation"]
+
+
 @pytest.mark.parametrize(
     ("text", "count", "colour", "kind"),
     [
