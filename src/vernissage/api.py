@@ -5,6 +5,7 @@ studio; `Studio.from_toml` makes one of real models, with the same calls.
 """
 
 import hashlib
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -22,6 +23,7 @@ from vernissage.painting.planner_spec import CARDS, WEIGHTS
 from vernissage.painting.rewriting import RewritingPlanner
 from vernissage.painting.road import Overrides, check_overrides, listen, override, paint_plans
 from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
+from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture, read_plan
 from vernissage.records.plan import Arguments, Plan
@@ -32,7 +34,7 @@ from vernissage.repainting.select import RATINGS
 from vernissage.scoring.layouts import Entry, find_entries, with_prompts, with_questions
 from vernissage.scoring.registry import ENCODERS, METRICS, find_metrics
 from vernissage.scoring.score import Scored, Sources, gather_entries, score_entries
-from vernissage.wiring import StudioConfig, load_config, load_driver, planner_config
+from vernissage.wiring import StudioConfig, identity_of, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
 
@@ -342,6 +344,7 @@ class Studio:
             mllm=self.mllm if "mllm" in needs else None,
             judge=self.critic if "judge" in needs else None,
             scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},
+            identities=self.identities,
         )
         return score_entries(
             entries,
@@ -351,6 +354,16 @@ class Studio:
             cache=Path(cache) if cache else None,
             progress=progress,
         )
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """What tells the language model, the judge and each scorer of this studio from others that are called alike."""
+        said = {name: load_prompt(name).hash for name in prompt_ids() if name.startswith(("judging/", "scoring/"))}
+        prompts = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        trained = self.config.trained_judge
+        mllm = f"{identity_of(self.config.mllm)} {prompts}"
+        judge = f"{identity_of(trained)} {prompts}" if trained else f"{mllm} zero-shot"
+        return {name: identity_of(config) for name, config in self.config.scorers.items()} | {"mllm": mllm, "judge": judge}
 
     def statistics(
         self, source: str | Path, encoder: str, *, cache: str | Path | None = None, progress: Progress | None = None

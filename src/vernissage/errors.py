@@ -94,6 +94,10 @@ class Refused(DriverError):
     retryable = False
 
 
+class NoProbabilities(Refused):
+    """A language model that answers, and never tells how likely its answers are."""
+
+
 class RateLimited(DriverError):
     """The outside system asked to wait, longer than we were willing to."""
 

@@ -73,7 +73,7 @@ class MLLM(Protocol):
     def choose(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError]:
         """For each question the probability of each option as its answer, shape (option,), summing to 1.
 
-        A model that cannot tell gives an error; no number is made up.
+        What cannot be told is an error, `NoProbabilities` where the model never tells any; no number is made up.
         """
         ...
 

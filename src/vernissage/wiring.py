@@ -5,8 +5,10 @@ packages add drivers through entry points of the groups `vernissage.mllm`, `vern
 `vernissage.encoder`, `vernissage.text_encoder`, `vernissage.tagger`, `vernissage.judge` and `vernissage.scorer`.
 """
 
+import hashlib
 import importlib
 import inspect
+import json
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -238,6 +240,18 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
     if str(options.get("model", "")).startswith("mini/"):
         options["model"] = str(package_folder("mini") / str(options["model"]).removeprefix("mini/"))
     return make(**options)
+
+
+def identity_of(config: DriverConfig) -> str:
+    """What tells a configured driver from others of the same name: its options, and size and age of the files that they name."""
+    named: list[tuple[str, int, int]] = []
+    for value in config.options.values():
+        place = Path(model_place(value, Path())) if isinstance(value, str) and value else None
+        if place is not None and place.exists():
+            files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+            named += [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    told = json.dumps([config.model_dump(mode="json"), named], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def import_local(module: str) -> Any:

@@ -22,10 +22,11 @@ from pydantic import BaseModel, Field
 
 from vernissage.drivers import mllm_openai
 from vernissage.drivers.mllm_openai import OpenAIMLLM, strict_schema
-from vernissage.errors import BadCard, BadInput, DriverError, RateLimited, Refused, ReplyError, TimedOut
+from vernissage.errors import BadCard, BadInput, DriverError, NoProbabilities, RateLimited, Refused, ReplyError, TimedOut
 from vernissage.painting.reply import PlanReply
 from vernissage.ports import Ask, Message, Reply
 from vernissage.records.tree import UnderstandingTree
+from vernissage.repainting.replies import Objects
 
 KEY = "sk-very-secret-0123456789"
 
@@ -59,7 +60,7 @@ class Server(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_port}/v1"
         self.faults: deque[Callable[[_Handler], None]] = deque()
         self.content: Callable[[dict[str, Any]], Any] = lambda body: f"You said: {words(body)}"
-        self.refuse: Callable[[dict[str, Any]], str | None] = lambda body: None
+        self.refuse: Callable[[dict[str, Any]], str | dict[str, Any] | None] = lambda body: None
         self.probabilities: dict[str, float] | None = None
         self.seconds = 0.0
         self.bodies: list[dict[str, Any]] = []
@@ -95,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
             if fault:
                 fault(self)
             elif problem := check(self.path, self.headers, body) or server.refuse(body):
-                self.send(400, {"error": {"message": problem, "type": "invalid_request_error"}})
+                told = problem if isinstance(problem, dict) else {"message": problem}
+                self.send(400, {"error": {"type": "invalid_request_error"} | told})
             else:
                 self.send(200, self.completion(body))
         finally:
@@ -143,10 +145,23 @@ def check(path: str, headers: Any, body: dict[str, Any]) -> str | None:
     """What the real service would complain of."""
     if path != "/v1/chat/completions" or headers["Content-Type"] != "application/json":
         return f"Invalid URL or content type: {path}"
-    known = {"model", "messages", "max_tokens", "temperature", "seed", "response_format", "logprobs", "top_logprobs"}
+    known = {
+        "model",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "seed",
+        "response_format",
+        "logprobs",
+        "top_logprobs",
+    }
     if set(body) - known:
         return f"Unrecognized request arguments: {set(body) - known}"
-    if not (isinstance(body["model"], str) and body["messages"] and body["max_tokens"] > 0 and 0 <= body["temperature"] <= 2):
+    tokens = [body[name] for name in ("max_tokens", "max_completion_tokens") if name in body]
+    if not (
+        isinstance(body["model"], str) and body["messages"] and len(tokens) == 1 and tokens[0] > 0 and 0 <= body.get("temperature", 1) <= 2
+    ):
         return "A parameter is missing or out of range."
     if body.get("top_logprobs", 0) > 20 or ("top_logprobs" in body and not body.get("logprobs")):
         return "Invalid value for 'top_logprobs'."
@@ -348,6 +363,64 @@ def test_a_refusal_of_something_else_is_not_taken_for_one_of_the_format(server, 
     assert len(server.bodies) == 1
 
 
+def test_ordinary_words_of_a_refusal_are_not_taken_for_the_format(server, make):
+    server.refuse = lambda body: "This schema of a guided tour is not allowed." if "response_format" in body else None
+    assert isinstance(one(make(), ask(reply=Cat)), Refused)
+    assert len(server.bodies) == 1
+
+
+def test_a_format_that_only_the_refusals_parameter_names_is_another_format(server, make):
+    server.refuse = lambda body: {"message": "Not here.", "param": "response_format"} if "response_format" in body else None
+    server.content = lambda body: TOM
+    assert one(make(), ask(reply=Cat)).record.name == "Tom"
+
+
+def reasons(body: dict[str, Any]) -> dict[str, Any] | None:
+    """What OpenAI's reasoning models complain of, one thing at a time."""
+    if "max_tokens" in body:
+        message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        return {"message": message, "param": "max_tokens", "code": "unsupported_parameter"}
+    if "temperature" in body:
+        return {"message": "Only the default (1) value is supported.", "param": "temperature", "code": "unsupported_value"}
+    return {"message": 'Unknown name "seed": Cannot find field.'} if "seed" in body else None
+
+
+def test_parameters_that_a_reasoning_model_refuses_are_renamed_or_left_out_and_the_driver_remembers(server, make):
+    server.refuse = reasons
+    server.probabilities = {"A": 0.9, "B": 0.1}
+    driver = make(retries=0)
+    assert one(driver, ask(max_tokens=20)).text == "You said: Hello"
+    assert len(server.bodies) == 4
+    server.bodies.clear()
+    assert one(driver, ask(max_tokens=20)).text == "You said: Hello"
+    assert driver.choose([ask()], ["cat", "dog"])[0] == pytest.approx([0.9, 0.1])
+    assert [body["max_completion_tokens"] for body in server.bodies] == [20, 1]
+    assert not any({"max_tokens", "temperature", "seed"} & body.keys() for body in server.bodies)
+
+
+def test_many_questions_at_once_find_the_parameters_that_the_server_takes(server, make):
+    server.refuse = reasons
+    assert [reply.text for reply in make(concurrency=6).answer([ask()] * 12)] == ["You said: Hello"] * 12
+
+
+@pytest.mark.parametrize("message", ["The temperature of this seed is not allowed.", "'max_completion_tokens' is too large."])
+def test_a_refusal_that_names_no_such_parameter_is_final(server, make, message):
+    server.refuse = lambda body: message
+    assert isinstance(one(make()), Refused)
+    assert len(server.bodies) == 1
+
+
+def test_halves_of_characters_are_replaced_in_what_is_sent_and_in_what_comes_back(server, make):
+    server.probabilities = {"A": 0.9, "B": 0.1}
+    driver = make()
+    assert one(driver, ask("a \udcff cat")).text == "You said: a \N{REPLACEMENT CHARACTER} cat"
+    assert driver.choose([ask()], ["a \ud800 cat", "a dog"])[0] == pytest.approx([0.9, 0.1])
+    server.content = lambda body: "a \ud800 dog"
+    assert one(driver).text == "a \N{REPLACEMENT CHARACTER} dog"
+    server.content = lambda body: '{"name": "T\\ud800m"}'
+    assert one(driver, ask(reply=Friend)).record.name == "T\N{REPLACEMENT CHARACTER}m"
+
+
 def test_a_server_that_asks_to_wait_is_given_the_time_it_asks_for(server, make, pauses):
     server.faults += [fails(429, Retry_After="7"), fails(429, Retry_After="2.5")]
     assert one(make()).text == "You said: Hello"
@@ -536,6 +609,61 @@ def test_thoughts_and_fences_around_the_json_do_no_harm(server, make):
     assert one(make(), ask(reply=Cat)).record.name == "Tom"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<think>A cat? {maybe}</think>\n\na red cat",
+        "The template opened this thought.</think>a red cat",
+        "<think>one</think>a red <think>two\n</think>cat",
+        "a red cat<think>cut off in the mid",
+        "a red cat",
+    ],
+)
+def test_the_thoughts_of_a_model_are_no_part_of_a_free_answer(server, make, said):
+    server.content = lambda body: said
+    assert one(make()).text == "a red cat"
+
+
+def test_a_model_that_never_ends_its_thoughts_answered_unusably(server, make):
+    server.content = lambda body: "<think>a red cat, or rather"
+    error = one(make())
+    assert isinstance(error, ReplyError)
+    assert "thoughts" in str(error)
+    assert error.reply == "<think>a red cat, or rather"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"objects":[{"name":"cat","type":"animal"},{"name":"do',
+        '[{"name": "cat", "type": "animal"}, {"name": "dog"}]',
+        '{"objects": [{"name": "cat"}],}',
+        '[{"name": "cat"},',
+        '{"name": "cat", "type": "animal"}',
+        "{" * 3000,
+    ],
+)
+def test_a_part_of_what_was_said_is_not_taken_for_the_whole(server, make, said):
+    server.content = lambda body: said
+    error = one(make(), ask(reply=Objects))
+    assert isinstance(error, ReplyError)
+    assert error.reply == said
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Here [see {below}]: %s", "\\boxed{ %s }", "{%s}", '{"draft": {"name": 1},} Rather: %s', 'A {smile :-[ then %s {"and', "[1] %s [2]"],
+)
+def test_brackets_of_other_kinds_around_the_json_do_no_harm(server, make, said):
+    server.content = lambda body: said % '{"objects": [{"name": "ca}t"}]}'
+    assert [thing.name for thing in one(make(), ask(reply=Objects)).record.objects] == ["ca}t"]
+
+
+def test_an_empty_object_is_an_answer_where_nothing_must_be_said(server, make):
+    server.content = lambda body: "{}"
+    assert one(make(), ask(reply=Objects)).record == Objects()
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_is_refused_once_with_a_hint_and_is_never_shown(server, make, monkeypatch, status):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -625,20 +753,29 @@ def test_a_choice_asks_for_a_letter_even_where_a_record_was_wanted(server, make)
 def test_a_choice_without_probabilities_is_refused_instead_of_made_up(server, make, probabilities):
     server.probabilities = probabilities
     (error,) = make().choose([ask()], ["cat", "dog"])
-    assert isinstance(error, Refused)
+    assert type(error) is (NoProbabilities if probabilities is None else Refused)  # of another word's it may tell those of the letters yet
     assert "log-probabilities" in str(error)
+
+
+def test_a_choice_that_hardly_falls_on_the_options_is_refused_instead_of_scaled_up(server, make):
+    server.probabilities = {"<think>": 0.92, "A": 0.04, "B": 0.03}
+    (error,) = make().choose([ask()], ["cat", "dog"])
+    assert isinstance(error, Refused)
+    assert "0.07" in str(error)
+    server.probabilities = {"<think>": 0.88, "A": 0.09, "B": 0.03}
+    assert make().choose([ask()], ["cat", "dog"])[0] == pytest.approx([0.75, 0.25])
 
 
 def test_a_choice_that_the_server_refuses_is_its_refusal(server, make):
     server.refuse = lambda body: "logprobs are not available" if body.get("logprobs") else None
     (error,) = make().choose([ask()], ["cat", "dog"])
-    assert isinstance(error, Refused)
+    assert isinstance(error, NoProbabilities)
     assert "not available" in str(error)
 
 
 def test_a_choice_among_more_options_than_the_protocol_can_weigh_is_refused(server, make):
     (error,) = make().choose([ask()], [f"model {number}" for number in range(21)])
-    assert isinstance(error, Refused)
+    assert isinstance(error, NoProbabilities)
     assert "20" in str(error)
     assert server.bodies == []
 
@@ -646,7 +783,7 @@ def test_a_choice_among_more_options_than_the_protocol_can_weigh_is_refused(serv
 @pytest.mark.parametrize(
     "logprobs",
     [[], "x", {"content": "x"}, {"content": [None]}, {"content": [{"top_logprobs": [{}]}]}, {"content": [{"top_logprobs": [None]}]}]
-    + [{"content": [{"top_logprobs": [{"token": "A", "logprob": value}]}]} for value in (None, "x", [])]
+    + [{"content": [{"top_logprobs": [{"token": "A", "logprob": value}]}]} for value in (None, "x", [], float("nan"), float("inf"))]
     + [{"content": [{"top_logprobs": [{"token": None, "logprob": -1.0}]}]}, {"content": [{"top_logprobs": 5}]}],
     ids=json.dumps,
 )
@@ -655,7 +792,7 @@ def test_malformed_probabilities_are_refused_and_do_not_hurt_the_other_choices(s
     choice = {"index": 0, "message": {"role": "assistant", "content": "A"}, "logprobs": logprobs}
     server.faults.append(sends(json.dumps({"choices": [choice]}).encode()))
     first, second = make(concurrency=1).choose([ask(), ask()], ["cat", "dog"])
-    assert isinstance(first, Refused)
+    assert type(first) is Refused
     assert second == pytest.approx([0.75, 0.25])
 
 

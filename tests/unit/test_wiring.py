@@ -13,7 +13,7 @@ from vernissage.api import Studio
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
 from vernissage.drivers.mllm_openai import OpenAIMLLM
 from vernissage.errors import BadCard, MissingExtra, UnknownName
-from vernissage.wiring import DRIVERS, DriverConfig, StudioConfig, find_driver, load_config, load_driver
+from vernissage.wiring import DRIVERS, DriverConfig, StudioConfig, find_driver, identity_of, load_config, load_driver
 
 
 def write(path: Path, text: str) -> Path:
@@ -93,6 +93,22 @@ def test_options_reach_the_driver():
     assert isinstance(driver, OpenAIMLLM)
     assert (driver.name, driver.concurrency, driver.brief) == ("openai:m", 3, True)
     driver._client.close()
+
+
+def test_a_driver_is_told_from_another_by_its_options_and_the_files_they_name(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.npz").write_bytes(name.encode())
+
+    def identity(**options):
+        return identity_of(DriverConfig.model_validate({"driver": "niqe", **options}))
+
+    one, two = (identity(model=str(tmp_path / name / "model.npz")) for name in ("one", "two"))
+    folder = identity(model=str(tmp_path))
+    assert len({one, two, folder, identity(model="a/hub-id"), identity(model="a/hub-id", revision="b")}) == 5
+    (tmp_path / "two" / "model.npz").write_bytes(b"new weights")
+    assert identity(model=str(tmp_path)) != folder
+    assert identity(model=str(tmp_path / "one" / "model.npz")) == one
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def command(
         if out.is_dir():
             raise BadInput(f"{out} is a folder.", hint="Name a file with --out, such as verdicts.csv.")
     studio = open_studio(config)
-    journal = Journal(out, [studio.config.model_dump(mode="json", exclude={"planner", "text_encoder"}), list(questions)])
+    journal = Journal(out, [studio.identities["judge"], bool(said), list(questions)])
     found: dict[Path, Verdict | str] = {}
     with progress_bar("judging") as progress:
         for start in range(0, len(paths), CHUNK):
@@ -155,9 +155,16 @@ def judge_some(
     if new:
         pictures, said = [picture for _, picture, _ in new.values()], [prompt for *_, prompt in new.values()]
         verdicts = studio.judge(pictures, prompts=said if prompts else (), questions=questions)
-        journal.add({key: verdict for (key, *_), verdict in zip(new.values(), verdicts, strict=True)})
+        journal.add({key: verdict for (key, *_), verdict in zip(new.values(), verdicts, strict=True) if not _failed(verdict)})
         found |= dict(zip(new, verdicts, strict=True))
     return {path: found[path] for path in paths}
+
+
+def _failed(verdict: "Verdict") -> bool:
+    """Whether something that was asked for could not be had, and may be had by the next run."""
+    from vernissage.records.verdict import is_passing
+
+    return any(map(is_passing, [verdict.perception, verdict.correspondence, *(answer.yes for answer in verdict.answers)]))
 
 
 def shown_lines(path: Path, verdict: "Verdict | str") -> Iterator[str]:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,17 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from vernissage.drivers.replies import in_words, parse_reply
-from vernissage.errors import BadCard, BadInput, DriverError, RateLimited, Refused, ReplyError, TimedOut, VernissageError
+from vernissage.drivers.replies import in_words, read_reply
+from vernissage.errors import BadCard, BadInput, DriverError, NoProbabilities, RateLimited, Refused, ReplyError, TimedOut, VernissageError
 from vernissage.ports import Ask, Message, Reply
+from vernissage.records.plan import whole_characters
 
 _SHAPES: tuple[Literal["json_schema", "json_object", "words"], ...] = ("json_schema", "json_object", "words")
 _MOST_OPTIONS = 20  # the protocol's limit of top_logprobs
+_LEAST_MASS = 0.1
+"""Of the letters' probabilities together; with less, the model was about to say something else, a thought perhaps."""
+_CHANGEABLE = ("max_tokens", "temperature", "seed")
+"""What reasoning models refuse: the first under that name, the others altogether."""
 
 
 @final
@@ -77,6 +83,7 @@ class OpenAIMLLM:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx.Client(base_url=_address(base_url), headers=headers, timeout=timeout_s)
         self._shape = 0  # how typed replies are asked for; moves on when the server refuses
+        self._refused: set[str] = set()  # parameters that the server does not take
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply | VernissageError]:
         """Answer all questions, in order. See `vernissage.ports.MLLM`."""
@@ -88,10 +95,10 @@ class OpenAIMLLM:
     def choose(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError]:
         """The probability of each option, from the server's log-probabilities of the letters that stand for them.
 
-        A server without log-probabilities gives `Refused`: no number is made up.
+        A server without log-probabilities gives `NoProbabilities`: no number is made up.
         """
         if len(options) > _MOST_OPTIONS:
-            refused = Refused(f"{self.name} can weigh {_MOST_OPTIONS} options at most, not {len(options)}.")
+            refused = NoProbabilities(f"{self.name} can weigh {_MOST_OPTIONS} options at most, not {len(options)}.")
             return [refused for _ in asks]
         letters = [chr(ord("A") + index) for index in range(len(options))]
         listed = "\n".join(f"{letter}: {option}" for letter, option in zip(letters, options, strict=True))
@@ -103,12 +110,19 @@ class OpenAIMLLM:
             body = self._body(ask.model_copy(update={"messages": messages, "reply": None}))
             body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": _MOST_OPTIONS}
             try:
-                weights = _weigh(self._send(body), letters)
+                answer = self._send(body)
+                if answer["choices"][0].get("logprobs") is None:
+                    return NoProbabilities(f"{self.name} gave no log-probabilities.")
+                weights = _weigh(answer, letters)
+            except Refused as error:
+                return NoProbabilities(str(error)) if "logprobs" in str(error) else error
             except VernissageError as error:
                 return error
             except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-                return Refused(f"{self.name} gave no log-probabilities.")
-            return weights / weights.sum() if weights.sum() > 0 else Refused(f"{self.name} gave no log-probabilities of the options.")
+                return Refused(f"{self.name} gave log-probabilities that cannot be read.")
+            if (mass := weights.sum()) < _LEAST_MASS:
+                return Refused(f"{self.name} gave the log-probabilities of other words: the options have {mass:.2g} of 1 together.")
+            return weights / mass
 
         with ThreadPoolExecutor(min(self.concurrency, max(1, len(asks)))) as pool:
             return list(pool.map(one, asks))
@@ -118,13 +132,14 @@ class OpenAIMLLM:
         try:
             text = self._ask(ask)
             try:
-                record = parse_reply(text, ask.reply)
-            except ReplyError as unusable:  # asked once more, shown what was wrong
-                text = self._ask(_again(ask, text, str(unusable)))
-                record = parse_reply(text, ask.reply)
+                return read_reply(text, ask.reply, seconds=time.monotonic() - started)
+            except ReplyError as unusable:
+                if ask.reply is None:
+                    raise
+                text = self._ask(_again(ask, text, str(unusable)))  # once more, shown what was wrong
+                return read_reply(text, ask.reply, seconds=time.monotonic() - started)
         except VernissageError as error:
             return error
-        return Reply(text=text, record=record, seconds=time.monotonic() - started)
 
     def _ask(self, ask: Ask) -> str:
         while True:
@@ -168,7 +183,21 @@ class OpenAIMLLM:
         return body
 
     def _send(self, body: dict[str, Any]) -> Any:
-        """The server's answer, whatever JSON it is; asked again where that may help."""
+        """The server's answer, whatever JSON it is; a parameter that it refuses is renamed or left out from then on."""
+        while True:
+            sent = {name: value for name, value in body.items() if name not in self._refused}
+            if "max_tokens" not in sent:
+                sent["max_completion_tokens"] = body["max_tokens"]
+            try:
+                return self._post(sent)
+            except Refused as error:
+                named = [name for name in _CHANGEABLE if name in sent and re.search(f"['\"`]{name}['\"`]", str(error))]
+                if not named:
+                    raise
+                self._refused.add(named[0])
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        """The server's answer, asked again where that may help."""
         wait = self.first_wait_s
         for attempt in range(self.retries + 1):
             last = attempt == self.retries
@@ -214,7 +243,10 @@ class OpenAIMLLM:
     def _reason(self, response: httpx.Response) -> str:
         try:
             error = response.json().get("error", response.text)
-            return self._cut(str(error.get("message", error) if isinstance(error, dict) else error), 500)
+            if not isinstance(error, dict):
+                return self._cut(str(error), 500)
+            message, named = self._cut(str(error.get("message", error)), 500), f"'{self._cut(str(error.get('param') or ''), 100)}'"
+            return message if named in message or named == "''" else f"{message} ({named})"
         except (ValueError, AttributeError, RecursionError):
             return self._cut(response.text, 500)
 
@@ -245,15 +277,21 @@ def _text(content: Any) -> str:
     """The words of an answer, which some servers send in parts."""
     if isinstance(content, list):
         return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+    return whole_characters(content) if isinstance(content, str) else ""
 
 
 def _weigh(answer: Any, letters: Sequence[str]) -> ndarray:
-    """The probability of each letter as the first token, shape (letter,); " A" counts for "A"."""
+    """The probability of each letter as the first token, shape (letter,); " A" counts for "A".
+
+    Raises:
+        ValueError: One of them is no number.
+    """
     weights = np.zeros(len(letters))
     for token in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
         if token["token"].strip() in letters:
-            weights[letters.index(token["token"].strip())] += math.exp(min(0.0, float(token["logprob"])))
+            if not math.isfinite(logprob := float(token["logprob"])):
+                raise ValueError(f"a log-probability of {logprob}")
+            weights[letters.index(token["token"].strip())] += math.exp(min(0.0, logprob))
     return weights
 
 
@@ -266,10 +304,11 @@ def _again(ask: Ask, text: str, problem: str) -> Ask:
 
 
 def _message(message: Message) -> dict[str, Any]:
+    text = whole_characters(message.text)
     if not message.images:
-        return {"role": message.role, "content": message.text}
+        return {"role": message.role, "content": text}
     parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in message.images]
-    return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+    return {"role": message.role, "content": [*parts, {"type": "text", "text": text}]}
 
 
 def _data_url(image: Image.Image) -> str:
@@ -279,7 +318,7 @@ def _data_url(image: Image.Image) -> str:
 
 
 def _about_format(message: str) -> bool:
-    return any(word in message.lower() for word in ("response_format", "json_schema", "json_object", "schema", "guided"))
+    return any(name in message for name in ("response_format", "json_schema", "json_object"))
 
 
 def _asked_pause(response: httpx.Response) -> float:

@@ -10,13 +10,12 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from vernissage.errors import VernissageError
+from vernissage.errors import NoProbabilities, VernissageError
 from vernissage.judging.levels import expected_score, level_of, score_of
 from vernissage.ports import MLLM, Ask, Message, Reply
 from vernissage.prompts import load_prompt
-from vernissage.records.verdict import LEVELS, Answer, Level, Score, Unscored, Verdict, read_yes
+from vernissage.records.verdict import LEVELS, NO_PROMPT, Answer, Level, Score, Unscored, Verdict, read_yes
 
-NO_PROMPT = Unscored(reason="no prompt was given")
 _BY_PROBABILITY, _BY_WORD = "by the probabilities of its words", "by its word"
 
 
@@ -41,7 +40,7 @@ class ZeroShotJudge:
         about = [(index, text) for index, several in enumerate(questions) for text in several]
         said = self._answers([_ask("judging/answer", images[index], self._mllm, question=text) for index, text in about])
         answers = dict(zip(about, said, strict=True))
-        way = _BY_PROBABILITY if self._tells else _BY_WORD
+        way = {True: f", {_BY_PROBABILITY}", False: f", {_BY_WORD}", None: ""}[self._tells]
         verdicts = []
         for index in range(len(images)):
             perception, correspondence = found["judging/perception", index], found.get(("judging/correspondence", index), (NO_PROMPT, None))
@@ -52,7 +51,7 @@ class ZeroShotJudge:
                     correspondence=correspondence[0],
                     correspondence_level=correspondence[1],
                     answers=tuple(Answer(question=text, yes=answers[index, text]) for text in questions[index]),
-                    judge=f"{self.name}, {way}",
+                    judge=f"{self.name}{way}",
                 )
             )
         return verdicts
@@ -62,9 +61,11 @@ class ZeroShotJudge:
         if not asks or self._tells is False:
             return None
         chosen = self._mllm.choose(asks, options)
-        if self._tells is None:
-            self._tells = any(isinstance(each, ndarray) for each in chosen)
-        return chosen if self._tells else None
+        if any(isinstance(each, ndarray) for each in chosen):
+            self._tells = True
+        elif self._tells is None and all(isinstance(each, NoProbabilities) for each in chosen):
+            self._tells = False  # a failure that passes is no reason to judge by words from now on
+        return None if self._tells is False else chosen
 
     def _levels(self, asks: Sequence[Ask]) -> list[tuple[Score | Unscored, Level | None]]:
         chosen = self._chosen(asks, LEVELS)
@@ -77,7 +78,8 @@ class ZeroShotJudge:
         chosen = self._chosen(asks, ("yes", "no"))
         if chosen is None:
             return [_yes(reply) for reply in self._mllm.answer(asks)] if asks else []
-        return [Score(value=float(np.clip(each[0], 0, 1))) if isinstance(each, ndarray) else Unscored(reason=str(each)) for each in chosen]
+        usable = [_usable(each) for each in chosen]
+        return [Score(value=float(np.clip(each[0], 0, 1))) if isinstance(each, ndarray) else each for each in usable]
 
 
 def _ask(prompt_id: str, image: Image.Image, mllm: MLLM, **inputs: object) -> Ask:
@@ -85,9 +87,18 @@ def _ask(prompt_id: str, image: Image.Image, mllm: MLLM, **inputs: object) -> As
     return Ask(messages=(Message(text=text, images=(image,)),), max_tokens=16)
 
 
-def _by_probability(probabilities: ndarray | VernissageError) -> tuple[Score | Unscored, Level | None]:
+def _usable(probabilities: ndarray | VernissageError) -> ndarray | Unscored:
     if isinstance(probabilities, VernissageError):
-        return Unscored(reason=str(probabilities)), None
+        return Unscored(reason=str(probabilities))
+    if not np.isfinite(probabilities).all() or probabilities.sum() <= 0:
+        return Unscored(reason="the probabilities of the answers are no numbers")
+    return probabilities
+
+
+def _by_probability(chosen: ndarray | VernissageError) -> tuple[Score | Unscored, Level | None]:
+    probabilities = _usable(chosen)
+    if isinstance(probabilities, Unscored):
+        return probabilities, None
     score = expected_score(probabilities / probabilities.sum(), 0, 100)
     return Score(value=score), level_of(score, 0, 100)
 

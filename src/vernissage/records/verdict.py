@@ -30,6 +30,16 @@ class Unscored(BaseModel):
     reason: Text
 
 
+NO_PROMPT = Unscored(reason="no prompt was given")
+NOT_TRAINED = "was not trained on"
+"""Part of the reason where a judge never learnt what it is asked for."""
+
+
+def is_passing(score: Score | Unscored) -> bool:
+    """Whether there is no number for a reason that another try may do away with, not for want of a prompt or of training."""
+    return isinstance(score, Unscored) and score != NO_PROMPT and NOT_TRAINED not in score.reason
+
+
 def as_score(value: float) -> Score | Unscored:
     """A number as a score; Unscored where it is not finite.
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from vernissage.errors import Refused, VernissageError
+from vernissage.errors import NoProbabilities, VernissageError
 from vernissage.ports import MLLM, Ask, Message, Reply
 from vernissage.prompts import load_prompt
 from vernissage.records.verdict import Score, Unscored
@@ -109,7 +109,7 @@ def ask_checks(mllm: MLLM, cases: Sequence[tuple[Image.Image, Check]]) -> list[C
         asks = [_ask(mllm, *cases[row]) for row in rows]
         chosen = mllm.choose(asks, choices)
         expected = [choices.index(cases[row][1].expected) for row in rows]
-        if all(isinstance(each, Refused) for each in chosen):  # it tells none; of some, what failed is not mixed with certain words
+        if all(isinstance(each, NoProbabilities) for each in chosen):  # of some, what failed is not mixed with certain words
             found |= {row: _by_words(reply, choices, right) for row, reply, right in zip(rows, mllm.answer(asks), expected, strict=True)}
         else:
             found |= {row: _by_probability(each, right) for row, each, right in zip(rows, chosen, expected, strict=True)}

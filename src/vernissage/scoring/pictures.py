@@ -43,6 +43,8 @@ class Sources(NamedTuple):
     judge: Judge | None = None
     scorers: Mapping[str, Scorer] = MappingProxyType({})
     """Learned metrics by name."""
+    identities: Mapping[str, str] = MappingProxyType({})
+    """What tells a scorer, the "mllm" or the "judge" from others of the same name; by the name where there is none."""
 
 
 class Opened(NamedTuple):

@@ -142,12 +142,12 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
             found[index] = NO_PROMPT
         elif "reference" in metric.needs and not isinstance(each.reference, Opened):
             found[index] = each.reference or NO_REFERENCE
-    slow = chunk.sources.scorers.get(metric.name) or next(
-        (source for name in ("mllm", "judge") if name in metric.needs and (source := getattr(chunk.sources, name))), None
-    )
+    slow = {metric.name: chunk.sources.scorers.get(metric.name)}
+    slow |= {name: getattr(chunk.sources, name) for name in ("mllm", "judge") if name in metric.needs}
+    who = next((name for name, each in slow.items() if each is not None), None)
     keys: dict[int, str] = {}
-    if slow is not None:
-        source = getattr(slow, "identity", slow.name)
+    if who is not None:
+        source = chunk.sources.identities.get(who) or slow[who].name
         if "clip" in metric.needs and chunk.sources.clip is not None:
             source += f" and {chunk.sources.clip.name}"
         left = [(index, each) for index, each in enumerate(chunk.pictures) if index not in found]

@@ -12,7 +12,7 @@ from vernissage.api import Studio
 from vernissage.cli import main
 from vernissage.cli.judge import SUFFIXES, find_pictures, read_prompts, write_verdicts
 from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, DriverError, NoProbabilities
 from vernissage.ports import Ask
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
@@ -54,7 +54,7 @@ def talking(monkeypatch):
     def talking(script) -> None:
         made = FakeMLLM.__init__
         monkeypatch.setattr(FakeMLLM, "__init__", lambda self, _script=(), *, brief=False: made(self, script, brief=brief))
-        monkeypatch.setattr(FakeMLLM, "choose", lambda self, asks, options: [BadInput("cannot") for _ in asks])
+        monkeypatch.setattr(FakeMLLM, "choose", lambda self, asks, options: [NoProbabilities("cannot") for _ in asks])
 
     return talking
 
@@ -364,6 +364,51 @@ def test_a_journal_that_was_cut_off_twice_is_no_trouble(run, asked):
             main(["judge", "in", "--out", "out.csv"])
     assert Path("out.csv").read_text(encoding="utf-8") == Path("whole.csv").read_text(encoding="utf-8")
     assert whole
+
+
+def test_what_failed_before_a_run_was_cut_off_is_judged_again(run, asked, monkeypatch):
+    monkeypatch.setattr("vernissage.cli.judge.CHUNK", 1)
+    for colour in ("red", "green", "blue"):
+        picture(f"in/{colour}.png", colour)
+    works = FakeMLLM.choose
+
+    def failing(self, asks, options):
+        if len(asked) == 1:
+            asked.extend(asks)
+            return [DriverError("the server is down") for _ in asks]
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        return works(self, asks, options)
+
+    monkeypatch.setattr(FakeMLLM, "choose", failing)
+    with pytest.raises(SystemExit):
+        main(["judge", "in", "--out", "out.csv"])
+    monkeypatch.setattr(FakeMLLM, "choose", works)
+    asked.clear()
+    run("in", "--out", "out.csv")
+    assert len(asked) == 2, "the first was judged; that it has no prompt is no failure"
+    assert all(row["perception"] for row in table("out.csv"))
+
+
+def test_a_picture_that_a_table_of_prompts_leaves_out_is_not_judged_by_what_an_earlier_run_took(run, asked, monkeypatch):
+    monkeypatch.setattr("vernissage.cli.judge.CHUNK", 1)
+    picture("in/a.png", "red", "a red cat")
+    picture("in/b.png", "red", "a red dog")
+    text("prompts.csv", "image,prompt\nb.png,a red cup\n")
+    real = Studio.judge
+
+    def killed(self, pictures, **options):
+        if asked:
+            raise KeyboardInterrupt
+        return real(self, pictures, **options)
+
+    monkeypatch.setattr(Studio, "judge", killed)
+    with pytest.raises(SystemExit):
+        main(["judge", "in", "--out", "out.csv"])
+    monkeypatch.setattr(Studio, "judge", real)
+    run("in", "--prompts", "prompts.csv", "--out", "out.csv")
+    first, second = table("out.csv")
+    assert (first["correspondence"], bool(second["correspondence"])) == ("", True)
 
 
 def test_another_question_or_another_prompt_is_judged_anew(run, asked):

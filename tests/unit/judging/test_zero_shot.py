@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 
 from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import BadInput, DriverError, ReplyError, VernissageError
+from vernissage.errors import DriverError, NoProbabilities, Refused, ReplyError, VernissageError
 from vernissage.judging.zero_shot import NO_PROMPT, ZeroShotJudge
 from vernissage.ports import Ask
 from vernissage.records.verdict import LEVELS, Score, Unscored
 
 RED, BLUE = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-CANNOT = BadInput("It cannot tell.")
+CANNOT = NoProbabilities("It cannot tell.")
 DOWN = DriverError("The server is down.")
 
 
@@ -154,6 +154,25 @@ def test_all_scores_come_by_one_way():
     assert [verdict.correspondence for verdict in verdicts] == [Unscored(reason="It cannot tell.")] * 2 + [Score(value=30.0)]
     assert {verdict.perception for verdict in verdicts} == {Unscored(reason="It cannot tell.")}
     assert {verdict.judge for verdict in verdicts} == {"sure, zero-shot, by the probabilities of its words"}
+
+
+def test_a_failure_that_passes_does_not_turn_the_judge_to_words():
+    failures = iter([DOWN, Refused("not this picture")])
+    judge = ZeroShotJudge(Sure(lambda *_: next(failures, np.eye(5)[1])))
+    lost, refused, found = (judge.judge([RED], [None], [()])[0] for _ in range(3))
+    assert (lost.perception, lost.judge) == (Unscored(reason=str(DOWN)), "sure, zero-shot")
+    assert refused.perception == Unscored(reason="not this picture")
+    assert (found.perception, found.judge) == (Score(value=30.0), "sure, zero-shot, by the probabilities of its words")
+
+
+@pytest.mark.parametrize("odd", [np.full(5, np.nan), np.zeros(5)])
+def test_probabilities_that_are_no_numbers_leave_one_question_unscored(odd):
+    def choose(text: str, image: Image.Image):
+        return np.eye(5)[1] if image == BLUE else odd if text.startswith("level") else odd[:2]
+
+    first, second = ZeroShotJudge(Sure(choose)).judge([RED, BLUE], [None, None], [("a?",), ()])
+    assert first.perception == first.answers[0].yes == Unscored(reason="the probabilities of the answers are no numbers")
+    assert (first.perception_level, second.perception) == (None, Score(value=30.0))
 
 
 def test_words_are_asked_for_with_the_same_questions():

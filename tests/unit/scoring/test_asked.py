@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM
-from vernissage.errors import DriverError, Refused, ReplyError
+from vernissage.errors import DriverError, NoProbabilities, Refused, ReplyError
 from vernissage.ports import Ask, Reply
 from vernissage.records.picture import Picture
 from vernissage.records.verdict import LEVELS, Score, Unscored
@@ -195,7 +195,7 @@ def test_questions_with_choices_and_yes_no_ones_count_together(entry):
 
 @pytest.mark.parametrize("said", ["yes", "Yes.", "**Yes**, both"])
 def test_an_mllm_that_tells_no_probabilities_is_asked_in_words(entry, said):
-    down = Refused("no log-probabilities")
+    down = NoProbabilities("no log-probabilities")
     mllm = Told({"": down}, writes={"a cat?": said, "it red?": "No", "a dog?": "no"})
     found = score(QUESTIONED, mllm, entry("p", *CHECKS))
     assert [values(found[name]) for name in ("tifa", "dsg", "geneval")] == [[2 / 3], [2 / 3], [0]]
@@ -203,7 +203,7 @@ def test_an_mllm_that_tells_no_probabilities_is_asked_in_words(entry, said):
 
 
 def test_words_make_a_product_of_nothing_or_one(entry):
-    down = Refused("no log-probabilities")
+    down = NoProbabilities("no log-probabilities")
     mllm = Told({"": down}, writes={"a red car?": "Yes", "a dog?": "yes"})
     both = entry("a red car and a dog")
     assert values(score("compbench-attributes", mllm, both)["compbench-attributes"]) == [1.0]
@@ -222,7 +222,7 @@ def test_one_question_that_fails_leaves_that_picture_unscored_and_no_other(entry
 
 
 def test_an_answer_in_words_that_is_neither_yes_nor_no_leaves_that_picture_unscored(entry):
-    mllm = Told({"": Refused("no")}, writes={"a cat?": "yes", "a dog?": "I cannot tell."})
+    mllm = Told({"": NoProbabilities("no")}, writes={"a cat?": "yes", "a dog?": "I cannot tell."})
     first, second = score("tifa", mllm, entry("p", CAT), entry("p", CAT, DOG, seed=1))["tifa"]
     assert first.value == 1
     assert "I cannot tell." in second.reason

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import BadInput, DriverError, Refused
+from vernissage.errors import BadInput, DriverError, NoProbabilities, Refused
 from vernissage.ports import Reply
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.checks import (
@@ -58,7 +58,7 @@ class Telling:
 
 def wordy(answer) -> Telling:
     """An MLLM that cannot tell probabilities."""
-    return Telling(lambda text, options: Refused("no log-probabilities"), answer)
+    return Telling(lambda text, options: NoProbabilities("no log-probabilities"), answer)
 
 
 def yes(share: float) -> np.ndarray:
@@ -168,7 +168,7 @@ def test_an_mllm_without_probabilities_is_asked_in_words_which_are_certain():
 
 def test_only_questions_whose_choices_cannot_be_weighed_are_asked_in_words():
     many = tuple("abcdefgh")
-    mllm = Telling(lambda text, options: yes(0.9) if options == YES_NO else Refused("too many options"), lambda text: "c")
+    mllm = Telling(lambda text, options: yes(0.9) if options == YES_NO else NoProbabilities("too many options"), lambda text: "c")
     found = ask_checks(mllm, [(RED, Check("q0")), (RED, Check("q1", "c", many)), (RED, Check("q2", "d", many))])
     assert found == [Checked(0.9, True), Checked(1, True), Checked(0, False)]
     assert len(mllm.asked) == 2

@@ -718,8 +718,8 @@ def test_a_slow_score_is_computed_anew_for_another_prompt_or_another_model(folde
     entries = find_entries(Path("in"))
     metrics = find_metrics(["vqascore", "judge-correspondence"])
 
-    def run(changed: list[Entry], name: str = "fake") -> tuple[int, int]:
-        sources = Sources(mllm=FakeMLLM(), judge=FakeJudge())
+    def run(changed: list[Entry], name: str = "fake", **identities: str) -> tuple[int, int]:
+        sources = Sources(mllm=FakeMLLM(), judge=FakeJudge(), identities=identities)
         sources.mllm.name = sources.judge.name = name
         score_entries(changed, metrics, sources, cache=Path("cache"))
         return len(sources.mllm.asked), len(sources.judge.asked)
@@ -728,6 +728,8 @@ def test_a_slow_score_is_computed_anew_for_another_prompt_or_another_model(folde
     assert run(entries) == (0, 0)
     assert run([entries[0]._replace(prompt="a dog"), entries[1]]) == (1, 1)
     assert run(entries, "another") == (2, 2)
+    assert run(entries, judge="other weights") == (0, 2), "called the same"
+    assert run(entries, judge="other weights") == (0, 0)
 
 
 @pytest.mark.parametrize("fails_after", [0, 2, 5, 11, 14])

@@ -11,8 +11,9 @@ import torch
 from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadInput
 from vernissage.judging.nn.checkpoint import load_judge
-from vernissage.judging.nn.training import Agreement, agreement_of, content_hash, predict, split, train_judge
+from vernissage.judging.nn.training import Agreement, agreement_of, check_same, content_hash, predict, split, train_judge
 from vernissage.judging.recipe import JudgeRecipe
+from vernissage.judging.spec import read_spec
 from vernissage.local.device import pick_device
 from vernissage.ports import Progress
 
@@ -44,14 +45,17 @@ def cross_validate(
         BadInput: There are too few prompts, or the folder holds another training.
     """
     folds, everything, everyone = [], [], []
+    backbones: set[str] = set()
     for number in range(recipe.folds):
         part = split(rows, recipe.model_copy(update={"fold": number}))
         folder = recipe.out / f"fold-{number}"
         of = folder / "predictions.of"
-        if (folder / _DONE).exists() and of.exists() and of.read_text(encoding="utf-8") != content_hash(part.test):
-            raise BadInput(f"{folder} holds predictions of other pictures.", hint="Choose another `out`, or delete that folder.")
-        if not (folder / _DONE).exists() or not of.exists():
-            chosen = recipe.model_copy(update={"fold": number})
+        chosen = recipe.model_copy(update={"fold": number})
+        if (folder / _DONE).exists() and of.exists():
+            check_same(folder, chosen, [*part.train, *part.validation])
+            if of.read_text(encoding="utf-8") != content_hash(part.test):
+                raise BadInput(f"{folder} holds predictions of other pictures.", hint="Choose another `out`, or delete that folder.")
+        else:
             train_judge(chosen, part.train, part.validation, folder, progress=progress(number) if progress else None)
             model, spec = load_judge(folder, device=pick_device("auto"))
             said = predict(model, spec, part.test, batch_size=recipe.batch_size)
@@ -61,6 +65,9 @@ def cross_validate(
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             shutil.rmtree(folder / "training", ignore_errors=True)  # the optimizer's state; the judge itself stays
+        backbones.add(read_spec(folder).fingerprint)
+        if len(backbones) > 1:
+            raise BadInput(f"{folder} was trained on another backbone than the folds before it.", hint="Choose another `out`.")
         said = _read(folder / _DONE)
         folds.append(Fold(number, len(part.test), agreement_of(said, part.test)))
         everything += said

@@ -1,6 +1,5 @@
 """Fills the port `Judge` with a trained judge: one look at each picture for both scores and all questions."""
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +12,11 @@ from vernissage.judging.levels import level_of
 from vernissage.judging.nn.checkpoint import load_judge
 from vernissage.judging.nn.model import by_adapter
 from vernissage.judging.nn.scoring import Key, score_batch
-from vernissage.judging.spec import DIMENSIONS, WEIGHTS, Dimension
-from vernissage.judging.zero_shot import NO_PROMPT
+from vernissage.judging.spec import DIMENSIONS, Dimension
 from vernissage.local.adapters import merge_adapter
 from vernissage.local.device import pick_device
 from vernissage.local.streams import batches, side_by_side
-from vernissage.records.verdict import Answer, Level, Score, Unscored, Verdict
+from vernissage.records.verdict import NO_PROMPT, NOT_TRAINED, Answer, Level, Score, Unscored, Verdict
 
 # What torch and image processors raise when a picture cannot be taken, or memory runs out.
 _FAILURES = (RuntimeError, ValueError, TypeError, MemoryError)
@@ -39,10 +37,6 @@ class TrainedJudge:
         self._device = pick_device(device)
         self._model, self.spec = load_judge(Path(model), device=self._device, dtype=dtype)
         self.name = self.spec.name
-        folder = Path(model)
-        trained = hashlib.sha256((folder / WEIGHTS).read_bytes() + self.spec.model_dump_json(exclude={"trained"}).encode())
-        self.identity = f"{self.name} {trained.hexdigest()[:16]}"
-        """Tells it from every other judge, of the same name too."""
         self.batch_size = batch_size
         self._one_at_a_time = threading.Lock()
         groups = list(by_adapter(self.spec))
@@ -107,7 +101,7 @@ class TrainedJudge:
         )
 
     def _not_trained(self, what: str) -> Unscored:
-        return Unscored(reason=f"{self.name} was not trained on {what}")
+        return Unscored(reason=f"{self.name} {NOT_TRAINED} {what}")
 
 
 def _score(value: float, top: float) -> Score | Unscored:

@@ -73,11 +73,10 @@ class Agreement(NamedTuple):
     accuracy: float | None
     """Share of answers that are people's."""
 
-    @property
-    def mean(self) -> float:
-        """Of what there is, for choosing the best epoch."""
-        known = [value for value in self if value is not None]
-        return sum(known) / len(known) if known else -1.0
+    def mean_of(self, spec: JudgeSpec) -> float:
+        """Of all that the judge gives, for choosing the best epoch; what is undefined, as where a head says the same of all, counts 0."""
+        values = [getattr(self, dimension) for dimension in spec.heads] + ([self.accuracy] if spec.answers is not None else [])
+        return sum(value or 0.0 for value in values) / len(values)
 
 
 def train_judge(
@@ -102,12 +101,12 @@ def train_judge(
         DriverError: The backbone cannot be loaded.
     """
     accelerator = _accelerator(recipe)
-    if accelerator.is_main_process:
-        _check_same(folder, recipe, [*train, *validation])
-    accelerator.wait_for_everyone()
     set_seed(recipe.seed)
     device = accelerator.device
     model = load_backbone(model_place(recipe.backbone, folder), device=device, dtype="float32", revision=recipe.revision)
+    if accelerator.is_main_process:
+        check_same(folder, recipe, [*train, *validation], backbone=model.fingerprint)
+    accelerator.wait_for_everyone()
     spec = _describe(recipe, train, model, folder, precision=accelerator.mixed_precision)
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
@@ -141,8 +140,8 @@ def train_judge(
             continue
         if accelerator.is_main_process:
             found = agreement(model, spec, validation, batch_size=recipe.batch_size)
-            if found.mean > best:
-                best = found.mean
+            if found.mean_of(spec) > best:
+                best = found.mean_of(spec)
                 how = {"step": done, "steps": steps, "validation": found._asdict(), "validation_mean": best}
                 save_judge(folder, model, spec.model_copy(update={"trained": spec.trained | how}))
         accelerator.wait_for_everyone()
@@ -215,7 +214,7 @@ def agreement_of(said: Sequence[dict[Any, float]], rows: Sequence[JudgedPicture]
         known = np.array([pair for pair in pairs if pair[1] is not None], dtype=float).reshape(-1, 2)
         values.append(or_none(srcc, known[:, 0], known[:, 1]))
     right = [
-        (own[number] > 0.5) == answer
+        bool(np.isfinite(own[number])) and (own[number] > 0.5) == answer  # no answer is not people's
         for own, row in zip(said, rows, strict=True)
         for number, answer in enumerate(row.answers.values())
         if number in own
@@ -402,8 +401,14 @@ def _bare(spec: JudgeSpec) -> dict[Dimension, HeadSpec]:
     return {dimension: head.model_copy(update={"adapter": ""}) for dimension, head in spec.heads.items()}
 
 
-def _check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture]) -> None:
-    """Remember recipe and pictures beside the training, and refuse to go on with others.
+def check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture], *, backbone: str | None = None) -> None:
+    """Remember recipe, pictures and backbone beside the training, and refuse to go on with others.
+
+    Args:
+        folder: Of the training.
+        recipe: How it is done.
+        rows: To learn from and to choose by.
+        backbone: Its fingerprint; without one nothing is remembered, and any backbone is taken for the same.
 
     Raises:
         BadInput: The folder holds another training.
@@ -411,8 +416,15 @@ def _check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture]
     folder.mkdir(parents=True, exist_ok=True)
     path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images", "backbone"})
     values["pictures"] = content_hash(rows)
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
-        raise BadInput(f"{folder} holds a training of another recipe or pictures.", hint="Choose another `out`, or delete that folder.")
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept and kept != values | {"backbone": backbone or kept.get("backbone")}:
+        raise BadInput(
+            f"{folder} holds a training of another recipe, other pictures or another backbone.",
+            hint="Choose another `out`, or delete that folder.",
+        )
+    if backbone is None:
+        return
+    values["backbone"] = backbone
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
     fresh.replace(path)

@@ -15,8 +15,9 @@ from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadCard, BadInput, IntegrityError
 from vernissage.judging.nn import training
 from vernissage.judging.nn.checkpoint import load_judge
+from vernissage.judging.nn.cross_validation import cross_validate
 from vernissage.judging.nn.judge import TrainedJudge
-from vernissage.judging.nn.training import agreement_of, train_judge
+from vernissage.judging.nn.training import Agreement, agreement_of, train_judge
 from vernissage.judging.recipe import JudgeRecipe
 from vernissage.judging.spec import SPEC, WEIGHTS, read_spec
 from vernissage.local import training as loop
@@ -225,12 +226,43 @@ def test_a_folder_with_another_training_is_left_alone(internvl_folder, tmp_path,
         train_judge(recipe_for(internvl_folder, tmp_path, lr=1.0), rows, rows[:4], trained)
 
 
+def test_a_training_is_not_gone_on_with_another_backbone(internvl_folder, tmp_path, trained):
+    path = trained / "recipe.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(kept | {"backbone": "another"}), encoding="utf-8")
+    rows = grey_pictures(8)
+    with pytest.raises(BadInput, match="another backbone"):
+        train_judge(recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1), rows, rows[:4], trained)
+
+
+def test_the_folds_of_another_recipe_are_not_taken_over(internvl_folder, tmp_path):
+    rows = [row.model_copy(update={"prompt": f"prompt {index}"}) for index, row in enumerate(grey_pictures(12))]
+    recipe = recipe_for(internvl_folder, tmp_path, folds=2, validation=0.5, epochs=1, evaluations=1, levels=False)
+    folds, _ = cross_validate(recipe, rows)
+    assert cross_validate(recipe, rows)[0] == folds
+    with pytest.raises(BadInput, match="another recipe"):
+        cross_validate(recipe.model_copy(update={"lr": 1.0}), rows)
+
+
+def test_a_head_that_says_the_same_of_all_pictures_is_not_chosen_for_it(trained):
+    spec = read_spec(trained)
+    assert set(spec.heads) == {"perception", "correspondence"}
+    assert Agreement(None, 0.8, 0.9).mean_of(spec) < Agreement(0.7, 0.8, 0.9).mean_of(spec)
+    assert Agreement(0.6, 0.8, None).mean_of(spec.model_copy(update={"answers": None})) == pytest.approx(0.7)
+
+
+def test_an_answer_that_is_no_number_is_not_peoples():
+    rows = grey_pictures(2)
+    said = [{"perception": 1.0, "correspondence": 1.0, 0: value} for value in (float("nan"), float(rows[1].answers["day?"]))]
+    assert agreement_of(said, rows).accuracy == 0.5
+
+
 def test_a_training_is_not_gone_on_with_other_pictures(internvl_folder, tmp_path, trained):
     rows = grey_pictures(8)
     recipe = recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1)
     changed = [rows[0].model_copy(update={"perception": 1.0}), *rows[1:]]
     for train, validation in ((changed, rows[:4]), (rows[1:], rows[:4]), (rows, rows[:3])):
-        with pytest.raises(BadInput, match="another recipe or pictures"):
+        with pytest.raises(BadInput, match="another recipe, other pictures or another backbone"):
             train_judge(recipe, train, validation, trained)
     train_judge(recipe, rows, rows[:4], trained)
 
