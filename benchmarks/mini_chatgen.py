@@ -144,7 +144,7 @@ def main() -> None:
     figures["new models"] = new_models(train, test)
     figures["seconds a query"] = speed(test, arguments.times)
     if arguments.paint:
-        entries = paint_items(run, studio, items, arguments.paint)
+        entries, _ = paint_items(run, studio, items, arguments.paint)
         drawn, duels = score_pictures(run, studio, entries, METRICS, asked=arguments.paint)
         for row in drawn:
             print(row)

@@ -163,7 +163,7 @@ class Studio:
         """
         overrides = overrides or Overrides()
         check_overrides(overrides, self.all_models if overrides.model else self.catalogue)
-        pictures = [_to_image(image) for image in [*_chat_images(request), *images]]
+        pictures = [_to_image(image) for image in [*_chat_images(request, history), *images]]
         if overrides.prompt is not None and overrides.model is not None:
             return override(Plan(prompt=overrides.prompt, model=overrides.model), overrides, self.all_models)
         if overrides.prompt is not None and not isinstance(request, Chat) and not request.strip():
@@ -311,7 +311,7 @@ class Studio:
         source: str | Path | Sequence[Entry],
         metrics: Sequence[str],
         *,
-        reference: str | Path | None = None,
+        reference: str | Path | Sequence[Entry] | None = None,
         prompts: str | Path | None = None,
         questions: str | Path | None = None,
         cache: str | Path | None = None,
@@ -322,7 +322,7 @@ class Studio:
         Args:
             source: A folder or table of pictures, see `scoring.layouts.find_entries`, or its entries.
             metrics: Names, see `scoring.registry.METRICS`.
-            reference: Folder of reference pictures, or an .npz of statistics.
+            reference: Folder of reference pictures, or their entries, or an .npz of statistics.
             prompts: A file of prompts; left out, those of the layout or those that the pictures carry.
             questions: A file of TIFA's or DSG's questions, see `scoring.questions.read_questions`; left out, those of the layout, or
                 those that the MLLM writes.
@@ -350,7 +350,7 @@ class Studio:
             entries,
             chosen,
             sources,
-            reference=Path(reference) if reference else None,
+            reference=Path(reference) if isinstance(reference, str) and reference else reference or None,
             cache=Path(cache) if cache else None,
             progress=progress,
         )
@@ -510,8 +510,10 @@ def _own_prompt(picture: Image.Image | Picture) -> str | None:
     return (found.plan.prompt or None) if found else None
 
 
-def _chat_images(request: str | Chat) -> tuple[Path, ...]:
-    return request.images if isinstance(request, Chat) else ()
+def _chat_images(request: str | Chat, history: Sequence[Turn]) -> tuple[Path, ...]:
+    """The pictures of a chat's turns, oldest first."""
+    turns = request.turns if isinstance(request, Chat) else history
+    return tuple(image for turn in turns for image in turn.images)
 
 
 def _last_words(request: str | Chat) -> str:

@@ -192,6 +192,12 @@ def load_config(path: Path) -> StudioConfig:
     for part in config.scorers.values():
         find_driver("scorer", part.driver)
     if config.scorers:
+        from vernissage.scoring.registry import METRICS
+
+        known = [name for name, metric in METRICS.items() if "scorer" in metric.needs]
+        for name in config.scorers:
+            if name not in known:
+                raise UnknownName("metric with a checkpoint of its own", name, known)
         update["scorers"] = {name: _seen_from(path.parent, part) for name, part in config.scorers.items()}
     return config.model_copy(update=update)
 

@@ -12,7 +12,7 @@ from vernissage import wiring
 from vernissage.api import Studio
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
 from vernissage.drivers.mllm_openai import OpenAIMLLM
-from vernissage.errors import BadCard, MissingExtra, UnknownName
+from vernissage.errors import BadCard, BadInput, MissingExtra, UnknownName
 from vernissage.wiring import DRIVERS, DriverConfig, StudioConfig, find_driver, identity_of, load_config, load_driver
 
 
@@ -86,6 +86,23 @@ def test_an_option_that_is_missing_is_named():
 def test_an_option_of_another_kind_is_named(option, value):
     with pytest.raises(BadCard, match=f"option '{option}' of the driver 'openai'"):
         load_driver("mllm", config("openai", **{"model": "m", option: value}))
+
+
+class Batched:
+    """A driver that counts."""
+
+    def __init__(self, batch_size: int | None = None, keep: int = 2) -> None:
+        self.counts = (batch_size, keep)
+
+
+@pytest.mark.parametrize(("option", "value"), [("batch_size", 0), ("batch_size", -1), ("batch_size", "many"), ("keep", 0)])
+def test_a_number_of_things_that_is_less_than_one_is_refused_by_name(offered, monkeypatch, option, value):
+    offered.append(EntryPoint("batched", "vernissage.drivers.fake:Batched", "vernissage.t2i"))
+    monkeypatch.setattr("vernissage.drivers.fake.Batched", Batched, raising=False)
+    with pytest.raises(BadInput, match=f"option '{option}' of the driver 'batched'") as caught:
+        load_driver("t2i", config("batched", **{option: value}))
+    assert "1 or more" in caught.value.hint
+    assert load_driver("t2i", config("batched", batch_size=1, keep=1)).counts == (1, 1)
 
 
 def test_options_reach_the_driver():

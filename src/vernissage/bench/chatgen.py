@@ -77,32 +77,40 @@ def open_run(folder: Any, studio: Studio, planners: Sequence[str], queries: Sequ
         "known": known,
         "queries": [query.id for query in queries],
         "content": content_hash(queries),
-        "models": list(studio.catalogue.choosable),
-        "studio": studio.config.model_dump(mode="json", include={"mllm"}),
+        "models": {model: studio.catalogue.digest(model) for model in studio.catalogue.choosable},
+        "studio": studio.config.model_dump(mode="json", include={"mllm", "t2i"}),
         "group": GROUP,
     }
     return Run(folder, Header.of("chatgen", stated, says=("painting/", "judging/")))
 
 
 def run_benchmark(
-    run: Run, studio: Studio, planners: dict[str, Callable[[], Planner]], queries: Sequence[Query], *, progress: Progress | None = None
+    run: Run,
+    studio: Studio,
+    planners: dict[str, Callable[[], Planner]],
+    queries: Sequence[Query],
+    *,
+    retry: bool = False,
+    progress: Progress | None = None,
 ) -> None:
-    """Plan what is not planned yet, group after group.
+    """Plan what is not planned yet, group after group; with `retry`, also what ended unscored.
 
     Args:
         run: See `open_run`.
         studio: Whose catalogue the planners choose from.
         planners: By name, each made when its turn comes.
         queries: All of the benchmark.
+        retry: Whether what ended unscored, for example because a server was down, is planned again.
         progress: Called with (done, total) plans.
     """
+    done = {key for key, item in run.items.items() if not (retry and "unscored" in item)}
     known: Known = run.header.settings["known"]
     total = len(planners) * len(queries)
     for name, make in planners.items():
         planner: Planner | None = None
         for start in range(0, len(queries), GROUP):
             group = queries[start : start + GROUP]
-            if any(f"{name} {query.id}" not in run.items for query in group):
+            if any(f"{name} {query.id}" not in done for query in group):
                 planner = planner or make()
                 _plan_group(run, studio, name, planner, group, known)
             if progress:

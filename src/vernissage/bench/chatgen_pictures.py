@@ -50,10 +50,16 @@ class Duel(NamedTuple):
     losses: int
 
 
-def paint_items(
-    run: Run, studio: Studio, items: dict[str, list[Item]], count: int, *, progress: Progress | None = None
-) -> dict[str, list[Entry]]:
-    """Pictures of the first `count` queries that every planner has planned, by planner; the true plans' under `TRUE`.
+class Painted(NamedTuple):
+    """Pictures of the same queries by planner, the true plans' under `TRUE`."""
+
+    entries: dict[str, list[Entry]]
+    failures: dict[str, list[str]]
+    """Why a plan was not painted, by planner."""
+
+
+def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: int, *, progress: Progress | None = None) -> Painted:
+    """Pictures of the first `count` queries that every planner has planned, painted where they are not there yet.
 
     Raises:
         BadInput: There is no such query.
@@ -68,6 +74,7 @@ def paint_items(
     plans = {name: {item.query.id: item.plan for item in own if item.query.id in seeds} for name, own in items.items()}
     plans[TRUE] = {query.id: _complete(query.plan, studio) for query in queries}
     entries: dict[str, list[Entry]] = {}
+    failures: dict[str, list[str]] = {}
     done, total = 0, len(plans) * len(queries)
     for name, own in plans.items():
         folder = run.folder / "painted" / name.replace("/", "-")
@@ -79,11 +86,13 @@ def paint_items(
             for each, picture in zip(part, studio.t2i.paint(seeded), strict=True):
                 if isinstance(picture, Picture):
                     picture.save(paths[each])
+                else:
+                    failures.setdefault(name, []).append(str(picture))
             if progress:
                 progress(done + len(queries) - len(missing) + start + len(part), total)
         done += len(queries)
         entries[name] = [Entry(query.id, paths[query.id], query.plan.prompt) for query in queries if paths[query.id].exists()]
-    return entries
+    return Painted(entries, failures)
 
 
 def _complete(plan: Plan, studio: Studio) -> Plan:
@@ -106,7 +115,7 @@ def score_pictures(
         BadInput: A metric has no norm, so that Unified could not be told.
     """
     check_norms(metrics)
-    reference = run.folder / "painted" / TRUE
+    reference = entries[TRUE]  # of this call's queries; an earlier one may have painted more
     drawn, by_planner = [], {}
     for name, own in entries.items():
         if name == TRUE:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vernissage.bench.repaint import Item, score_names, score_of
+from vernissage.bench.repaint import Item, lower_is_better, score_names, score_of
 from vernissage.errors import BadInput
 from vernissage.judging.ratings import read_rows
 from vernissage.metrics.correlation import krcc, or_none, plcc, srcc
@@ -54,12 +54,12 @@ def read_ratings(path: Path) -> Opinions:
 
 
 def agreement(items: Sequence[Item], opinions: Opinions, which: str = "last") -> list[Agreement]:
-    """Correlation of every score with both opinions, over the pictures that have both."""
+    """Correlation of every score with both opinions, over the pictures that have both; positive where the better score is people's."""
     rows = []
     for name in score_names(items):
         for dimension in COLUMNS[3:]:
             pairs = [
-                (score.value, opinions[item.model, item.reference][dimension])
+                (-score.value if lower_is_better(name) else score.value, opinions[item.model, item.reference][dimension])
                 for item in items
                 if (item.model, item.reference) in opinions and isinstance(score := score_of(item, name, which), Score)
             ]

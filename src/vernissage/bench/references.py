@@ -9,7 +9,8 @@ from vernissage.errors import BadInput
 from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
 
-_KIND = re.compile(r"(?P<kind>[A-Za-z][A-Za-z -]*)_(?P<number>\d+)")
+# Words of all scripts and digits, a letter among them: a plain number is no kind.
+_KIND = re.compile(r"(?=[^_]*[^\W\d_])(?P<kind>[^\W_](?:[^\W_]|[ -])*)_(?P<number>\d+)")
 
 
 class Reference(NamedTuple):

@@ -22,6 +22,7 @@ from vernissage.records.picture import Picture
 from vernissage.records.regeneration import Candidate, Regeneration
 from vernissage.records.verdict import Score, Unscored
 from vernissage.repainting.loop import Repainted, Settings
+from vernissage.scoring.registry import METRICS
 
 GROUP = 8
 """References worked on together; part of the protocol, because batches decide the last digits."""
@@ -51,8 +52,9 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
     for model in models:
         studio.all_models[model]
     studio.check_repainting(settings)
-    stated = {
+    stated: dict[str, Any] = {
         "models": list(models),
+        "cards": {model: studio.all_models.digest(model) for model in models},
         "references": {reference.name: reference.content() for reference in references},
         "repaint": settings.model_dump(),
         "studio": studio.config.model_dump(
@@ -198,6 +200,21 @@ def score_names(items: Sequence[Item]) -> list[str]:
     """The scores that occur, the usual ones first."""
     found = {name for item in items if item.regeneration for each in item.regeneration.rounds for c in each.candidates for name in c.scores}
     return [name for name in SCORES if name in found] + sorted(found - set(SCORES))
+
+
+def heading(name: str) -> str:
+    """A score's name for tables; an arrow stands where lower is better.
+
+    Example:
+        >>> heading("clip"), heading("lpips")
+        ('clip', 'lpips \N{DOWNWARDS ARROW}')
+    """
+    return f"{name} \N{DOWNWARDS ARROW}" if lower_is_better(name) else name
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a lower score is the better one, as of a distance."""
+    return name in METRICS and METRICS[name].direction == "lower"
 
 
 class Comparison(NamedTuple):

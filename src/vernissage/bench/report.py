@@ -11,7 +11,7 @@ import jinja2
 from PIL import Image
 
 from vernissage.bench.plots import COLOURS
-from vernissage.bench.repaint import Cell, Item, by_round, compare_models, leaderboard, rise, score_names
+from vernissage.bench.repaint import Cell, Item, by_round, compare_models, heading, leaderboard, rise, score_names
 from vernissage.bench.run import Run
 from vernissage.records.regeneration import Regeneration
 from vernissage.records.verdict import Score
@@ -29,6 +29,7 @@ def render_report(run: Run, items: Sequence[Item]) -> str:
     )
     return environment.get_template("report.html.jinja").render(
         header=run.header,
+        heading=heading,
         names=names,
         boards=[("last round, as in the paper", leaderboard(items, "last")), ("best of all rounds", leaderboard(items, "best"))],
         plots=[(name, plot_kinds(items, name, kinds)) for name in names],

@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,6 +33,13 @@ def harmless(text: str) -> str:
         'a cat[2J'
     """
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+
+
+def named(path: Path) -> str:
+    """A path to be shown, whatever its name is made of."""
+    from vernissage.records.plan import whole_characters
+
+    return harmless(whole_characters(str(path)))
 
 
 class _Lazy(click.Group):

@@ -1,5 +1,6 @@
 """`vernissage bench`: benchmarks that resume, with tables, exports and reports."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def command() -> None:
 @click.option("--rounds", type=click.IntRange(1, 20), default=4, show_default=True)
 @click.option("--candidates", type=click.IntRange(1, 32), default=3, show_default=True)
 @click.option("--words", type=click.Choice(["tree", "direct", "interrogate"]), default="tree", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
 )
@@ -92,9 +93,11 @@ def repaint(
         click.echo(f"{row.score} with people's {row.opinion}: {values}  n = {row.n}")
     report = run.folder / "report.html"
     report.write_text(render_report(run, items), encoding="utf-8")
-    click.echo(str(report))
+    click.echo(named(report))
     if export:
-        click.echo(str(export_results(run, items, export)))
+        click.echo(named(export_results(run, items, export)))
+    if not any(item.regeneration for item in items):
+        sys.exit(1)
 
 
 @command.command(name="compare")
@@ -113,6 +116,9 @@ def compare(first: Path, second: Path, which: str) -> None:
     from vernissage.bench.run import read_header, read_lines
 
     headers = read_header(first), read_header(second)
+    for folder, header in zip((first, second), headers, strict=True):
+        if header.suite != "repaint":
+            raise BadInput(f"{folder} is a run of bench {header.suite}.", hint="Compare runs of bench repaint.")
     changed = headers[0].differences(headers[1])
     click.echo(f"The runs differ in: {', '.join(changed) or 'nothing'}.")
     rows = compare_runs(read_items(headers[0], read_lines(first)), read_items(headers[1], read_lines(second)), which)
@@ -135,10 +141,11 @@ def compare(first: Path, second: Path, which: str) -> None:
     "--paint", "painted", type=click.IntRange(0), default=0, show_default=True, help="Paint the plans of so many queries, and score."
 )
 @click.option("--metrics", default="clip-fid,clipscore,judge-perception,judge-correspondence", show_default=True, help="Of painted plans.")
+@click.option("--retry", is_flag=True, help="Plan again what ended unscored, for example because a server was down.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/chatgen"), show_default=True, help="Folder of the run.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 def chatgen(
-    data: Path, planners: str, known: "Known", limit: int | None, painted: int, metrics: str, out: Path, config: Path | None
+    data: Path, planners: str, known: "Known", limit: int | None, painted: int, metrics: str, retry: bool, out: Path, config: Path | None
 ) -> None:
     """ChatGenBench: how good planners are at prompts, models and arguments.
 
@@ -169,7 +176,7 @@ def chatgen(
     studio = open_studio(config, planner=trained[0] if trained else None)
     run = open_run(out, studio, names, queries, known)
     with progress_bar("planning") as progress:
-        run_benchmark(run, studio, {name: studio.planner_maker(name) for name in names}, queries, progress=progress)
+        run_benchmark(run, studio, {name: studio.planner_maker(name) for name in names}, queries, retry=retry, progress=progress)
     items = read_items(run, queries)
     prompts = Prompts(studio.text_encoder, queries) if studio.text_encoder else None
     _show_steps(table(items, prompts))
@@ -188,9 +195,13 @@ def _paint_and_score(run: "Run", studio: "Studio", items: "dict[str, list[Planne
     from vernissage.metrics.unified import NORMS
 
     with progress_bar("painting") as progress:
-        entries = paint_items(run, studio, items, count, progress=progress)
+        entries, failures = paint_items(run, studio, items, count, progress=progress)
+    asked = min(count, len(next(iter(items.values()))))
     with progress_bar("scoring") as progress:
-        drawn, duels = score_pictures(run, studio, entries, metrics, asked=count, progress=progress)
+        drawn, duels = score_pictures(run, studio, entries, metrics, asked=asked, progress=progress)
+    for name, reasons in failures.items():
+        for reason, number in Counter(reasons).most_common(5):
+            click.echo(f"not painted: {name}: {number} x {harmless(reason.splitlines()[0])}", err=True)
     for row in drawn:
         shown = ", ".join(
             f"{name} {'-' if each is None else f'{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]'}" for name, each in row.scores.items()
@@ -260,7 +271,7 @@ def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | Non
             click.echo(f"{place.rank:>3}  {place.model:<22} {value:7.3f} [{low:.3f}, {high:.3f}]  ranks {ranks:<6} n = {n}")
         if out:
             for path in _plot_people(table, dimension, task, out):
-                click.echo(str(path))
+                click.echo(named(path))
         return
     _measure_judge(table, predictions, dimension, task)
 
@@ -323,7 +334,7 @@ def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path
 @click.option(
     "--ingredients", type=click.Path(path_type=Path), help="TOML with two lists, captions and styles; default: 20 and 10 of ours."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 def style_diverse(model: str, out: Path, ingredients: Path | None, seed: int, config: Path | None) -> None:
     """Paint a style-diverse set of references: captions crossed with styles, as `<style>_<n>.png`."""
@@ -357,14 +368,15 @@ def _show_table(items: "Sequence[Item]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vernissage.bench.repaint import leaderboard, score_names
+    from vernissage.bench.repaint import heading, leaderboard, score_names
 
     names = score_names(items)
     for which, title in (("last", "last round, as in the paper"), ("best", "best of all rounds")):
-        table = Table("model", *names, title=f"{title}: mean in % [95 % interval]  scored/asked")
+        table = Table("model", "repainted", *map(heading, names), title=f"{title}: mean in % [95 % interval]  scored/asked")
         for model, cells in leaderboard(items, which).items():
-            table.add_row(model, *(str(cells[name]) for name in names))
-        Console(width=30 * len(names) + 40).print(table)
+            own = [item.regeneration is not None for item in items if item.model == model]
+            table.add_row(model, f"{sum(own)}/{len(own)}", *(str(cells[name]) for name in names))
+        Console(width=30 * len(names) + 55).print(table)
     for item in items:
         if item.regeneration is None:
             click.echo(f"unscored: {item.model} {item.reference}: {harmless(item.unscored)}", err=True)
@@ -408,4 +420,4 @@ def metrics(data: Path, names: str, out: Path, config: Path | None) -> None:
         if drawn:
             path = out / f"{dimension}.svg"
             path.write_text(bars(drawn, f"SRCC with people's {dimension}", digits=3), encoding="utf-8")
-            click.echo(str(path))
+            click.echo(named(path))

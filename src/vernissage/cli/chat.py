@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.errors import BadInput, VernissageError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _Talk:
                     raise BadInput("Where to?", hint="Give a file name, such as /save car.png.")
                 path = _png_path(argument)
                 self._last().picture.save(path)
-                click.echo(str(path))
+                click.echo(named(path))
         return True
 
     def paint(self, text: str) -> None:

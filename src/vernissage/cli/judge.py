@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput
 from vernissage.judging.ratings import read_rows
@@ -51,6 +51,8 @@ def command(
     from vernissage.cli.show import progress_bar
     from vernissage.cli.studio import open_studio
 
+    if prompt and prompts:
+        raise BadInput("Both one prompt for all and a file of prompts are given.", hint="Leave out --prompt or --prompts.")
     paths = find_pictures(pictures)
     said = [prompt] * len(paths) if prompt and prompt.strip() else read_prompts(prompts, paths) if prompts else None
     if out:
@@ -76,7 +78,7 @@ def command(
     if out:
         (write_lines if out.suffix.lower() == ".jsonl" else write_verdicts)(out, found, questions)
         journal.remove()
-        click.echo(str(out))
+        click.echo(named(out))
     if unreadable:
         sys.exit(1)
 
@@ -216,17 +218,17 @@ def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
 
 
 def _prompts_by_name(path: Path, pictures: list[Path]) -> list[str | None]:
+    from vernissage.scoring.layouts import prompts_by_path
+
     rows = _read_lines(path) if path.suffix.lower() == ".jsonl" else read_rows(path, "prompts", ("image", "prompt"))
-    by_name: dict[str, set[str]] = {}
-    for _, row in rows:
-        if row["image"] and (row["prompt"] or "").strip():
-            by_name.setdefault(Path(row["image"]).name, set()).add(row["prompt"].strip())
-    for picture in pictures:
-        if len(by_name.get(picture.name, ())) > 1:
+    given = [(row["image"], row["prompt"].strip()) for _, row in rows if row["image"] and (row["prompt"] or "").strip()]
+    found = prompts_by_path(given, pictures)
+    for picture, said in zip(pictures, found, strict=True):
+        if len(said) > 1:
             raise BadInput(f"{path} has several prompts for pictures called {picture.name}.", hint="Give the pictures names of their own.")
-    if not any(picture.name in by_name for picture in pictures):
+    if not any(found):
         raise BadInput(f"{path} names none of the pictures.", hint="Its column image must hold their file names.")
-    return [next(iter(by_name[picture.name])) if picture.name in by_name else None for picture in pictures]
+    return [next(iter(said), None) for said in found]
 
 
 def _read_lines(path: Path) -> list[tuple[int, dict[str, str]]]:

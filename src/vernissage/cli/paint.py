@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
 from vernissage.records.chat import Turn
 from vernissage.records.plan import Arguments
@@ -84,14 +84,14 @@ def command(
         picture.save(path)
         if explain:
             _explain([("seed", str(picture.plan.arguments.seed if picture.plan else "")), ("similarity", similarity_line(picture))])
-        click.echo(str(path))
+        click.echo(named(path))
     if count > 1:
         from vernissage.cli.show import contact_sheet
         from vernissage.records.picture import Picture
 
         sheet = paths[0].with_name(f"{slug(plan.prompt)}-sheet.png")
         Picture.of(contact_sheet([picture.image for picture in pictures])).save(sheet)
-        click.echo(str(sheet))
+        click.echo(named(sheet))
 
 
 def _explain(lines: list[tuple[str, str]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, VernissageError
 
@@ -24,7 +24,7 @@ from vernissage.errors import BadInput, VernissageError
     help="How the reference is put into words: understanding tree, one MLLM prompt, or caption and phrases ranked by CLIP.",
 )
 @click.option("--patience", type=click.IntRange(0), default=0, help="Stop after so many rounds without a better picture; 0 never does.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides noise and words.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides noise and words.")
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
 )
@@ -81,7 +81,7 @@ def command(
             click.echo(click.style(f"{path}: not repainted: ", fg="red") + harmless(str(result)), err=True)
             continue
         for kept in keep(result, reference, folders[path]):
-            click.echo(str(kept))
+            click.echo(named(kept))
         _summarise(result)
     if any(isinstance(result, VernissageError) for result in results):
         sys.exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
 from vernissage.records.parquet import write_parquet
 from vernissage.records.plan import whole_characters
@@ -80,7 +80,7 @@ def command(
     for row in rows:
         click.echo(harmless(_line(row)))
     for name in (f"scores.{table}", "summary.json"):
-        click.echo(str(out / name))
+        click.echo(named(out / name))
     if not any(row["scored"] for row in rows):
         sys.exit(1)
 

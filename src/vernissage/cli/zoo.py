@@ -115,18 +115,15 @@ def _write_card(path: Path, card: Card) -> None:
         raise BadInput(f"Cannot write the card {path}: {error.strerror}.", hint="Set $VERNISSAGE_HOME to another folder.") from error
 
 
-def _name_of(path: Path) -> str:
-    name = re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.name)
-    return re.sub(r"^[^A-Za-z0-9]+", "", name).rstrip("-.") or "model"
-
-
 def _from_path(path: Path, base: str | None) -> dict[str, Any]:
+    from vernissage.zoo.card import local_id
     from vernissage.zoo.weights import inspect_weights
 
     path = path.resolve()
     found = inspect_weights(path)
-    name = _name_of(path)
-    values: dict[str, Any] = {"id": f"local/{name}", "title": name, "description": f"{found.family} {found.form} {name}.".strip()}
+    model = local_id(path.stem if path.is_file() else path.name)
+    name = model.removeprefix("local/")
+    values: dict[str, Any] = {"id": model, "title": name, "description": f"{found.family} {found.form} {name}.".strip()}
     if found.form == "lora":
         if base is None:
             raise BadInput(f"{path} is a LoRA and belongs to a model.", hint="Name that model with --base.")

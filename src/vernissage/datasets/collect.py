@@ -15,12 +15,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from vernissage.datasets.queries import beside
 from vernissage.errors import BadInput, DriverError, RateLimited, Refused, VernissageError
 from vernissage.ports import Progress
 from vernissage.records.demonstration import Demonstration
-from vernissage.records.parameters import extract_loras
+from vernissage.records.parameters import extract_loras, read_parameters
 from vernissage.records.picture import SUFFIXES, Picture, read_plan
 from vernissage.records.plan import Arguments, Plan, whole_characters
+from vernissage.zoo.card import local_id
 from vernissage.zoo.civitai import ADDRESS, check, request
 
 PAGE = 200
@@ -54,23 +56,24 @@ def collect_civitai(
     """Collect demonstrations from Civitai's pictures, page by page.
 
     Args:
-        out: JSONL file; beside it `out`.cursor says where to go on.
+        out: JSONL file; beside it `out`.cursor says where to go on, and counts for nothing where the file itself is gone.
         count: Demonstrations to have in the end.
         sort: Civitai's order.
         period: Civitai's period.
         nsfw: Whether pictures that are not safe for work are taken as well.
         address: The API.
-        retries: How often a failed page is asked for again; a wait that Civitai asks for is kept.
+        retries: How often a failed page is asked for again; a wait of up to 300 seconds that Civitai asks for is kept.
         sleep: Waits.
         progress: Called with (kept, count).
 
     Raises:
         BadInput: The file cannot be written, or was collected with other settings.
+        RateLimited: Civitai asks to wait for longer; what was collected is kept.
         DriverError: Civitai cannot be reached, refuses or fails for good; what was collected is kept.
     """
     settings = {"sort": sort, "period": period, "nsfw": nsfw}
     state_path = out.with_name(out.name + ".cursor")
-    state = _read_state(state_path, settings)
+    state = _read_state(state_path, settings) if out.exists() else {}
     known = _resume(out)
     dropped: Counter[str] = Counter()
     while len(known) < count and not state.get("ended"):
@@ -86,7 +89,7 @@ def collect_civitai(
             elif found.id in known:
                 dropped["collected already"] += 1
             elif len(known) < count:
-                known.add(found.id)
+                known[found.id] = found.look
                 new.append(found)
         _append(out, new)
         # The place is kept after the page's lines: cut off between the two, the page is read again and nothing in it taken twice.
@@ -101,6 +104,8 @@ def collect_civitai(
 def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = None) -> Collected:
     """Collect demonstrations from the pictures below a folder that carry A1111's or ComfyUI's parameters.
 
+    Their ids are their paths below the folder; another picture of the same path, from another folder, has its content's hash added.
+
     Raises:
         BadInput: There is no such folder, or the file cannot be written.
     """
@@ -110,23 +115,23 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
     known = _resume(out)
     dropped: Counter[str] = Counter()
     for done, path in enumerate(paths, start=1):
-        name = whole_characters(path.relative_to(folder).as_posix())
-        if name in known:
+        found = _read_picture(path, whole_characters(path.relative_to(folder).as_posix()))
+        if isinstance(found, Demonstration) and known.get(found.id, found.look) != found.look:
+            found = found.model_copy(update={"id": f"{found.id}:{found.look}"})
+        if isinstance(found, str):
+            dropped[found] += 1
+        elif found.id in known:
             dropped["collected already"] += 1
         else:
-            found = _read_picture(path, name)
-            if isinstance(found, str):
-                dropped[found] += 1
-            else:
-                known.add(name)
-                _append(out, [found])
+            known[found.id] = found.look
+            _append(out, [found])
         if progress:
             progress(done, len(paths))
     return Collected(len(known), dict(dropped))
 
 
 def read_demonstrations(path: Path) -> list[Demonstration]:
-    """The demonstrations of a JSONL file.
+    """The demonstrations of a JSONL file; pictures' paths, which start at its folder, are made to start here.
 
     Raises:
         BadInput: It cannot be read, or a line has a mistake.
@@ -135,42 +140,64 @@ def read_demonstrations(path: Path) -> list[Demonstration]:
 
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
-    """Write a JSONL file; it appears whole or not at all.
+    """Write a JSONL file; it appears whole or not at all. Pictures' paths become relative to it where they can.
 
     Raises:
-        BadInput: It cannot be written.
+        BadInput: It cannot be written, or a picture has a name that no file can hold.
     """
-    _write(path, "".join(each.model_dump_json(exclude_defaults=True) + "\n" for each in demonstrations))
+    _write(path, "".join(_line(each, path) for each in demonstrations))
 
 
-def _resume(path: Path) -> set[str]:
-    """The ids that were collected already; a last line that was cut off is taken out of the file."""
+def _resume(path: Path) -> dict[str, str]:
+    """The looks of what was collected already, by id; a last line that was cut off is taken out of the file."""
     if not path.exists():
-        return set()
+        return {}
     found, whole = _read(path, cut=True)
     if whole is not None:
-        _write(path, whole)
-    return {each.id for each in found}
+        _write(path, whole.decode())
+    return {each.id: each.look for each in found}
 
 
-def _read(path: Path, *, cut: bool = False) -> tuple[list[Demonstration], str | None]:
-    """Demonstrations, and where the file does not end as it should, the text that it should have."""
+def _read(path: Path, *, cut: bool = False) -> tuple[list[Demonstration], bytes | None]:
+    """Demonstrations, and where the file does not end as it should, what it should hold."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the demonstrations {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
-    lines = text.split("\n")
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line:
-            break
-        try:
-            found.append(Demonstration.model_validate_json(line))
-        except ValidationError as error:
-            if cut and number == len(lines):
-                return found, "".join(each + "\n" for each in lines[:-1])
-            raise BadInput(f"{path}, line {number}: {error.errors()[0]['msg']}.", hint="Mend or delete that line.") from error
-    return found, None if not text or text.endswith("\n") else text + "\n"
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"Cannot read the demonstrations {path}: {error.strerror}.", hint="It must be a JSONL file in UTF-8.") from error
+    *lines, last = data.split(b"\n")
+    found = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
+    if not last:
+        return found, None
+    try:
+        return [*found, _parse(last, path, len(lines) + 1)], data + b"\n"
+    except BadInput:
+        if not cut or (not found and not last.startswith(b'{"id":')):
+            raise  # nothing says that this is a file of ours
+        return found, data.removesuffix(last)
+
+
+def _parse(line: bytes, path: Path, number: int) -> Demonstration:
+    try:
+        found = Demonstration.model_validate_json(line)
+    except ValidationError as error:
+        raise BadInput(f"{path}, line {number}: {error.errors()[0]['msg']}.", hint="Mend or delete that line.") from error
+    return found.model_copy(update={"picture": str(path.parent / found.picture)}) if _is_path(found.picture) else found
+
+
+def _is_path(picture: str) -> bool:
+    return bool(picture) and "://" not in picture
+
+
+def _line(demonstration: Demonstration, path: Path) -> str:
+    try:
+        if _is_path(demonstration.picture):
+            seen = whole_characters(str(beside(Path(demonstration.picture), path.parent)))
+            demonstration = demonstration.model_copy(update={"picture": seen})
+    except (ValueError, OSError) as error:
+        raise BadInput(
+            f"The picture of the demonstration {demonstration.id!r} has a name that no file can hold.", hint="Rename the picture."
+        ) from error
+    return demonstration.model_dump_json(exclude_defaults=True) + "\n"
 
 
 def read_civitai_image(item: Any) -> Demonstration | str:
@@ -214,7 +241,7 @@ def read_civitai_image(item: Any) -> Demonstration | str:
             popularity=_popularity(item.get("stats")),
             nsfw=_unsafe(item),
             base_model=item["baseModel"] if isinstance(item.get("baseModel"), str) else "",
-            picture=item["url"] if isinstance(item.get("url"), str) else "",
+            picture=item["url"] if isinstance(item.get("url"), str) and "://" in item["url"] else "",
             look=item["hash"] if isinstance(item.get("hash"), str) else "",
         )
     except (ValidationError, ValueError):
@@ -231,7 +258,7 @@ def _page(address: str, options: dict[str, Any], cursor: str | None, retries: in
     """A page, asked for again where Civitai is busy, fails, breaks off or sends what is no page."""
     trouble: VernissageError = DriverError("Civitai did not send a page that can be read.")
     for attempt in range(retries + 1):
-        wait = 2.0**attempt
+        wait = min(2.0**attempt, LONGEST_WAIT_S)
         try:
             response = request("images", options | ({"cursor": cursor} if cursor else {}), address=address)
             if response.status_code == 429:
@@ -246,8 +273,10 @@ def _page(address: str, options: dict[str, Any], cursor: str | None, retries: in
             trouble = error
         except (ValueError, RecursionError):
             trouble = DriverError("Civitai did not send a page that can be read.", hint=_AGAIN)
+        if wait > LONGEST_WAIT_S:  # as only Civitai can want
+            raise RateLimited(f"Civitai asks to wait for {wait:.0f} seconds.", hint=_AGAIN)
         if attempt < retries:
-            sleep(min(wait, LONGEST_WAIT_S))
+            sleep(wait)
     raise trouble
 
 
@@ -280,26 +309,35 @@ def _read_picture(path: Path, name: str) -> Demonstration | str:
         return "a picture that cannot be read"
     if found is None or not found.plan.prompt.strip():
         return "no parameters"
+    if found.plan.model == "unknown":
+        return "no model"
+    ours = found.extra.get("Version") == "vernissage"  # whose plans name models by their ids
+    plan = found.plan if ours else found.plan.model_copy(update={"model": local_id(found.plan.model)})
     look = hashlib.blake2b(picture.image.tobytes(), digest_size=16).hexdigest()
-    return Demonstration(id=name, plan=found.plan, picture=whole_characters(str(path)), look=look)
+    return Demonstration(id=name, plan=plan, picture=whole_characters(str(path)), look=look)
 
 
 def _model(meta: dict[str, Any]) -> str:
-    """The checkpoint's name: Civitai's own number where it is told, else the name of the file."""
+    """The checkpoint's id, as `zoo add` gives it: by Civitai's own number where it is told, else by the name of the file."""
     for key, kinds, name in (("civitaiResources", ("checkpoint",), "modelVersionId"), ("resources", ("model", "checkpoint"), "name")):
         listed = meta.get(key)
         for resource in listed if isinstance(listed, list) else ():
             if isinstance(resource, dict) and str(resource.get("type", "")).lower() in kinds and resource.get(name):
-                return f"civitai:{resource[name]}" if name == "modelVersionId" else str(resource[name])
-    return meta["Model"].strip() if isinstance(meta.get("Model"), str) else ""
+                if name == "name":
+                    return local_id(str(resource[name]))
+                if version := _integer(resource[name]):
+                    return f"civitai/{version}"
+    return local_id(meta["Model"]) if isinstance(meta.get("Model"), str) and meta["Model"].strip() else ""
 
 
 def _sampler(meta: dict[str, Any]) -> str | None:
+    """The sampler with its schedule, read as a picture's parameters are, so that both roads give it one name."""
     sampler, schedule = meta.get("sampler"), meta.get("Schedule type")
-    if not isinstance(sampler, str) or not sampler.strip():
+    if not isinstance(sampler, str):
         return None
-    plain = not isinstance(schedule, str) or schedule in ("", "Automatic", "Simple", "Normal")
-    return sampler.strip() if plain or sampler.endswith(str(schedule)) else f"{sampler.strip()} {schedule}"
+    pairs = {"Steps": "1", "Sampler": sampler.strip(), "Schedule type": schedule if isinstance(schedule, str) else ""}
+    line = ", ".join(f"{key}: {json.dumps(value)}" for key, value in pairs.items())
+    return read_parameters(f"x\n{line}").plan.arguments.sampler
 
 
 def _size(text: Any, item: dict[str, Any]) -> tuple[int | None, int | None]:
@@ -353,7 +391,7 @@ def _read_state(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _append(path: Path, demonstrations: Iterable[Demonstration]) -> None:
-    lines = "".join(each.model_dump_json(exclude_defaults=True) + "\n" for each in demonstrations)
+    lines = "".join(_line(each, path) for each in demonstrations)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:

@@ -102,6 +102,17 @@ def check_ending(path: Path) -> None:
         raise BadInput(f"Queries are written as .jsonl, .json or .parquet, not {path.suffix or path.name}.", hint="Change the ending.")
 
 
+def beside(image: Path, folder: Path) -> Path:
+    """A picture's path as a file in that folder names it: relative where the picture lies below, else whole.
+
+    Raises:
+        ValueError: It is no path.
+        OSError: It cannot be followed.
+    """
+    whole, base = image.resolve(), folder.resolve()
+    return whole.relative_to(base) if whole.is_relative_to(base) else whole
+
+
 def _line(query: Query, path: Path) -> str:
     try:
         return _seen_from(query, path.parent).model_dump_json(exclude_defaults=True)
@@ -332,11 +343,7 @@ def _placed(chat: Chat, folder: Path) -> Chat:
 
 
 def _seen_from(query: Query, folder: Path) -> Query:
-    def beside(image: Path) -> Path:
-        whole, base = image.resolve(), folder.resolve()
-        return whole.relative_to(base) if whole.is_relative_to(base) else whole
-
-    turns = (turn.model_copy(update={"images": tuple(beside(image) for image in turn.images)}) for turn in query.chat.turns)
+    turns = (turn.model_copy(update={"images": tuple(beside(image, folder) for image in turn.images)}) for turn in query.chat.turns)
     return query.model_copy(update={"chat": Chat(turns=tuple(turns))})
 
 

@@ -1,6 +1,7 @@
 """The style-diverse reference set: captions crossed with styles, reworded by an MLLM and painted by a T2I model.
 
-Each picture is written as soon as it is painted, so a set that was cut off is gone on with.
+Each picture is written as soon as it is painted, so a set that was cut off is gone on with. `header.json` beside them says what they
+are painted from.
 """
 
 import re
@@ -14,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vernissage.errors import BadInput, VernissageError
 from vernissage.ports import MLLM, T2I, Ask, Message, Progress, Reply
 from vernissage.prompts import load_prompt
-from vernissage.records.picture import Picture
+from vernissage.records.picture import SUFFIXES, Picture
 from vernissage.records.plan import Plan
 
 OURS = Path(__file__).with_name("style_diverse.toml")
 BATCH = 16
+_ELSEWHERE = "Choose another folder with --out."
 
 
 class Ingredients(BaseModel):
@@ -28,6 +30,16 @@ class Ingredients(BaseModel):
 
     captions: tuple[str, ...] = Field(min_length=1)
     styles: tuple[str, ...] = Field(min_length=1)
+
+
+class Header(BaseModel):
+    """What a folder was begun with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    seed: int
+    ingredients: Ingredients
 
 
 class Failed(NamedTuple):
@@ -57,7 +69,7 @@ def build_style_diverse(
     """Paint the set into a folder, as `<style>_<n>.png`, n counting the captions from 1.
 
     Args:
-        folder: Pictures that are there already are left alone.
+        folder: Pictures that are there already are left alone; they must be of the same model, seed and ingredients.
         ingredients: Captions and styles.
         plan: Model and arguments; its prompt is replaced.
         mllm: Rewords every caption for its style.
@@ -67,7 +79,13 @@ def build_style_diverse(
 
     Returns:
         What could not be made, and why.
+
+    Raises:
+        BadInput: Two styles would share their files' names, the folder was begun with something else or holds other pictures, or it
+            cannot be written.
     """
+    _check_names(ingredients.styles)
+    _begin(folder, Header(model=plan.model, seed=seed, ingredients=ingredients))
     wanted = [(caption, style, number) for style in ingredients.styles for number, caption in enumerate(ingredients.captions, start=1)]
     left = [row for row in wanted if not _path(folder, row[1], row[2]).exists()]
     failed: list[Failed] = []
@@ -77,6 +95,36 @@ def build_style_diverse(
         failed += _paint_batch(folder, left[start : start + BATCH], plan, mllm, t2i, seed)
         report(len(wanted) - len(left) + min(start + BATCH, len(left)), len(wanted))
     return failed
+
+
+def _check_names(styles: Sequence[str]) -> None:
+    named: dict[str, str] = {}
+    for style in styles:
+        if (other := named.get(_slug(style))) is not None:
+            raise BadInput(f"The styles {other!r} and {style!r} would share their files' names.", hint="Rename one.")
+        named[_slug(style)] = style
+
+
+def _begin(folder: Path, header: Header) -> None:
+    """Write down what the set is painted from, or see that it is what it was begun with."""
+    path = folder / "header.json"
+    try:
+        if path.exists():
+            begun = Header.model_validate_json(path.read_bytes())
+            changed = [name for name in Header.model_fields if getattr(begun, name) != getattr(header, name)]
+            if changed:
+                raise BadInput(f"{folder} was begun with another value of {', '.join(changed)}.", hint=_ELSEWHERE)
+        elif any(each.suffix.lower() in SUFFIXES for each in folder.glob("*")):
+            raise BadInput(f"{folder} holds pictures, and no header.json that says what they were painted from.", hint=_ELSEWHERE)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(".header.json.part")
+            fresh.write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            fresh.replace(path)
+    except ValidationError as error:
+        raise BadInput(f"{path} is damaged.", hint=_ELSEWHERE) from error
+    except OSError as error:
+        raise BadInput(f"Cannot read or write {path}: {error.strerror}.", hint=_ELSEWHERE) from error
 
 
 def _paint_batch(folder: Path, rows: Sequence[tuple[str, str, int]], plan: Plan, mllm: MLLM, t2i: T2I, seed: int) -> list[Failed]:
@@ -103,4 +151,8 @@ def _paint_batch(folder: Path, rows: Sequence[tuple[str, str, int]], plan: Plan,
 
 
 def _path(folder: Path, style: str, number: int) -> Path:
-    return folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', style).strip('-').lower()}_{number}.png"
+    return folder / f"{_slug(style)}_{number}.png"
+
+
+def _slug(style: str) -> str:
+    return re.sub(r"[\W_]+", "-", style).strip("-").lower()

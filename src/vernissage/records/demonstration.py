@@ -19,6 +19,6 @@ class Demonstration(BaseModel):
     base_model: Text = ""
     """Such as "SDXL 1.0"; empty where nobody says."""
     picture: Text = ""
-    """Address or path of the picture; empty where there is none."""
+    """Address or path of the picture, which starts at the file's folder until it is read; empty where there is none."""
     look: Text = ""
     """What tells pictures that look alike: a blurhash or a hash of the content."""

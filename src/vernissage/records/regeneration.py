@@ -32,7 +32,7 @@ class Candidate(BaseModel):
     picture: str = ""
     """Hash of the picture's pixels; empty where it could not be painted."""
     scores: dict[str, Score | Unscored] = Field(default_factory=dict)
-    """Against the reference, by name, all in [0, 1] or [-1, 1], higher is better; see `repainting.select`."""
+    """Against the reference, by name; higher is better but for distances such as `lpips`; see `repainting.select`."""
     selection: Score | Unscored
     """Weighted mean of the scores that all candidates of the round have: what the best is chosen by."""
 

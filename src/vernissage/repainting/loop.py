@@ -45,7 +45,7 @@ class Settings(BaseModel):
     """Who rates: the MLLM that also describes, or the studio's judge; see `select.rate_attempts`."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many rounds without a better picture; 0 never stops early."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Decides the starting noise of every picture and the words drawn."""
 
     @field_validator("weights")

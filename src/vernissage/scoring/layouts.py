@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -197,16 +198,36 @@ def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
         return entries
     if prompts.suffix.lower() not in (".csv", ".jsonl"):
         return _by_group(entries, _listed(prompts), prompts)
-    exact: dict[str, str] = {}
-    bare: dict[str, set[str]] = {}
-    for row in _rows(prompts):
-        exact[row["image"]] = row.get("prompt") or ""
-        bare.setdefault(Path(row["image"]).name, set()).add(row.get("prompt") or "")
-    unique = {name: next(iter(said)) for name, said in bare.items() if len(said) == 1}
-    found = [exact.get(entry.name, unique.get(entry.path.name)) for entry in entries]
+    rows = [(row["image"], row.get("prompt") or "") for row in _rows(prompts)]
+    exact = dict(rows)
+    by_path = prompts_by_path(rows, [entry.path for entry in entries])
+    found = [exact.get(entry.name, next(iter(said)) if len(said) == 1 else None) for entry, said in zip(entries, by_path, strict=True)]
     if not any(found):
         raise BadInput(f"{prompts} names none of the pictures.", hint="Its column image must hold their names.")
     return [entry._replace(prompt=_entry("", entry.path, said).prompt or entry.prompt) for entry, said in zip(entries, found, strict=True)]
+
+
+def prompts_by_path(rows: Iterable[tuple[str, str]], paths: Sequence[Path]) -> list[set[str]]:
+    """The prompts that a table's rows (name, prompt) have for each picture.
+
+    A row is a picture's where the one's path is the end of the other's; where no row is, as when the pictures have moved, by the bare name
+    if only one picture is called so.
+
+    Example:
+        >>> rows = [("a/1.png", "a cat"), ("2.png", "a dog")]
+        >>> prompts_by_path(rows, [Path("x/a/1.png"), Path("x/b/1.png"), Path("x/2.png")])
+        [{'a cat'}, set(), {'a dog'}]
+    """
+    by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for image, prompt in rows:
+        by_name.setdefault(Path(image).name, []).append((Path(image).parts, prompt))
+    counts = Counter(path.name for path in paths)
+    found = []
+    for path in paths:
+        named = by_name.get(path.name, [])
+        here = {prompt for parts, prompt in named if all(a == b for a, b in zip(parts[::-1], path.parts[::-1], strict=False))}
+        found.append(here or ({prompt for _, prompt in named} if counts[path.name] == 1 else set()))
+    return found
 
 
 def _listed(path: Path) -> list[str]:

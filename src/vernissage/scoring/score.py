@@ -5,6 +5,7 @@ A picture that cannot be read, or lacks what a metric needs, is Unscored with th
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,7 +46,7 @@ def score_entries(
     metrics: Sequence[Metric],
     sources: Sources,
     *,
-    reference: Path | None = None,
+    reference: Path | Sequence[Entry] | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Scored:
@@ -55,8 +56,8 @@ def score_entries(
         entries: See `layouts.find_entries`.
         metrics: See `registry.find_metrics`.
         sources: Whoever the metrics need.
-        reference: Folder of reference pictures, matched by name for scores of pairs, all of them for scores of sets; for Frechet distances
-            also an .npz of statistics.
+        reference: Reference pictures or their folder, matched by name for scores of pairs, all of them for scores of sets; for Frechet
+            distances also an .npz of statistics.
         cache: Folder that keeps features and slow scores by content, so that a run that was cut off goes on.
         progress: Called with (done, total) pictures, those of a reference set among them.
 
@@ -65,10 +66,16 @@ def score_entries(
     """
     _check(metrics, sources, reference)
     single, sets = [metric for metric in metrics if not metric.of_set], [metric for metric in metrics if metric.of_set]
-    given = load_statistics(reference) if sets and reference and not reference.is_dir() else None
-    pairs = _by_name(reference) if any("reference" in metric.needs for metric in metrics) and reference else None
-    compared = any("references" in metric.needs for metric in sets)
-    others = find_entries(reference) if compared and reference and reference.is_dir() else []
+    paired, compared = (any(need in metric.needs for metric in metrics) for need in ("reference", "references"))
+    statistics = reference if isinstance(reference, Path) and not reference.is_dir() else None
+    if paired and statistics:
+        raise BadInput(f"{statistics} is no folder of reference pictures.", hint="Statistics serve Frechet distances alone.")
+    given = load_statistics(statistics) if sets and statistics else None
+    references: list[Entry] = []
+    if (paired or compared) and not statistics:
+        references = find_entries(reference) if isinstance(reference, Path) else list(reference or ())
+    pairs = _by_name(references, entries) if paired else None
+    others = references if compared else []
     by_name: dict[str, FeatureStore] = {}  # one encoder may be both
     stores: dict[str, FeatureStore] = {}
     for name in ENCODERS:
@@ -142,12 +149,12 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
             found[index] = NO_PROMPT
         elif "reference" in metric.needs and not isinstance(each.reference, Opened):
             found[index] = each.reference or NO_REFERENCE
-    slow = {metric.name: chunk.sources.scorers.get(metric.name)}
-    slow |= {name: getattr(chunk.sources, name) for name in ("mllm", "judge") if name in metric.needs}
-    who = next((name for name, each in slow.items() if each is not None), None)
+    asked = {metric.name: chunk.sources.scorers.get(metric.name)}
+    asked |= {name: getattr(chunk.sources, name) for name in ("mllm", "judge") if name in metric.needs}
+    slow = next(((who, each) for who, each in asked.items() if each is not None), None)
     keys: dict[int, str] = {}
-    if who is not None:
-        source = chunk.sources.identities.get(who) or slow[who].name
+    if slow is not None:
+        source = chunk.sources.identities.get(slow[0]) or slow[1].name
         if "clip" in metric.needs and chunk.sources.clip is not None:
             source += f" and {chunk.sources.clip.name}"
         left = [(index, each) for index, each in enumerate(chunk.pictures) if index not in found]
@@ -161,7 +168,7 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
     return [found[index] for index in range(len(chunk.pictures))]
 
 
-def _check(metrics: Sequence[Metric], sources: Sources, reference: Path | None) -> None:
+def _check(metrics: Sequence[Metric], sources: Sources, reference: Path | Sequence[Entry] | None) -> None:
     for metric in metrics:
         if "scorer" in metric.needs and metric.name not in sources.scorers:
             raise BadInput(f"The metric {metric.name} needs its checkpoint.", hint=f"Add [scorers.{metric.name}]; docs/how-to/score.md.")
@@ -170,7 +177,7 @@ def _check(metrics: Sequence[Metric], sources: Sources, reference: Path | None) 
         for name in (*ENCODERS, "mllm", "judge"):
             if name in metric.needs and getattr(sources, name) is None:
                 raise BadInput(f"The metric {metric.name} needs `{name}`.", hint="Configure it in your vernissage.toml.")
-    if reference is not None and not reference.exists():
+    if isinstance(reference, Path) and not reference.exists():
         raise BadInput(f"There is no {reference}.", hint="Give a folder of reference pictures, or an .npz of statistics.")
 
 
@@ -192,18 +199,18 @@ class References(NamedTuple):
         return None
 
 
-def _by_name(reference: Path) -> References:
-    if not reference.is_dir():
-        raise BadInput(f"{reference} is no folder of reference pictures.", hint="Statistics serve Frechet distances alone.")
-    entries = find_entries(reference)
-
+def _by_name(references: Sequence[Entry], entries: Sequence[Entry]) -> References:
     def unique(key: Callable[[str], str]) -> dict[str, Path]:
         found: dict[str, list[Path]] = {}
-        for entry in entries:
+        for entry in references:
             found.setdefault(key(entry.name), []).append(entry.path)
         return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
 
-    return References(unique(str), unique(lambda name: Path(name).with_suffix("").as_posix()), unique(lambda name: Path(name).stem))
+    # A reference in a folder of its own is not that of pictures of the same name in several other folders.
+    several = {stem for stem, count in Counter(Path(entry.name).stem for entry in entries).items() if count > 1}
+    apart = {Path(each.name).stem for each in references if Path(each.name).parent != Path()} & several
+    bare = {stem: path for stem, path in unique(lambda name: Path(name).stem).items() if stem not in apart}
+    return References(unique(str), unique(lambda name: Path(name).with_suffix("").as_posix()), bare)
 
 
 def _opened(entries: Sequence[Entry], references: References | None) -> Iterator[list[Opened | Unscored]]:

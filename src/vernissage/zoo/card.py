@@ -3,6 +3,7 @@
 Cards are TOML files. Unknown keys are refused, so that a misspelt one cannot pass for a default.
 """
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vernissage.errors import BadCard, BadPlan, UnknownName
 from vernissage.records.parameters import split_sampler
 from vernissage.records.plan import Arguments, Plan
+
+_WEIGHTS = ("safetensors", "ckpt", "pt", "bin")
 
 
 class _Strict(BaseModel):
@@ -158,6 +161,21 @@ class Card(_Strict):
             known = {split_sampler(sampler) for sampler in self.samplers}
             if split_sampler(arguments.sampler) not in known:
                 raise UnknownName(f"sampler for {self.id}", arguments.sampler, self.samplers)
+
+
+def local_id(name: str) -> str:
+    """The id of a model that is known by its file's name alone: `zoo add` gives it to the file, collecting to the demonstrations.
+
+    Example:
+        >>> local_id("dream shaper (v2).safetensors"), local_id("墨")
+        ('local/dream-shaper-v2', 'local/model-墨')
+    """
+    stem, _, ending = name.rpartition(".")
+    if ending.lower() in _WEIGHTS:
+        name = re.split(r"[\\/]", stem)[-1]
+    signs = "".join(sign if sign.isalpha() or sign.isdecimal() or sign in "._-" else " " for sign in name)
+    name = "-".join(signs.split()).lstrip("._-").rstrip(".-")
+    return f"local/{name if name[:1].isascii() and name else f'model-{name}'.rstrip('-')}"
 
 
 def load_card(path: Path) -> Card:

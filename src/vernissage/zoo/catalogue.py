@@ -3,6 +3,7 @@
 A later card with the id of an earlier one replaces it. The catalogue knows cards, not weights.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
@@ -83,6 +84,13 @@ class Catalogue(Mapping[str, Card]):
 
     def __len__(self) -> int:
         return len(self._cards)
+
+    def digest(self, model: str) -> str:
+        """What tells a model from others of the same id: a hash of its card and of those that it builds on."""
+        cards = [self[model]]
+        while (base := cards[-1].source.base) is not None:
+            cards.append(self[base])
+        return hashlib.sha256("".join(card.model_dump_json() for card in cards).encode()).hexdigest()[:16]
 
     def choose(self, names: Iterable[str]) -> "Catalogue":
         """The part of the catalogue that a studio works with; a trailing * stands for all models that begin so."""

@@ -9,10 +9,13 @@ from PIL import Image
 from vernissage.api import Studio
 from vernissage.bench import chatgen
 from vernissage.bench.chatgen import Item, Prompts, argument_matches, differences, open_run, parts_of, read_items, run_benchmark, table
+from vernissage.bench.chatgen_pictures import TRUE, paint_items, score_pictures
 from vernissage.datasets.queries import Query
-from vernissage.errors import BadInput, ReplyError
+from vernissage.drivers.fake import FakeT2I
+from vernissage.errors import BadInput, DriverError, ReplyError
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.plan import Arguments, Choice, Plan
+from vernissage.wiring import DriverConfig, StudioConfig
 
 
 class Words:
@@ -313,6 +316,47 @@ def test_a_planner_that_has_nothing_left_to_plan_is_not_loaded(asked, tmp_path):
         run = open_run(tmp_path / "run", studio, ["p"], asked, "nothing")
         run_benchmark(run, studio, {"p": make}, asked)
     assert len(run.items) == 4
+
+
+def test_what_ended_unscored_is_planned_again_only_where_that_is_asked_for(asked, tmp_path):
+    studio = Studio()
+    run = open_run(tmp_path / "run", studio, ["p"], asked, "nothing")
+    run_benchmark(run, studio, {"p": lambda: Scripted(plans())}, asked)
+    mended = plans() | {"odd": planned()}
+    run_benchmark(run, studio, {"p": lambda: Scripted(mended)}, asked)
+    assert [each.plan is None for each in read_items(run, asked)["p"]] == [False, True, False, True]
+    run_benchmark(run, studio, {"p": lambda: Scripted(mended)}, asked, retry=True)
+    assert [each.plan is None for each in read_items(run, asked)["p"]] == [False, True, False, False]
+
+
+def test_plans_are_painted_once_and_compared_with_the_pictures_of_the_same_queries_alone(tmp_path):
+    class Half(FakeT2I):
+        def paint(self, plans, *, progress=None):
+            return [
+                DriverError("no paint left") if plan.prompt == "no" else picture
+                for plan, picture in zip(plans, super().paint(plans), strict=True)
+            ]
+
+    fake = DriverConfig(driver="fake")
+    studio = Studio(StudioConfig(t2i=fake, clip=fake))
+    studio.__dict__["t2i"] = Half()
+    queries = [query(f"q{number}", model="mini/neon", prompt=f"p {number}") for number in range(6)]
+    run = open_run(tmp_path / "run", studio, ["p"], queries, "nothing")
+    said = {each.id: planned(model="mini/neon", prompt="no" if each.id == "q1" else f"{each.id} x") for each in queries}
+    run_benchmark(run, studio, {"p": lambda: Scripted(said)}, queries)
+    items = read_items(run, queries)
+    entries, failures = paint_items(run, studio, items, 3)
+    assert failures == {"p": ["no paint left"]}
+    assert [[entry.name for entry in entries[name]] for name in ("p", TRUE)] == [["q0", "q2"], ["q0", "q1", "q2"]]
+    (few,), _ = score_pictures(run, studio, entries, ["clip-fid"], asked=3)
+    more, _ = paint_items(run, studio, items, 6)
+    assert len(more[TRUE]) == 6
+    painted = len(studio.t2i.painted)
+    again, _ = paint_items(run, studio, items, 3)
+    assert len(studio.t2i.painted) == painted + 1, "only what failed is tried again"
+    (same,), _ = score_pictures(run, studio, again, ["clip-fid"], asked=3)
+    assert (same.painted, same.asked) == (2, 3)
+    assert same.scores["clip-fid"] == few.scores["clip-fid"], "the further pictures of people do not count"
 
 
 @pytest.mark.parametrize("change", ["queries", "content", "planners", "known"])

@@ -167,6 +167,25 @@ def test_references_come_in_the_order_of_their_numbers_with_their_kinds(tmp_path
     assert all(each.path.is_file() for each in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("3d-render_1", "3d-render"),
+        ("水墨画_12", "水墨画"),
+        ("oil painting_3", "oil painting"),
+        ("00012", ""),
+        ("00012_1", ""),
+        ("2026-11-22_1", ""),
+        ("thing", ""),
+        ("a_b_1", ""),
+        ("scene_x", ""),
+    ],
+)
+def test_a_kind_is_words_and_no_plain_number(tmp_path, name, kind):
+    (tmp_path / f"{name}.png").touch()
+    assert [each.kind for each in find_references(tmp_path)] == [kind]
+
+
 def test_a_folder_without_references_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no folder"):
         find_references(tmp_path / "none")
@@ -267,12 +286,21 @@ def test_an_unknown_model_or_another_run_is_refused_before_anything_is_done(tmp_
     assert not (tmp_path / "run").exists()
     open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS)
     for models, chosen, settings, named in (
-        (["ink"], found, SETTINGS, "settings models"),
+        (["ink"], found, SETTINGS, "settings cards, settings models"),
         (MODELS, found[:3], SETTINGS, "settings references"),
         (MODELS, found, Settings(rounds=3), "settings repaint"),
     ):
         with pytest.raises(BadInput, match=f"differs in: {named}"):
             open_run(tmp_path / "run", studio(), models, chosen, settings)
+
+
+def test_a_run_is_not_gone_on_with_when_a_models_card_has_changed(tmp_path, found):
+    open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS)
+    made = studio()
+    cards = [card.model_copy(update={"defaults": Arguments(steps=99)}) if card.id == "oil" else card for card in catalogue().values()]
+    made.__dict__["all_models"] = Catalogue(cards)
+    with pytest.raises(BadInput, match="differs in: settings cards"):
+        open_run(tmp_path / "run", made, MODELS, found, SETTINGS)
 
 
 def test_settings_that_the_studio_cannot_follow_are_refused_before_the_folder_is_made(tmp_path, found):
@@ -740,6 +768,19 @@ def test_agreement_with_people_is_that_of_scipy(tmp_path):
     assert consistency.plcc == pytest.approx(stats.pearsonr(ours, theirs).statistic)
     assert consistency.krcc == pytest.approx(stats.kendalltau(ours, theirs).statistic)
     assert perception == ("clip", "perception", None, None, None, 12)  # everybody said 3
+
+
+def test_a_distance_agrees_with_people_where_it_is_small(tmp_path):
+    items = [clip("a", f"r{number}", 0.1 * number) for number in (1, 2, 3, 4)]
+    renamed = [
+        item._replace(regeneration=Regeneration.model_validate_json(item.regeneration.model_dump_json().replace('"clip"', '"lpips"')))
+        for item in items
+    ]
+    opinions = read_ratings(
+        write(tmp_path / "people.csv", HEAD + "".join(f"a,r{number},Ann,{number},{number}\n" for number in (1, 2, 3, 4)))
+    )
+    (one, _), (other, _) = agreement(items, opinions), agreement(renamed, opinions)
+    assert (one.srcc, other.score, other.srcc) == (pytest.approx(1), "lpips", pytest.approx(-1))
 
 
 def test_agreement_follows_the_last_or_the_best_round(tmp_path):

@@ -411,6 +411,12 @@ def test_a_file_of_any_name_gives_a_good_id(run, tmp_path, name):
     assert re.match(r"local/[A-Za-z0-9]\S* is added", added.out)
 
 
+def test_files_of_all_scripts_have_ids_of_their_own(run, tmp_path):
+    for name in ("水墨", "油絵"):
+        weights(tmp_path / f"{name}.safetensors", SD1)
+        assert run("zoo", "add", f"{name}.safetensors").out.startswith(f"local/model-{name} is added")
+
+
 def test_what_cannot_be_added_is_refused_with_the_fix(fails, tmp_path):
     weights(tmp_path / "ink.safetensors", LORA)
     weights(tmp_path / "model.safetensors", SD1)

@@ -10,10 +10,12 @@ from PIL import Image
 
 from vernissage.datasets.collect import read_demonstrations, write_demonstrations
 from vernissage.datasets.queries import Query, read_queries, write_queries
+from vernissage.datasets.role_play import plan_tasks
 from vernissage.drivers.fake import FakeMLLM
 from vernissage.errors import Refused
 from vernissage.records.chat import Chat
 from vernissage.records.demonstration import Demonstration
+from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
 
 COMMAND = ("data",)
@@ -124,6 +126,21 @@ def test_a_file_may_be_filtered_into_itself(run):
     before = Path("d.jsonl").read_text(encoding="utf-8")
     run("filter", "d.jsonl", "-o", "d.jsonl")
     assert Path("d.jsonl").read_text(encoding="utf-8") == before
+
+
+def test_pictures_are_compared_and_shown_though_a_step_runs_elsewhere(run, monkeypatch, noise_picture):
+    for number, size in enumerate([(160, 128), (80, 64)]):  # one picture in two sizes
+        provenance = Provenance(plan=Plan(prompt=f"a cat number {number}", model="mini/neon"))
+        Path("in").mkdir(exist_ok=True)
+        Picture.of(noise_picture(1, (160, 128)).resize(size), provenance).save(f"in/{number}.png")
+    assert run("collect", "--pictures", "in", "-o", "set/d.jsonl").code == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    found = run("filter", "../set/d.jsonl", "--least", "1", "-o", "new/f.jsonl")
+    assert found.out == "1 demonstrations\n1 not taken:\n  1 x a picture that looks like another\nnew/f.jsonl\n"
+    monkeypatch.chdir("new")
+    tasks = plan_tasks(read_demonstrations(Path("f.jsonl")), ["a"], [f"role {number}" for number in range(50)], each=50)
+    assert "multimodal" in {task.form for task in tasks}
 
 
 def test_filtering_refuses_what_is_no_file_of_demonstrations(fails):

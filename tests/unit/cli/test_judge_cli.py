@@ -12,7 +12,7 @@ from vernissage.api import Studio
 from vernissage.cli import main
 from vernissage.cli.judge import SUFFIXES, find_pictures, read_prompts, write_verdicts
 from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import BadInput, DriverError, NoProbabilities
+from vernissage.errors import DriverError, NoProbabilities
 from vernissage.ports import Ask
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan

@@ -1,22 +1,33 @@
 """Collecting demonstrations from a server that speaks Civitai's API as it is at its worst, and from pictures."""
 
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from pydantic import TypeAdapter
 
 from vernissage.cli import main
 from vernissage.datasets import collect
-from vernissage.datasets.collect import collect_civitai, collect_pictures, read_civitai_image, read_demonstrations
+from vernissage.datasets.collect import (
+    collect_civitai,
+    collect_pictures,
+    read_civitai_image,
+    read_demonstrations,
+    write_demonstrations,
+)
 from vernissage.errors import BadInput, DriverError, RateLimited, Refused
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
+from vernissage.zoo.card import Card, local_id
 
 
 def item(number, **changes):
@@ -24,6 +35,14 @@ def item(number, **changes):
     meta |= {"steps": "20", "cfgScale": 7, "seed": 5, "Size": "512x768", "Clip skip": "2", "Model": "dream"}
     values = {"id": number, "url": "https://x/1.png", "hash": "U", "nsfw": False, "nsfwLevel": "None", "meta": meta, "baseModel": "SD 1.5"}
     return values | {"stats": {"likeCount": 3, "heartCount": 2, "commentCount": 100}} | changes
+
+
+def annotated(path, text):
+    """A picture as other tools write it, in a colour of its own."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), tuple(hashlib.sha256(text.encode()).digest()[:3])).save(path, pnginfo=info)
 
 
 class Server(ThreadingHTTPServer):
@@ -107,7 +126,7 @@ def test_all_pages_are_read_and_nothing_is_taken_twice(gather, server, tmp_path)
         plan=Plan(
             prompt="a cat 0",
             negative_prompt="blur",
-            model="dream",
+            model="local/dream",
             arguments=Arguments(
                 sampler="DPM++ 2M Karras",
                 steps=20,
@@ -131,6 +150,13 @@ def test_a_server_that_is_busy_fails_or_breaks_off_is_asked_again(gather, server
     assert gather().kept == 20
     assert gather.waits[0] == 7.0
     assert ids(tmp_path) == [f"civitai:{number}" for number in range(20)]
+
+
+def test_a_wait_that_is_too_long_ends_the_call_at_once_and_is_told(gather, server):
+    server.script = [(429, {"retry-after": "3600"})]
+    with pytest.raises(RateLimited, match="3600 seconds"):
+        gather()
+    assert (server.asked, gather.waits) == ([0], [])
 
 
 def test_a_wait_until_a_date_is_understood(gather, server):
@@ -157,9 +183,10 @@ def test_a_refusal_is_not_asked_again(gather, server):
     assert server.asked == [0]
 
 
-@pytest.mark.parametrize("moment", ["before the lines", "after the lines", "within a line"])
+@pytest.mark.parametrize("moment", ["before the lines", "after the lines", "within a line", "within a character"])
 def test_a_crash_in_a_page_loses_nothing_and_doubles_nothing(gather, server, tmp_path, monkeypatch, moment):
     real, calls = collect._append, []
+    server.pages[2][3] = item(11, baseModel="猫")
 
     def crash(*_arguments):
         raise KeyboardInterrupt
@@ -173,6 +200,8 @@ def test_a_crash_in_a_page_loses_nothing_and_doubles_nothing(gather, server, tmp
             real(path, lines)
         if moment == "within a line":
             path.write_bytes(path.read_bytes()[:-20])
+        if moment == "within a character":
+            path.write_bytes(path.read_bytes()[: path.read_bytes().rindex("猫".encode()) + 1])
         crash()
 
     with monkeypatch.context() as patched:
@@ -181,6 +210,14 @@ def test_a_crash_in_a_page_loses_nothing_and_doubles_nothing(gather, server, tmp
             gather()
     assert gather().kept == 20
     assert ids(tmp_path) == [f"civitai:{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"sort": "Newest"}])
+def test_a_collection_whose_file_is_gone_begins_anew(gather, server, tmp_path, changes):
+    gather(count=12)
+    (tmp_path / "out.jsonl").unlink()
+    assert gather(**changes).kept == 20
+    assert gather(**changes).kept == 20, "and is gone on with as it was begun"
 
 
 def test_a_count_is_kept_and_can_be_raised_later(gather, tmp_path):
@@ -233,9 +270,82 @@ def test_no_item_however_odd_is_more_than_not_taken(value):
 
 def test_the_model_is_civitais_own_number_where_it_is_told():
     meta = item(1)["meta"] | {"civitaiResources": [{"type": "lora", "modelVersionId": 3}, {"type": "checkpoint", "modelVersionId": 77}]}
-    assert read_civitai_image(item(1, meta=meta)).plan.model == "civitai:77"
+    assert read_civitai_image(item(1, meta=meta)).plan.model == "civitai/77"
     meta = item(1)["meta"] | {"resources": [{"type": "lora", "name": "ink"}, {"type": "model", "name": "juggernaut"}]}
-    assert read_civitai_image(item(1, meta=meta)).plan.model == "juggernaut"
+    assert read_civitai_image(item(1, meta=meta)).plan.model == "local/juggernaut"
+
+
+@given(st.text())
+def test_a_model_of_any_name_has_an_id_that_a_card_may_have(name):
+    found = read_civitai_image(item(1, meta=item(1)["meta"] | {"Model": f"x{name}"}))
+    assert TypeAdapter(Annotated[str, *Card.model_fields["id"].metadata]).validate_python(found.plan.model)
+
+
+def test_different_models_keep_different_ids():
+    names = ["dream", "dream v2", "水墨", "油絵", "水墨v2", "油絵v2", "été"]
+    assert len({local_id(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("schedule", ["Karras", "Simple", "Normal", "Automatic", "SGM Uniform", "Align Your Steps", ""])
+@pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M Karras"])
+def test_a_schedule_is_told_alike_on_both_roads(tmp_path, sampler, schedule):
+    annotated(tmp_path / "in" / "a.png", f"a cat\nSteps: 9, Sampler: {sampler}, Schedule type: {schedule}, Model: dream")
+    collect_pictures(tmp_path / "in", tmp_path / "out.jsonl")
+    (found,) = read_demonstrations(tmp_path / "out.jsonl")
+    meta = {"prompt": "a cat", "sampler": sampler, "Schedule type": schedule, "Model": "dream"}
+    assert read_civitai_image(item(1, meta=meta)).plan == found.plan.model_copy(
+        update={"arguments": found.plan.arguments.model_copy(update={"steps": None})}
+    )
+
+
+def test_a_model_told_by_its_file_has_the_id_that_the_zoo_gives_it(tmp_path):
+    for name, model in {"a": "dream shaper", "b": '"sdxl\\\\dream shaper.safetensors"', "c": "(v2) dream:x"}.items():
+        annotated(tmp_path / "in" / f"{name}.png", f"cat {name}\nSteps: 9, Model: {model}")
+    plan = Plan(prompt="a red cat", model="mini/neon")
+    Picture.of(Image.new("RGB", (8, 8)), Provenance(plan=plan)).save(tmp_path / "in" / "d.png")
+    collect_pictures(tmp_path / "in", tmp_path / "out.jsonl")
+    models = [each.plan.model for each in read_demonstrations(tmp_path / "out.jsonl")]
+    assert models == ["local/dream-shaper", "local/dream-shaper", "local/v2-dream-x", "mini/neon"]
+
+
+def test_pictures_that_tell_no_model_are_not_taken(tmp_path):
+    annotated(tmp_path / "in" / "a.png", "a cat\nSteps: 9, Sampler: Euler, Seed: 1")
+    assert collect_pictures(tmp_path / "in", tmp_path / "out.jsonl") == (0, {"no model": 1})
+
+
+def test_pictures_of_one_name_in_two_folders_are_both_collected(tmp_path):
+    out = tmp_path / "out.jsonl"
+    for folder in ("a", "b"):
+        annotated(tmp_path / folder / "00001.png", f"a cat in {folder}\nSteps: 9, Model: dream")
+        annotated(tmp_path / folder / "00002.png", "the same cat\nSteps: 9, Model: dream")
+    assert collect_pictures(tmp_path / "a", out).kept == 2
+    for already in (1, 2):  # the second time nothing is new
+        assert collect_pictures(tmp_path / "b", out) == (3, {"collected already": already})
+    assert collect_pictures(tmp_path / "a", out) == (3, {"collected already": 2})
+    found = read_demonstrations(out)
+    assert [each.plan.prompt for each in found] == ["a cat in a", "the same cat", "a cat in b"]
+    assert (found[0].id, len({each.id for each in found})) == ("00001.png", 3)
+
+
+def test_pictures_are_found_from_wherever_the_next_step_runs(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    annotated(Path("set/in/a.png"), "a cat\nSteps: 9, Model: dream")
+    collect_pictures(Path("set/in"), Path("set/out.jsonl"))
+    assert '"picture":"in/a.png"' in Path("set/out.jsonl").read_text(encoding="utf-8")
+    monkeypatch.chdir("elsewhere")
+    (found,) = read_demonstrations(Path("../set/out.jsonl"))
+    assert Path(found.picture).samefile("../set/in/a.png")
+    write_demonstrations([found], Path("new/filtered.jsonl"))
+    monkeypatch.chdir("new")
+    (again,) = read_demonstrations(Path("filtered.jsonl"))
+    assert Path(again.picture).samefile("../../set/in/a.png")
+
+
+def test_a_picture_whose_name_no_file_can_hold_is_refused(tmp_path):
+    broken = read_civitai_image(item(1)).model_copy(update={"picture": "a\0b.png"})
+    with pytest.raises(BadInput, match="civitai:1"):
+        write_demonstrations([broken], tmp_path / "d.jsonl")
 
 
 def test_pictures_that_carry_their_plan_are_collected_once(tmp_path):
@@ -266,6 +376,14 @@ def test_reading_a_file_without_a_last_newline_changes_nothing_and_loses_nothing
     assert path.read_text(encoding="utf-8") == "\n".join(lines)
     (tmp_path / "in").mkdir()
     assert collect_pictures(tmp_path / "in", path).kept == 3, "going on loses nothing either"
+
+
+def test_a_file_of_something_else_is_not_written_to(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "d.jsonl").write_text("my diary", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 1"):
+        collect_pictures(tmp_path / "in", tmp_path / "d.jsonl")
+    assert (tmp_path / "d.jsonl").read_text(encoding="utf-8") == "my diary"
 
 
 def test_a_line_with_a_mistake_is_named(tmp_path):

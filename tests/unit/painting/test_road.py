@@ -11,7 +11,7 @@ from PIL import Image
 from cards import card
 from vernissage.api import Studio
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
-from vernissage.errors import BadInput, BadPlan, DriverError, Refused, ReplyError, UnknownName, UserError
+from vernissage.errors import BadInput, BadPlan, DriverError, OutOfMemory, Refused, ReplyError, UnknownName, UserError
 from vernissage.painting.road import MAX_TEXT, Overrides, check_overrides, choose, fit_arguments, listen, override, paint_plans, plan_chats
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture
@@ -293,6 +293,18 @@ def test_with_a_prompt_given_and_no_chooser_the_planner_names_the_model():
     assert (plan.prompt, plan.model, plan.choices) == ("a dog", "oil", ())
 
 
+def test_pictures_of_earlier_turns_are_shown_to_the_planner_oldest_first(tmp_path):
+    paths = [tmp_path / f"{colour}.png" for colour in ("red", "blue")]
+    for path in paths:
+        Image.new("RGB", (8, 8), path.stem).save(path)
+    mllm = FakeMLLM([reply(prompt="a cat", model="oil")] * 2)
+    history = (Turn(text="like this", images=(paths[0],)), Turn(role="assistant", text="Here."))
+    studio(mllm).plan("now so", history=history, images=[paths[1]])
+    assert [image.getpixel((0, 0)) for image in mllm.asked[0].messages[0].images] == [(255, 0, 0), (0, 0, 255)]
+    with pytest.raises(UserError, match=r"gone\.png"):
+        studio(mllm).plan("now so", history=(Turn(text="this", images=(tmp_path / "gone.png",)),))
+
+
 def test_with_a_model_given_the_prompt_is_planned_and_nothing_chosen():
     mllm = Chooser(np.array([0.1, 0.9]), [reply(prompt="a red cat", model="oil", steps=33)])
     plan = studio(mllm).plan("a cat, red", overrides=Overrides(model="ink"))
@@ -340,6 +352,15 @@ def test_without_an_encoder_no_likeness_is_made_up():
     (picture,) = paint_plans([Plan(prompt="a", model="ink")], FakeT2I())
     assert isinstance(picture, Picture)
     assert picture.provenance.similarity is None
+
+
+def test_an_encoder_that_fails_costs_no_picture():
+    class Small(FakeEncoder):
+        def encode_text(self, texts):
+            raise OutOfMemory("no room")
+
+    pictures = paint_plans([Plan(prompt="a", model="ink")] * 2, FakeT2I(), encoder=Small(), request="r")
+    assert [(picture.provenance.request, picture.provenance.similarity) for picture in pictures] == [("r", None)] * 2
 
 
 def test_when_nothing_could_be_painted_the_errors_come_back():

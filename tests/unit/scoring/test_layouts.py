@@ -429,3 +429,9 @@ def test_pictures_are_looked_for_before_questions():
     Path("empty").mkdir()
     with pytest.raises(BadInput, match="no pictures in empty"):
         find_entries(Path("empty"), questions=Path("none.json"))
+
+
+def test_a_row_in_a_folder_gives_no_prompt_to_another_folders_picture_of_that_name():
+    touch("in/a/1.png", "in/b/1.png", "in/2.png")
+    prompts = text("p.csv", "image,prompt\na/1.png,a cat\nmoved/2.png,a dog\n")
+    assert found("in", prompts) == [("2.png", "a dog", ""), ("a/1.png", "a cat", ""), ("b/1.png", None, "")]

@@ -686,6 +686,17 @@ def test_a_bare_name_that_several_references_have_matches_none(save):
     assert matches(["1.png", "z/1.png", "x/1.png"], ["x/1.png", "y/1.png", "z/deep/1.png"], save) == [None, None, "x/1.png"]
 
 
+def test_a_reference_in_a_folder_is_not_that_of_pictures_of_its_name_in_other_folders(save):
+    for name in ("in/a/1.png", "in/b/1.png", "in/b/2.png"):
+        save(name, 3)
+    save("ref/a/1.png", 3)
+    save("ref/elsewhere/2.png", 3)
+    found = score("psnr", reference=REFERENCE).pictures["psnr"]
+    assert [isinstance(each, Score) for each in found] == [True, False, True], "only one picture is called 2"
+    save("flat/1.png", 3)
+    assert all(isinstance(each, Score) for each in score("psnr", reference=Path("flat")).pictures["psnr"][:2])
+
+
 # ----------------------------------------------------------------------------------------------------------- the cache
 
 
