@@ -94,7 +94,9 @@ def large_model() -> tuple[JudgeModel, JudgeSpec]:
     def inputs(texts, images):
         from transformers import BatchFeature
 
-        seen = pixels(images=list(images), return_tensors="pt", crop_to_patches=True, min_patches=4, max_patches=4)
+        seen = pixels(
+            images=[image for own in images for image in own], return_tensors="pt", crop_to_patches=True, min_patches=4, max_patches=4
+        )
         runs = [f"<img>{image_token * 256 * count}</img>" for count in seen["num_patches"].tolist()]
         tokens = tokenizer([text.replace(image_token, run) for text, run in zip(texts, runs, strict=True)], return_tensors="pt")
         return BatchFeature({**tokens, "pixel_values": seen["pixel_values"]})
@@ -121,7 +123,7 @@ def main() -> None:
     questions = [[question.text for question in tell.questions(scene, rng)[:5]] for scene in scenes]
     if arguments.large:
         model, spec = large_model()
-        tokens = int((model.reader.inputs([model.reader.before], images)["input_ids"] == 1503).sum())
+        tokens = int((model.reader.inputs([model.reader.before], [images])["input_ids"] == 1503).sum())
     else:
         model, spec = load_judge(package_folder("mini") / "judge", device=torch.device("cpu"))
         merge_adapter(model.backbone, "shared")

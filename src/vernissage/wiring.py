@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from vernissage.errors import BadCard, MissingExtra, UnknownName
+from vernissage.errors import BadCard, BadInput, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import model_place, package_folder
 
@@ -231,6 +231,7 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
     Raises:
         MissingExtra: A package it needs is not installed.
         BadCard: It does not take one of the options.
+        BadInput: A number of things at once is less than 1.
     """
     driver = find_driver(port, config.driver)
     module, _, name = driver.target.partition(":")
@@ -290,6 +291,9 @@ def _check_options(config: DriverConfig, accepted: dict[str, inspect.Parameter])
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise BadCard(f"The option {option!r} of the driver {config.driver!r} has a mistake: {reason}.", hint="Mend it.") from error
+        value = options[option]
+        if option in ("batch_size", "keep") and value is not None and not (isinstance(value, int) and value >= 1):
+            raise BadInput(f"The option {option!r} of the driver {config.driver!r} is {value!r}.", hint="Give a whole number, 1 or more.")
     for option, parameter in accepted.items():
         if parameter.default is parameter.empty and option not in options:
             raise BadCard(f"The driver {config.driver!r} needs the option {option!r}.", hint="Add it.")

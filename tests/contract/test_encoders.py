@@ -10,7 +10,7 @@ from vernissage.drivers.encode_clip import ClipEncoder
 from vernissage.drivers.encode_dinov2 import Dinov2Encoder
 from vernissage.drivers.fake import FakeEncoder
 from vernissage.drivers.features import FeatureCache
-from vernissage.errors import DriverError
+from vernissage.errors import DriverError, OutOfMemory
 
 WIDTHS = {"fake": 8, "clip": 24, "dinov2-cls": 32, "dinov2-mean": 32}
 CLOSE = 1e-5
@@ -91,6 +91,23 @@ def test_features_do_not_depend_on_the_batch(encoders, pictures, size):
 def test_no_pictures_give_no_rows_of_the_right_width(encoder, name):
     assert encoder.encode([]).shape == (0, WIDTHS[name])
     assert encoder.encode([]).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"), [(RuntimeError("broken"), DriverError), (MemoryError(), OutOfMemory), (torch.OutOfMemoryError(), OutOfMemory)]
+)
+def test_what_goes_wrong_in_clip_is_an_error_of_ours(encoders, pictures, monkeypatch, trouble, kind):
+    encoder = encoders("clip")
+
+    def fail(*args, **options):
+        raise trouble
+
+    for part in (encoder._model.vision_model, encoder._model.text_model):
+        monkeypatch.setattr(type(part), "forward", fail)
+    for ask in (lambda: encoder.encode(pictures), lambda: encoder.encode_text(["a cat"])):
+        with pytest.raises(DriverError, match="clip") as caught:
+            ask()
+        assert type(caught.value) is kind
 
 
 def test_a_picture_seen_before_is_not_encoded_again(real, pictures, monkeypatch):

@@ -10,9 +10,11 @@ import torch
 import transformers
 from PIL import Image
 from pydantic import BaseModel, Field
+from transformers.models.gemma3.processing_gemma3 import Gemma3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
+from checkpoints import IMAGE_TOKENS, qwen_tokenizer, save_mllm, text_config
 from vernissage.drivers.mllm_transformers import TransformersMLLM, _Drawn
 from vernissage.errors import DriverError, OutOfMemory, ReplyError
 from vernissage.ports import Ask, Message, Reply
@@ -164,7 +166,7 @@ def test_special_tokens_in_a_question_are_only_words(model, noise_picture):
         Ask(messages=(Message(text=nasty),), max_tokens=4),
     ]
     assert len(texts(model.answer(asks))) == 3
-    ids = model._inputs([model._prompt(asks[2])], [])["input_ids"][0].tolist()
+    ids = model._inputs([model._prompt(asks[2])], [[]])["input_ids"][0].tolist()
     assert ids.count(model._tokenizer.convert_tokens_to_ids("<|im_start|>")) == 2
     assert ids.count(model._tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
 
@@ -277,6 +279,24 @@ def test_choosing_asks_the_head_about_the_options_alone(model, asks, monkeypatch
     assert computed == [7]  # five letters, the end, and the word before
 
 
+@pytest.mark.parametrize("number", [torch.inf, torch.nan])
+def test_likelihoods_that_are_no_numbers_are_an_error_and_the_other_questions_are_weighed(models, asks, monkeypatch, number):
+    model = models("internvl")
+    forward, passes = type(model._model).forward, iter([number, 1.0])
+
+    @functools.wraps(forward)
+    def overflowing(*args, **options):
+        output = forward(*args, **options)
+        output.logits *= next(passes)
+        return output
+
+    monkeypatch.setattr(type(model._model), "forward", overflowing)
+    lost, found = model.choose(asks[:2], ["yes", "no"])
+    assert type(lost) is DriverError
+    assert "dtype" in lost.hint
+    assert found.sum() == pytest.approx(1)
+
+
 def expanded(kind: str, folder, picture: Image.Image) -> tuple[str, dict]:
     """The documented form of one picture in a prompt, and its pixels, from the checkpoint's own parts."""
     if kind == "internvl":
@@ -313,7 +333,7 @@ def test_the_likeliest_first_word_is_what_is_answered(model, asks):
     """Choosing and answering look at the same model."""
     options = [*"abcdefghijklmnopqrstuvwxyz"]
     (text,) = texts(model.answer([asks[0].model_copy(update={"max_tokens": 1})]))
-    scores = model._model(**model._inputs([model._prompt(asks[0])], list(asks[0].messages[0].images))).logits[0, -1]
+    scores = model._model(**model._inputs([model._prompt(asks[0])], [asks[0].messages[0].images])).logits[0, -1]
     assert model._tokenizer.decode(scores.argmax()) == text
     assert len(model.choose(asks[:1], options)[0]) == 26
 
@@ -332,7 +352,7 @@ def test_internvl_gives_each_picture_the_documented_number_of_tokens(internvl_fo
     pixels.save_pretrained(folder)
     tiled = TransformersMLLM(str(folder), device="cpu")
     ask = Ask(messages=(Message(text="a", images=(noise_picture(1, size), noise_picture(2, (32, 32)))),), max_tokens=3)
-    ids = tiled._inputs([tiled._prompt(ask)], list(ask.messages[0].images))["input_ids"][0].tolist()
+    ids = tiled._inputs([tiled._prompt(ask)], [ask.messages[0].images])["input_ids"][0].tolist()
     processor = SimpleNamespace(start_image_token="<img>", end_image_token="</img>", image_token="<IMG_CONTEXT>", image_seq_length=4)
     patches = [pixels.get_number_of_image_patches(height, width, {"crop_to_patches": True}) for width, height in (size, (32, 32))]
     documented = [InternVLProcessor.replace_image_token(processor, {"num_patches": patches}, index) for index in (0, 1)]
@@ -346,7 +366,7 @@ def test_internvl_gives_each_picture_the_documented_number_of_tokens(internvl_fo
 def test_qwen_gives_each_picture_the_documented_number_of_tokens(kind, models, request, size, noise_picture):
     found = models(kind)
     ask = Ask(messages=(Message(text="a", images=(noise_picture(1, size), noise_picture(2, (40, 40)))),))
-    ids = found._inputs([found._prompt(ask)], list(ask.messages[0].images))["input_ids"][0].tolist()
+    ids = found._inputs([found._prompt(ask)], [ask.messages[0].images])["input_ids"][0].tolist()
     pixels = transformers.Qwen2VLImageProcessorPil.from_pretrained(request.getfixturevalue(f"{kind}_folder"))
     seen = pixels(images=list(ask.messages[0].images))
     processor = SimpleNamespace(image_token="<|image_pad|>", image_processor=pixels)
@@ -355,6 +375,48 @@ def test_qwen_gives_each_picture_the_documented_number_of_tokens(kind, models, r
     ]
     pictures = "".join(f"<|vision_start|>{run}<|vision_end|>" for run in runs)
     assert ids == found._tokenizer(f"<|im_start|>user\n{pictures}a<|im_end|>\n<|im_start|>assistant\n").input_ids
+
+
+@pytest.fixture(scope="module")
+def gemma3_folder(tmp_path_factory):
+    """A family whose processor wants to know which pictures are whose."""
+    torch.manual_seed(8)
+    special = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = qwen_tokenizer(**special)
+    config = transformers.Gemma3Config(
+        text_config=text_config("gemma3_text", tokenizer, head_dim=8, sliding_window=512),
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "image_size": 32,
+            "patch_size": 8,
+        },
+        mm_tokens_per_image=IMAGE_TOKENS,
+        boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+    )
+    pixels = transformers.Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    folder = tmp_path_factory.mktemp("gemma3")
+    model = transformers.Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zeros, and it would see nothing
+    save_mllm(model, tokenizer, pixels, folder, special["boi_token"])
+    processor = Gemma3Processor(pixels, tokenizer, chat_template=tokenizer.chat_template, image_seq_length=IMAGE_TOKENS)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_a_processor_is_told_which_pictures_belong_to_which_question(gemma3_folder, asks, noise_picture):
+    found = TransformersMLLM(str(gemma3_folder), device="cpu")
+    together = texts(found.answer(asks))
+    assert all(together)
+    assert together == [text for ask in asks for text in texts(found.answer([ask]))]
+    weights = found.choose(asks, ["yes", "no", "a cat"])
+    assert all(isinstance(each, np.ndarray) for each in weights), weights
+    other = asks[0].model_copy(update={"messages": (Message(text="Is it a cat?", images=(noise_picture(9),)),)})
+    assert np.abs(weights[0] - found.choose([other], ["yes", "no", "a cat"])[0]).max() > 1e-4
 
 
 # --------------------------------------------------------------------------------------------------------------- errors

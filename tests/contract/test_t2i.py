@@ -12,10 +12,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from vernissage.drivers.fake import FakeT2I
-from vernissage.drivers.samplers import NEAREST, SAMPLERS, find_sampler
+from vernissage.drivers.samplers import NEAREST, SAMPLERS, SCHEDULE_OPTIONS, find_sampler
 from vernissage.drivers.t2i_diffusers import DiffusersT2I, _quiet
 from vernissage.errors import (
     BadCard,
@@ -25,6 +26,7 @@ from vernissage.errors import (
     IntegrityError,
     MissingExtra,
     OutOfMemory,
+    Refused,
     UnknownName,
     UserError,
     VernissageError,
@@ -218,6 +220,42 @@ def test_a_flow_matching_model_refuses_other_samplers_and_names_its_own(painters
     assert distance(pixels(results[2]), pixels(results[3])) > TOLERANCE
 
 
+@pytest.fixture(scope="module")
+def flux_folder(sd3_folder, tmp_path_factory):
+    """A FLUX pipeline folder, with the text encoders of the tiny SD 3."""
+    torch.manual_seed(9)
+    parts = diffusers.StableDiffusion3Pipeline.from_pretrained(sd3_folder).components
+    pipeline = diffusers.FluxPipeline(
+        transformer=diffusers.FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=parts["vae"],
+        text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig.from_dict(parts["text_encoder"].config.to_dict())),
+        tokenizer=parts["tokenizer"],
+        text_encoder_2=parts["text_encoder_3"],
+        tokenizer_2=parts["tokenizer_3"],
+    )
+    folder = tmp_path_factory.mktemp("flux")
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_a_flow_matching_model_that_sets_its_own_sigmas_refuses_the_sampler_that_takes_none(flux_folder):
+    painter = DiffusersT2I(Catalogue([card(path=flux_folder)]), device="cpu")
+    results = painter.paint([plan(sampler="Heun"), plan(sampler="Euler")])
+    assert [type(result) for result in results] == [BadPlan, Picture]
+    assert "It takes: Euler." in str(results[0])
+
+
 def test_a_model_that_takes_no_weights_refuses_them_and_paints_the_others(painters):
     results = painters("sd3").paint([plan("a cat"), plan("a (cat:1.4)"), plan("a dog")])
     assert [type(result) for result in results] == [Picture, BadPlan, Picture]
@@ -300,6 +338,18 @@ def test_a_device_or_type_that_does_not_exist_is_refused_with_those_that_do(opti
     with pytest.raises(UserError, match=next(iter(options.values()))) as caught:
         DiffusersT2I(Catalogue([]), **{"device": "cpu"} | options)
     assert fix in str(caught.value)
+
+
+def test_a_picture_that_a_safety_checker_blacked_out_is_refused_and_the_others_stay(sd15_folder, monkeypatch):
+    def check(pipeline, image, device, dtype):
+        return image, [False, True, False]
+
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "run_safety_checker", check)
+    painter = DiffusersT2I(Catalogue([card(path=sd15_folder)]), device="cpu", batch_size=3)
+    results = painter.paint([plan(seed=seed) for seed in range(3)])
+    assert [type(result) for result in results] == [Picture, Refused, Picture]
+    assert "safety checker of tiny" in str(results[1])
+    assert not results[1].retryable
 
 
 def test_too_little_memory_is_said_with_what_to_do(sd15, monkeypatch):
@@ -623,6 +673,17 @@ def test_only_schedulers_without_a_choice_of_sigmas_refuse_the_schedules():
         if "use_karras_sigmas" not in getattr(diffusers, sampler.scheduler)._get_init_keys(getattr(diffusers, sampler.scheduler))
     }
     assert refused == takes_none
+
+
+@pytest.mark.parametrize("schedule", [name for name, options in SCHEDULE_OPTIONS.items() if options])
+def test_a_schedule_that_the_scheduler_would_ignore_is_refused(schedule):
+    for name, sampler in SAMPLERS.items():
+        known = inspect.signature(getattr(diffusers, sampler.scheduler).__init__).parameters
+        if SCHEDULE_OPTIONS[schedule].keys() <= known.keys():
+            assert find_sampler(f"{name} {schedule}").options == sampler.options | SCHEDULE_OPTIONS[schedule]
+        else:
+            with pytest.raises(BadPlan, match=f"does not take the schedule '{schedule}'"):
+                find_sampler(f"{name} {schedule}")
 
 
 @pytest.mark.parametrize("name", list(sigma_variants()))

@@ -102,7 +102,8 @@ def test_a_number_of_things_that_is_less_than_one_is_refused_by_name(offered, mo
     with pytest.raises(BadInput, match=f"option '{option}' of the driver 'batched'") as caught:
         load_driver("t2i", config("batched", **{option: value}))
     assert "1 or more" in caught.value.hint
-    assert load_driver("t2i", config("batched", batch_size=1, keep=1)).counts == (1, 1)
+    assert load_driver("t2i", config("batched", batch_size=1, keep="1")).counts == (1, 1)
+    assert load_driver("t2i", config("batched", batch_size=None)).counts == (None, 2)
 
 
 def test_options_reach_the_driver():

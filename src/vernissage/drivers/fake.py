@@ -8,7 +8,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from vernissage.drivers.replies import parse_reply
+from vernissage.drivers.replies import read_reply
 from vernissage.errors import ReplyError, VernissageError
 from vernissage.ports import Ask, Progress, Reply
 from vernissage.records.picture import Picture, Provenance
@@ -35,7 +35,7 @@ class FakeMLLM:
                 text = self._script(ask) if callable(self._script) else next(self._script, None)
                 if text is None:
                     raise ReplyError("The script of this fake has run out.", reply="")
-                replies.append(Reply(text=text, record=parse_reply(text, ask.reply)))
+                replies.append(read_reply(text, ask.reply))
             except VernissageError as error:
                 replies.append(error)
         return replies

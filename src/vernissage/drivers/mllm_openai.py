@@ -30,10 +30,8 @@ from vernissage.records.plan import whole_characters
 
 _SHAPES: tuple[Literal["json_schema", "json_object", "words"], ...] = ("json_schema", "json_object", "words")
 _MOST_OPTIONS = 20  # the protocol's limit of top_logprobs
-_LEAST_MASS = 0.1
-"""Of the letters' probabilities together; with less, the model was about to say something else, a thought perhaps."""
-_CHANGEABLE = ("max_tokens", "temperature", "seed")
-"""What reasoning models refuse: the first under that name, the others altogether."""
+_LEAST_MASS = 0.1  # of the letters' probabilities together; with less, the model was about to say something else, perhaps to think
+_CHANGEABLE = ("max_tokens", "temperature", "seed")  # what reasoning models refuse: the first under that name, the others altogether
 
 
 @final
@@ -289,7 +287,7 @@ def _weigh(answer: Any, letters: Sequence[str]) -> ndarray:
     weights = np.zeros(len(letters))
     for token in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
         if token["token"].strip() in letters:
-            if not math.isfinite(logprob := float(token["logprob"])):
+            if math.isnan(logprob := float(token["logprob"])) or logprob == math.inf:
                 raise ValueError(f"a log-probability of {logprob}")
             weights[letters.index(token["token"].strip())] += math.exp(min(0.0, logprob))
     return weights

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 
-from vernissage.drivers.replies import parse_reply
+from vernissage.drivers.replies import read_reply
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
 from vernissage.local.device import pick_device, pick_dtype, settle
@@ -142,7 +142,7 @@ class TransformersMLLM:
         replies: list[Reply | VernissageError] = []
         for ask, text in zip(asks, texts, strict=True):
             try:
-                replies.append(Reply(text=text, record=parse_reply(text, ask.reply), seconds=seconds))
+                replies.append(read_reply(text, ask.reply, seconds=seconds))
             except VernissageError as error:
                 replies.append(error)
         return replies
@@ -150,7 +150,7 @@ class TransformersMLLM:
     @torch.inference_mode()
     def _generate(self, asks: list[Ask]) -> list[str]:
         with self._explained(f"{len(asks)} questions"):
-            inputs = self._inputs([self._prompt(ask) for ask in asks], [image for ask in asks for image in _images(ask)])
+            inputs = self._inputs([self._prompt(ask) for ask in asks], [_images(ask) for ask in asks])
             length = inputs["input_ids"].shape[1]
             processors = LogitsProcessorList()
             if any(ask.reply is not None for ask in asks):
@@ -202,13 +202,16 @@ class TransformersMLLM:
         counts = [len(self._tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
         with self._explained(f"{len(answers)} options"):
             prompt = self._prompt(ask)
-            inputs = self._inputs([prompt + answer for answer in answers], _images(ask) * len(answers))
+            inputs = self._inputs([prompt + answer for answer in answers], [_images(ask)] * len(answers))
             # Padding is on the left, so the answers are at the end; the head is not asked about all the rest.
             kept = {"logits_to_keep": max(counts) + 1} if "logits_to_keep" in signature(self._model.forward).parameters else {}
             logits = self._model(**inputs, **kept).logits.float().log_softmax(dim=-1)
             ids = inputs["input_ids"]
             scores = [logits[row, -count - 1 : -1].gather(1, ids[row, -count:, None]).sum() for row, count in enumerate(counts)]
-            return torch.stack(scores).softmax(dim=0).cpu().numpy().astype(np.float64)
+            chosen = torch.stack(scores).softmax(dim=0).cpu().numpy().astype(np.float64)
+        if not np.isfinite(chosen).all():
+            raise DriverError(f"{self.name} gave likelihoods that are no numbers.", hint="Choose dtype = 'bfloat16' or 'float32'.")
+        return chosen
 
     def _prompt(self, ask: Ask) -> str:
         messages = [
@@ -226,8 +229,8 @@ class TransformersMLLM:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 
-    def _inputs(self, prompts: list[str], images: list[Image.Image]) -> Any:
-        inputs = self._make_inputs(prompts, [image.convert("RGB") for image in images])
+    def _inputs(self, prompts: list[str], images: Sequence[Sequence[Image.Image]]) -> Any:
+        inputs = self._make_inputs(prompts, [[image.convert("RGB") for image in own] for own in images])
         return inputs.to(self._device, dtype=self._model.dtype)
 
     def _guide_tokenizer(self) -> Any:

@@ -1,44 +1,73 @@
-"""From a model's words to a record: finding the JSON in a reply and checking it."""
+"""From a model's words to a reply: its thoughts left out, and the JSON in it found and checked."""
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from vernissage.errors import ReplyError
+from vernissage.ports import Reply
+from vernissage.records.plan import whole_characters
 from vernissage.zoo.card import explain
 
+# A thought may lack its beginning, which stood in the template, or its end, where the answer was cut off.
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
+# What begins like JSON; other brackets are punctuation.
+_OPENING = re.compile(r"""\{\s*["'}]|\[\s*[\[\]{"']""")
+_BRACKET = re.compile(r'"(?:\\.|[^"\\])*(?:"|\Z)|[{}\[\]]', re.DOTALL)
 
-def parse_reply(text: str, record: type[BaseModel] | None) -> BaseModel | None:
-    """The record in a reply; None when none was asked for.
 
-    Takes the last JSON object of the text, because reasoning models think aloud first.
+def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.0) -> Reply:
+    """A model's words as a reply, without its thoughts, and with the record where one was asked for.
+
+    Takes the last JSON object of the text, because models say more than they are asked for; of what was cut off or broken, and
+    of lists, no parts are taken.
 
     Raises:
-        ReplyError: There is no JSON, or it does not fit; keeps the reply.
+        ReplyError: There is no answer after the thoughts, no JSON, or it does not fit; keeps the reply.
     """
+    said = _THOUGHTS.sub("", text)
+    said = whole_characters(text if said == text else said.strip())
+    if not said and text:
+        raise ReplyError("The reply holds nothing but thoughts.", reply=text)
     if record is None:
-        return None
-    found = list(_objects(re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)))
+        return Reply(text=said, seconds=seconds)
+    found = list(_objects(said))
     if not found:
         raise ReplyError("The reply holds no complete JSON object.", reply=text)
+    if found[-1] and record.model_fields and not found[-1].keys() & record.model_fields.keys():
+        raise ReplyError(f"The reply has none of the keys {', '.join(record.model_fields)}.", reply=text)
     try:
-        return record.model_validate(found[-1])
+        return Reply(text=said, record=record.model_validate(found[-1]), seconds=seconds)
     except ValidationError as error:
         raise ReplyError(f"The reply does not fit: {explain(error)}.", reply=text) from error
 
 
-def _objects(text: str):
+def _objects(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder()
-    position = text.find("{")
-    while position != -1:
+    opening = _OPENING.search(text)
+    while opening is not None:
         try:
-            value, end = decoder.raw_decode(text, position)
+            value, end = decoder.raw_decode(text, opening.start())
+            value = json.loads(whole_characters(json.dumps(value, ensure_ascii=False)))
         except (ValueError, RecursionError):
-            end = position + 1
+            end = _closing(text, opening.start())
         else:
-            yield value
-        position = text.find("{", end)
+            if isinstance(value, dict):
+                yield value
+        opening = _OPENING.search(text, end)
+
+
+def _closing(text: str, start: int) -> int:
+    """Behind the bracket that closes the one at `start`; the end of the text where none does."""
+    depth = 0
+    for found in _BRACKET.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(found[0], 0)
+        if depth == 0:
+            return found.end()
+    return len(text)
 
 
 def in_words(record: type[BaseModel]) -> str:

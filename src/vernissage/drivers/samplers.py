@@ -53,6 +53,8 @@ SCHEDULE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 # Schedulers without any choice of sigmas.
 _NO_SIGMAS = {"EulerAncestralDiscreteScheduler", "DDIMScheduler", "PNDMScheduler", "LCMScheduler"}
+# Schedulers without any choice of spacing, which they would be given and ignore.
+_NO_SPACING = {"DPMSolverSinglestepScheduler"}
 FLOW_SAMPLERS = {"Euler": "FlowMatchEulerDiscreteScheduler", "Heun": "FlowMatchHeunDiscreteScheduler"}
 
 
@@ -74,6 +76,7 @@ def find_sampler(name: str) -> Sampler:
         raise UnknownName("sampler", name, SAMPLERS)
     sampler = SAMPLERS[base]
     options = SCHEDULE_OPTIONS[schedule] if schedule else {}
-    if sampler.scheduler in _NO_SIGMAS and any("sigmas" in option for option in options):
+    without_sigmas = sampler.scheduler in _NO_SIGMAS and any("sigmas" in option for option in options)
+    if without_sigmas or (sampler.scheduler in _NO_SPACING and "timestep_spacing" in options):
         raise BadPlan(f"The sampler {base!r} does not take the schedule {schedule!r}.", hint=f"Use {base!r} alone.")
     return sampler._replace(options=sampler.options | options)

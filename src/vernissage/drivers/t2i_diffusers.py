@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from vernissage.drivers.clip_prompts import embed_prompts, layers_to_skip, must_be_embedded, must_be_painted_alone, takes_weights
 from vernissage.drivers.prompt_syntax import plain_text
 from vernissage.drivers.samplers import FLOW_SAMPLERS, find_sampler
-from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, VernissageError
+from vernissage.errors import BadCard, BadInput, BadPlan, DriverError, IntegrityError, MissingExtra, OutOfMemory, Refused, VernissageError
 from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.streams import evenly, side_by_side
 from vernissage.ports import Progress
@@ -172,22 +172,24 @@ class DiffusersT2I:
         alone = self.device.type != "cpu" or self.dtype == torch.float16
         return 1 if alone else max(1, min(torch.get_num_threads(), size // 2, count // 2))
 
-    def _paint_batch(
-        self, loaded: "_Loaded", card: Card, plans: list[Plan], *, tally: "_Tally"
-    ) -> Sequence[Picture] | Sequence[VernissageError]:
+    def _paint_batch(self, loaded: "_Loaded", card: Card, plans: list[Plan], *, tally: "_Tally") -> list[Picture | VernissageError]:
         """Pictures of plans that are painted in one call, or for each the error that kept it from being painted."""
         try:
             with torch.inference_mode(), self._failures_named(card, plans), loaded.borrowed() as pipeline:
-                pipeline.scheduler = _scheduler(loaded.scheduler, plans[0].arguments.sampler, card)
-                images = pipeline(**_call_arguments(pipeline, plans, tally)).images
+                pipeline.scheduler = _scheduler(pipeline, loaded.scheduler, plans[0].arguments.sampler, card)
+                painted = pipeline(**_call_arguments(pipeline, plans, tally))
         except VernissageError as error:
             return [error] * len(plans)
         finally:
             tally.finish(plans)
         versions = {"vernissage-driver": "diffusers", "diffusers": diffusers.__version__, "torch": torch.__version__}
+        revision = card.source.revision or card.source.sha256 or ""
+        blacked = getattr(painted, "nsfw_content_detected", None) or [False] * len(plans)
         return [
-            Picture.of(image, Provenance(plan=plan, model_revision=card.source.revision or card.source.sha256 or "", versions=versions))
-            for image, plan in zip(images, plans, strict=True)
+            Refused(f"The safety checker of {card.id} blacked this picture out.", hint="Change the prompt or the seed.")
+            if black
+            else Picture.of(image, Provenance(plan=plan, model_revision=revision, versions=versions))
+            for image, plan, black in zip(painted.images, plans, blacked, strict=True)
         ]
 
     @contextmanager
@@ -460,16 +462,18 @@ def _lacks_safetensors(error: Exception) -> bool:
     return "safetensors" in text and ("no file named" in text or "Could not find the necessary" in text)
 
 
-def _scheduler(own: Any, sampler: str | None, card: Card) -> Any:
+def _scheduler(pipeline: Any, own: Any, sampler: str | None, card: Card) -> Any:
     """The scheduler for a sampler's name, with the noise schedule and prediction type of the model's own."""
     if sampler is None:
         return type(own).from_config(own.config)
     if "FlowMatch" in type(own).__name__:
         base, schedule = split_sampler(sampler)
-        if base not in FLOW_SAMPLERS or schedule not in (None, "Simple", "Normal", "Automatic"):
+        # FLUX hands its own sigmas to the scheduler, and Heun's takes none.
+        taken = [name for name in FLOW_SAMPLERS if name != "Heun" or "Flux" not in type(pipeline).__name__]
+        if base not in taken or schedule not in (None, "Simple", "Normal", "Automatic"):
             raise BadPlan(
                 f"{card.id} is a flow-matching model and cannot use the sampler {sampler!r}.",
-                hint=f"It takes: {', '.join(FLOW_SAMPLERS)}.",
+                hint=f"It takes: {', '.join(taken)}.",
             )
         return getattr(diffusers, FLOW_SAMPLERS[base]).from_config(own.config)
     found = find_sampler(sampler)

@@ -23,10 +23,20 @@ def pick_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
-        raise BadInput(f"There is no kind of device {device!r}.", hint="Known: 'auto', 'cpu', 'cuda', 'mps'.") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
+    except RuntimeError:
+        found = None
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
+    }
+    if found is None or found.type not in there:
+        raise BadInput(f"There is no kind of device {device!r}.", hint=f"Known: auto, {', '.join(there)}.")
+    if not there[found.type]:
         raise BadInput(f"torch finds no device {device!r} here.", hint="Use device = 'auto', or install torch for your accelerator.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"torch finds no device {device!r} here.", hint=f"The last is 'cuda:{torch.cuda.device_count() - 1}'.")
     return found
 
 

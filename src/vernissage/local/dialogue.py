@@ -41,9 +41,9 @@ class Dialogue(NamedTuple):
         """Tokens of a text as it is."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
-    def batch(self, openings: Sequence[str], pictures: Sequence[Image.Image]) -> Any:
-        """Model inputs, padded on the left."""
-        return self.inputs(list(openings), [picture.convert("RGB") for picture in pictures])
+    def batch(self, openings: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
+        """Model inputs of openings and the pictures of each, padded on the left."""
+        return self.inputs(list(openings), [[picture.convert("RGB") for picture in own] for own in pictures])
 
 
 def load_dialogue(model: str, config: Any, **options: Any) -> Dialogue:

@@ -13,8 +13,10 @@ from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Batch
 
 from vernissage.local.pretrained import load_pretrained
 
-Inputs = Callable[[Sequence[str], Sequence[Image.Image]], BatchFeature]
-"""Prompts and all their pictures in order to a padded batch of tensors."""
+Pictures = Sequence[Sequence[Image.Image]]
+"""Of each prompt its pictures, in order."""
+Inputs = Callable[[Sequence[str], Pictures], BatchFeature]
+"""Prompts and the pictures of each to a padded batch of tensors."""
 
 
 def load_inputs(model: str, config: Any, **options: Any) -> tuple[Any, Any, Inputs]:
@@ -34,8 +36,9 @@ def load_inputs(model: str, config: Any, **options: Any) -> tuple[Any, Any, Inpu
         processor = load_pretrained(AutoProcessor, model, **options)
         processor.tokenizer.padding_side = "left"
 
-        def by_processor(prompts: Sequence[str], images: Sequence[Image.Image]) -> BatchFeature:
-            pictures = {"images": list(images)} if images else {}
+        def by_processor(prompts: Sequence[str], images: Pictures) -> BatchFeature:
+            # Nested: some processors, Gemma's among them, want to know whose they are; the others do not mind.
+            pictures = {"images": [list(own) for own in images]} if any(images) else {}
             return processor(text=list(prompts), padding=True, return_tensors="pt", **pictures)
 
         return processor.tokenizer, processor, by_processor
@@ -44,8 +47,9 @@ def load_inputs(model: str, config: Any, **options: Any) -> tuple[Any, Any, Inpu
     tokenizer.padding_side = "left"
     pixels = load_pretrained(AutoImageProcessor, model, **options)
 
-    def by_hand(prompts: Sequence[str], images: Sequence[Image.Image]) -> BatchFeature:
-        seen = pixels(images=list(images), return_tensors="pt", **asked) if images else {}
+    def by_hand(prompts: Sequence[str], images: Pictures) -> BatchFeature:
+        pictures = [picture for own in images for picture in own]
+        seen = pixels(images=pictures, return_tensors="pt", **asked) if pictures else {}
         texts = expand(list(prompts), seen, config, tokenizer, pixels)
         tokens = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
         kept = {name: value for name, value in seen.items() if name in ("pixel_values", "image_grid_thw")}

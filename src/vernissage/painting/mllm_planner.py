@@ -45,7 +45,8 @@ class MLLMPlanner:
                 asked[row] = listen(given[row].prompt or "") if row in fixed else chats[row]
             except BadInput as error:
                 plans[row] = error
-        planned = plan_chats(list(asked.values()), [images[row] for row in asked], self._mllm, catalogue)
+        models = [given[row].model for row in asked]
+        planned = plan_chats(list(asked.values()), [images[row] for row in asked], self._mllm, catalogue, models)
         plans |= dict(zip(asked, planned, strict=True))
         open_rows = [(row, plan) for row in left if isinstance(plan := plans[row], Plan) and given[row].model is None]
         chosen = choose([plan for _, plan in open_rows], self._mllm, catalogue)

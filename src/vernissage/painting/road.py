@@ -6,6 +6,7 @@ an argument overrides that station alone.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image
@@ -41,7 +42,7 @@ def listen(request: str | Chat, *, images: Sequence[Image.Image] = (), history: 
 
 
 def plan_chats(
-    chats: Sequence[Chat], images: Sequence[Sequence[Image.Image]], mllm: MLLM, catalogue: Catalogue
+    chats: Sequence[Chat], images: Sequence[Sequence[Image.Image]], mllm: MLLM, catalogue: Catalogue, models: Sequence[str | None] = ()
 ) -> list[Plan | VernissageError]:
     """Plans for many chats in one batch; one that cannot be planned becomes its error.
 
@@ -50,21 +51,27 @@ def plan_chats(
         images: The reference pictures of each.
         mllm: Who plans.
         catalogue: The models to choose from.
+        models: Of each request the model that is fixed already, whatever the reply says; none where left out.
     """
     prompt = load_prompt("painting/plan")
     asks = []
     for chat, pictures in zip(chats, images, strict=True):
         text = prompt.render(brief=mllm.brief, turns=chat.turns, cards=list(catalogue.choosable.values()))
         asks.append(Ask(messages=(Message(text=text, images=tuple(pictures)),), reply=PlanReply))
-    return [_to_plan(reply, catalogue) for reply in mllm.answer(asks)]
+    replies = zip(mllm.answer(asks), models or [None] * len(asks), strict=True)
+    return [_to_plan(reply, catalogue, model) for reply, model in replies]
 
 
-def _to_plan(reply: Reply | VernissageError, catalogue: Catalogue) -> Plan | VernissageError:
+def _to_plan(reply: Reply | VernissageError, catalogue: Catalogue, model: str | None) -> Plan | VernissageError:
     if isinstance(reply, VernissageError):
         return reply
     found = reply.record
     if not isinstance(found, PlanReply):
         return ReplyError("The planner answered without a plan.", reply=reply.text)
+    if model is not None and model in catalogue:
+        if model != found.model:  # another model than was planned brings its own arguments
+            found = PlanReply(prompt=found.prompt, negative_prompt=found.negative_prompt, model=model)
+        catalogue = Catalogue(catalogue.values())
     return plan_of_reply(found, catalogue, reply.text)
 
 
@@ -212,14 +219,15 @@ def paint_plans(
     request: str = "",
     progress: Progress | None = None,
 ) -> list[Picture | VernissageError]:
-    """Pictures for plans, each with its similarity to the prompt where an encoder is given."""
+    """Pictures for plans, each with its similarity to the prompt where an encoder is given that can tell it."""
     pictures = t2i.paint(plans, progress=progress)
     painted = [index for index, picture in enumerate(pictures) if isinstance(picture, Picture)]
     similarity: dict[int, float] = {}
     if encoder is not None and painted:
-        seen = encoder.encode([pictures[index].image for index in painted])  # pyright: ignore
-        said = encoder.encode_text([plans[index].prompt for index in painted])
-        similarity = dict(zip(painted, (seen * said).sum(axis=1).tolist(), strict=True))
+        with suppress(VernissageError):  # no picture is lost for what only comes along with it
+            seen = encoder.encode([pictures[index].image for index in painted])  # pyright: ignore
+            said = encoder.encode_text([plans[index].prompt for index in painted])
+            similarity = dict(zip(painted, (seen * said).sum(axis=1).tolist(), strict=True))
     results: list[Picture | VernissageError] = []
     for index, picture in enumerate(pictures):
         if isinstance(picture, Picture) and picture.provenance is not None:

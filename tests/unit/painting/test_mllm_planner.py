@@ -111,6 +111,18 @@ def test_a_given_model_is_kept_where_the_prompt_is_open():
     assert found.model == "oil"
 
 
+def test_a_given_model_takes_the_place_of_one_that_there_is_not_and_brings_its_own_arguments():
+    mllm = Weighing([reply(model="wax", steps=33), reply(model="oil", steps=33)])
+    found, same = plan(MLLMPlanner(mllm), ["x", "y"], [Given(model="oil")] * 2)
+    assert (found.prompt, found.model, found.arguments) == ("a cat", "oil", OIL)
+    assert same.arguments.steps == 33
+    catalogue = Catalogue(CATALOGUE.values(), along=["oil"])
+    plans = plan(MLLMPlanner(Weighing([reply(model="wax"), reply(model="oil")])), ["x", "y"], [Given(model="oil")] * 2, catalogue=catalogue)
+    assert [each.model for each in plans] == ["oil", "oil"]
+    (unknown,) = plan(MLLMPlanner(Weighing([reply()])), ["x"], [Given(model="wax")])
+    assert isinstance(unknown, UnknownName)
+
+
 @pytest.mark.parametrize("given", [Given(prompt="a dog"), Given(prompt="a dog", model="oil")])
 def test_a_given_prompt_is_kept_by_a_model_that_cannot_tell_likelihoods(given):
     (found,) = plan(MLLMPlanner(Mute([reply(prompt="a splendid dog", model="oil" if given.model is None else "ink")])), ["x"], [given])

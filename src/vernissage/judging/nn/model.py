@@ -135,7 +135,7 @@ class JudgeModel(nn.Module):
             questions: About each picture, one or more.
         """
         with self._reading:
-            seen = self.reader.inputs([self.reader.before] * len(images), list(images))
+            seen = self.reader.inputs([self.reader.before] * len(images), [[image] for image in images])
             branches = [[self.reader.branch(question) for question in several] for several in questions]
         device, dtype = self.backbone.device, self.backbone.dtype
         trunks = [ids[kept.bool()].tolist() for ids, kept in zip(seen["input_ids"], seen["attention_mask"], strict=True)]

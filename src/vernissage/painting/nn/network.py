@@ -93,7 +93,7 @@ class Network:
         Returns:
             Hidden states, shape (row, token, width), and how the rows are laid out.
         """
-        seen = self.dialogue.batch(openings, [picture for several in pictures for picture in several])
+        seen = self.dialogue.batch(openings, pictures)
         trunks = [ids[kept.bool()].tolist() for ids, kept in zip(seen["input_ids"], seen["attention_mask"], strict=True)]
         device, dtype = self.backbone.device, self.backbone.dtype
         packed = pack(trunks, branches, pad=self.dialogue.tokenizer.pad_token_id or 0, dtype=dtype)
@@ -112,7 +112,7 @@ class Network:
     @torch.inference_mode()
     def begin(self, openings: Sequence[str], pictures: Sequence[Sequence[Image.Image]], *, reply: Any = None, most: int = 256) -> Said:
         """Read openings and answer them, greedily; a reply with a shape is kept to it."""
-        inputs = self.dialogue.batch(openings, [picture for several in pictures for picture in several])
+        inputs = self.dialogue.batch(openings, pictures)
         inputs = inputs.to(self.backbone.device, dtype=self.backbone.dtype)
         return self._answer(dict(inputs), None, reply, most)
 
@@ -120,7 +120,7 @@ class Network:
     def recite(self, openings: Sequence[str], pictures: Sequence[Sequence[Image.Image]], answers: Sequence[str]) -> Said:
         """Read openings with answers that are given, as if they had been said."""
         texts = [opening + self.dialogue.words(answer) for opening, answer in zip(openings, answers, strict=True)]
-        inputs = self.dialogue.batch(texts, [picture for several in pictures for picture in several])
+        inputs = self.dialogue.batch(texts, pictures)
         inputs = inputs.to(self.backbone.device, dtype=self.backbone.dtype)
         # By way of an answer without words, because generating knows best where each family's tokens stand.
         return self._answer(dict(inputs), None, None, 0)._replace(answers=list(answers))

@@ -254,10 +254,13 @@ def _fit_row_map(
 
 
 def _bring_cards(source: Path, target: Path) -> None:
-    """Cards that go along with the planner; their weights stay where they are and are named by whole paths."""
+    """Cards that go along with the planner, and no others; their weights stay where they are and are named by whole paths."""
+    cards = {path.name: load_card(path) for path in sorted(source.glob("*.toml"))}
     target.mkdir(exist_ok=True)
-    for path in sorted(source.glob("*.toml")):
-        card = load_card(path)
+    for path in target.glob("*.toml"):
+        if path.name not in cards:  # an earlier run brought it
+            path.unlink()
+    for name, card in cards.items():
         values = card.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
         origin = values["source"]
         if card.source.path is not None:
@@ -266,7 +269,9 @@ def _bring_cards(source: Path, target: Path) -> None:
             origin["loras"] = [each.model_dump() | {"path": str(card.resolve(each.path))} for each in card.source.loras]
         if card.source.parts:
             origin["parts"] = {part: str(card.resolve(folder)) for part, folder in card.source.parts.items()}
-        (target / path.name).write_text(tomli_w.dumps(values), encoding="utf-8")
+        if card.source.config and card.resolve(card.source.config).is_dir():
+            origin["config"] = str(card.resolve(card.source.config))
+        (target / name).write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
 def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
@@ -282,17 +287,18 @@ def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> Non
 
 
 def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) -> None:
-    """Remember recipe, queries and backbone beside the training, and refuse to go on with others.
+    """Remember recipe, queries, backbone and prompts beside the training, and refuse to go on with others.
 
     Raises:
         BadInput: The folder holds another training.
     """
     recipe.out.mkdir(parents=True, exist_ok=True)
     path, values = recipe.out / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"})
-    values |= {"queries": content_hash(queries), "fingerprint": backbone}
+    said = {prompt: load_prompt(prompt).hash for prompt in PROMPTS[recipe.kind]}
+    values |= {"queries": content_hash(queries), "fingerprint": backbone, "prompts": said}
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
         raise BadInput(
-            f"{recipe.out} holds a training of another recipe, other queries or another backbone.",
+            f"{recipe.out} holds a training of another recipe, other queries, other prompts or another backbone.",
             hint="Choose another `out`, or delete that folder.",
         )
     fresh = path.with_suffix(".new")

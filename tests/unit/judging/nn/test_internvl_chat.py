@@ -225,7 +225,7 @@ def test_the_imported_judge_scores_as_the_merged_model_does(source, internvl_fol
     import_judge(plain, tmp_path / "bare", dimension="perception", tokenizer=str(internvl_folder), wording="How good is it?")
     backbone = InternVLForConditionalGeneration.from_pretrained(tmp_path / "bare" / "backbone")
     reader = judge._model.reader
-    inputs = reader.inputs([reader.before + "How good is it?" + reader.after], [image])
+    inputs = reader.inputs([reader.before + "How good is it?" + reader.after], [[image]])
     hidden = backbone.model(**inputs).last_hidden_state[0, -1]
     for number in range(1, 6):
         hidden = torch.relu(merged[f"mlpscore.fc{number}.weight"] @ hidden + merged[f"mlpscore.fc{number}.bias"])

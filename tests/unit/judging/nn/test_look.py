@@ -40,7 +40,7 @@ def test_states_are_those_of_the_plain_model_without_any_mask_of_ours(model, noi
     question = Question("Is it red?")
     found = model.look([noise_picture(1)], [[Question("Something else first"), question]])
     reader = model.reader
-    inputs = reader.inputs([reader.before + question.text + reader.after], [noise_picture(1)])
+    inputs = reader.inputs([reader.before + question.text + reader.after], [[noise_picture(1)]])
     plain = model.backbone.model(**inputs).last_hidden_state
     assert torch.allclose(found.hidden[1], plain[0, -1], atol=2e-5)
 

@@ -12,6 +12,7 @@ from cards import card
 from vernissage.datasets.queries import Query
 from vernissage.errors import BadCard, BadInput, DriverError, IntegrityError, OutOfMemory, ReplyError, UserError, VernissageError
 from vernissage.local import training as loop
+from vernissage.painting.nn import training
 from vernissage.painting.nn.network import chat_question, load_network, load_planner
 from vernissage.painting.nn.planner import CHOICES, TrainedPlanner
 from vernissage.painting.nn.training import lesson_of, train_planner
@@ -84,7 +85,7 @@ class Anew:
 
     def __init__(self, network, opening: str, pictures) -> None:
         self.network = network
-        seen = dict(network.dialogue.batch([opening], pictures))
+        seen = dict(network.dialogue.batch([opening], [pictures]))
         self.ids = seen["input_ids"][0].tolist()
         self.vision = {name: value for name, value in seen.items() if name in ("pixel_values", "image_grid_thw")}
 
@@ -576,6 +577,21 @@ def test_a_training_is_not_gone_on_with_another_backbone(internvl_folder, traine
         train_planner(recipe_for(other, trained, epochs=12), queries_of())
 
 
+@pytest.mark.parametrize("kind", ["base", "evo"])
+def test_a_training_is_not_gone_on_with_other_prompts(internvl_folder, tmp_path, monkeypatch, kind):
+    recipe = recipe_for(internvl_folder, tmp_path / "planner", kind=kind, epochs=1)
+    train_planner(recipe, queries_of())
+    said = {"base": "painting/plan", "evo": "painting/arguments"}[kind]
+    known = training.load_prompt
+
+    def reworded(prompt):
+        return known(prompt) if prompt != said else known(prompt).model_copy(update={"body": "Other words."})
+
+    monkeypatch.setattr(training, "load_prompt", reworded)
+    with pytest.raises(BadInput, match="other prompts"):
+        train_planner(recipe, queries_of())
+
+
 def test_there_is_nothing_to_learn_without_queries(internvl_folder, tmp_path):
     with pytest.raises(BadInput, match="no queries"):
         train_planner(recipe_for(internvl_folder, tmp_path / "planner"), [])
@@ -624,6 +640,25 @@ def test_demonstrations_that_go_along_are_each_models_first_with_prompts_of_thei
 def test_cards_that_go_along_still_name_the_weights_they_named(evo_folder):
     before, after = (load_cards(folder)["ink"] for folder in (evo_folder.parent / "cards-of-mine", evo_folder / CARDS))
     assert after.resolve(after.source.path) == before.resolve(before.source.path)
+
+
+def test_cards_that_go_along_still_name_the_configuration_they_named(trained, internvl_folder, tmp_path):
+    cards = tmp_path / "cards-of-mine"
+    (cards / "pipeline").mkdir(parents=True)
+    for name, config in (("ink", "pipeline"), ("oil", "some/hub-id")):
+        (cards / f"{name}.toml").write_text(card_text(name) + f'config = "{config}"\n', encoding="utf-8")
+    train_planner(recipe_for(internvl_folder, trained, cards=cards, epochs=12), queries_of())
+    found = load_cards(trained / CARDS)
+    assert found["ink"].source.config == str(cards / "pipeline")
+    assert found["oil"].source.config == "some/hub-id"
+
+
+def test_cards_that_an_earlier_run_brought_along_do_not_stay(trained, internvl_folder, tmp_path):
+    cards = tmp_path / "cards-of-mine"
+    cards.mkdir()
+    (cards / "ink.toml").write_text(card_text("ink"), encoding="utf-8")
+    train_planner(recipe_for(internvl_folder, trained, cards=cards, epochs=12), queries_of())
+    assert [path.name for path in (trained / CARDS).glob("*")] == ["ink.toml"]
 
 
 # -------------------------------------------------------------------------------------------------------------- plans
