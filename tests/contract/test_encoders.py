@@ -194,6 +194,12 @@ def test_dinov2_features_are_those_of_transformers(encoders, dinov2_folder, pict
     assert encoders(f"dinov2-{pooling}").encode(pictures) == pytest.approx(expected.numpy(), abs=CLOSE)
 
 
+@pytest.mark.parametrize(("make", "folder"), [(ClipEncoder, "clip_folder"), (Dinov2Encoder, "dinov2_folder")])
+def test_features_of_another_number_type_go_by_another_name(request, make, folder):
+    halved, whole = (make(str(request.getfixturevalue(folder)), device="cpu", dtype=dtype) for dtype in ("bfloat16", "auto"))
+    assert halved.name == f"{whole.name} in bfloat16"
+
+
 def test_the_two_poolings_differ_and_say_so(encoders, pictures):
     cls, mean = encoders("dinov2-cls"), encoders("dinov2-mean")
     assert np.abs(cls.encode(pictures) - mean.encode(pictures)).max() > 1e-3

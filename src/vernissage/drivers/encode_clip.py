@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
 from vernissage.errors import DriverError, OutOfMemory
-from vernissage.local.device import pick_device, pick_dtype, settle
+from vernissage.local.device import in_type, pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.streams import batches, side_by_side
 
@@ -40,7 +40,8 @@ class ClipEncoder:
         self._model = settle(load_pretrained(CLIPModel, model, dtype=self._dtype, use_safetensors=True, **options), self._device)
         self._pixels = load_pretrained(CLIPImageProcessorPil, model, **options)
         self._tokenizer = load_pretrained(AutoTokenizer, model, **options)
-        self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights
+        # Features that are kept on disk must not outlive their weights, nor be taken for those of another number type.
+        self.name += f" {fingerprint(self._model)}{in_type(self._dtype)}"
         self._cache = FeatureCache(self._model.config.projection_dim, self._device)
 
     @property

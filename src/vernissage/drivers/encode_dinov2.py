@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import BitImageProcessorPil, Dinov2Model
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
-from vernissage.local.device import pick_device, pick_dtype, settle
+from vernissage.local.device import in_type, pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 
 Pooling = Literal["cls", "mean"]
@@ -46,7 +46,8 @@ class Dinov2Encoder:
         options: dict[str, Any] = {"revision": revision}
         self._model = settle(load_pretrained(Dinov2Model, model, dtype=self._dtype, use_safetensors=True, **options), self._device)
         self._pixels = load_pretrained(BitImageProcessorPil, model, **options)
-        self.name += f" {fingerprint(self._model)}"  # features that are kept on disk must not outlive their weights
+        # Features that are kept on disk must not outlive their weights, nor be taken for those of another number type.
+        self.name += f" {fingerprint(self._model)}{in_type(self._dtype)}"
         self._cache = FeatureCache(self._model.config.hidden_size, self._device)
 
     def encode(self, images: Sequence[Image.Image]) -> ndarray:

@@ -58,6 +58,16 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.float16
 
 
+def in_type(dtype: torch.dtype) -> str:
+    """How a name tells what is computed in this type from what is computed in float32, which is not told.
+
+    Example:
+        >>> in_type(torch.bfloat16), in_type(torch.float32)
+        (' in bfloat16', '')
+    """
+    return "" if dtype is torch.float32 else f" in {str(dtype).removeprefix('torch.')}"
+
+
 def pick_precision(precision: Literal["auto", "no", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
     """Of matrix products in training: "auto" means bfloat16 where the device has instructions for it, else float32 ("no").
 
