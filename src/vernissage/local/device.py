@@ -32,7 +32,7 @@ def pick_device(device: str) -> torch.device:
         "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
     }
     if found is None or found.type not in there:
-        raise BadInput(f"There is no kind of device {device!r}.", hint=f"Known: auto, {', '.join(there)}.")
+        raise BadInput(f"There is no kind of device {device!r}.", hint=f"Known: {', '.join(map(repr, ('auto', *there)))}.")
     if not there[found.type]:
         raise BadInput(f"torch finds no device {device!r} here.", hint="Use device = 'auto', or install torch for your accelerator.")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():

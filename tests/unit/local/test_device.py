@@ -26,7 +26,7 @@ def test_a_precision_that_a_recipe_names_is_kept_whatever_the_processor_has(prec
 
 
 @pytest.mark.parametrize(
-    ("device", "hint"), [("mps", "'auto'"), ("cuda:1", "cuda:0"), ("xpu", "'mps'"), ("meta", "'mps'"), ("gpu", "'mps'")]
+    ("device", "hint"), [("mps", "'auto'"), ("cuda:1", "cuda:0"), ("xpu", "'auto'"), ("meta", "'mps'"), ("gpu", "'mps'")]
 )
 def test_a_device_that_is_not_here_is_refused_with_what_to_do(monkeypatch, device, hint):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
