@@ -83,6 +83,9 @@ def planner(recipe: Path) -> None:
         click.echo(
             f"ModelTokens: loss {spec.trained['token_loss']:.3f}, right on {spec.trained['token_accuracy']:.1%} of the training queries"
         )
+    if without := int(spec.trained.get("models_without_card", 0)):
+        told = f"{without} of {len(spec.models)} models have no card in `cards`, so models added later cannot be chosen by what theirs say."
+        click.echo(told, err=True)
     click.echo(harmless(str(chosen.out)))
 
 

@@ -1,6 +1,7 @@
 """`vernissage train judge`, `train planner` and `zoo import-judge` on tiny checkpoints: what is trained, printed, resumed, refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from vernissage.judging.spec import WEIGHTS
+from vernissage.zoo.catalogue import package_folder
 
 
 @pytest.fixture
@@ -154,6 +156,15 @@ def test_a_recipe_becomes_a_planner_that_paint_can_use(run, planner_recipe, tmp_
         assert json.loads(out)["model"] == "mini/neon"
     code, again, _ = run("train", "planner", planner_recipe)
     assert (code, again.splitlines()) == (0, [about, tokens, folder]), "a finished training is only said again"
+
+
+def test_models_without_a_card_are_counted_because_later_ones_cannot_be_chosen_then(run, planner_recipe, tmp_path):
+    (tmp_path / "cards").mkdir()
+    shutil.copy(package_folder("mini") / "cards" / "neon.toml", tmp_path / "cards")
+    planner_recipe.write_text(planner_recipe.read_text(encoding="utf-8") + 'cards = "cards"\n', encoding="utf-8")
+    code, _, err = run("train", "planner", planner_recipe)
+    assert code == 0, err
+    assert "1 of 2 models have no card in `cards`" in err
 
 
 def test_base_has_no_model_tokens_to_tell_of(run, planner_recipe):

@@ -224,8 +224,11 @@ def _train_tokens(
         watch=lambda _epoch, loss: losses.append(loss),
     )
     right = (choose_model(hidden, words, tokens).models.argmax(dim=1) == targets).float().mean()
-    row_map = _fit_row_map(network, recipe, queries, models, tokens, hidden, targets) if recipe.cards is not None else None
-    return Weights(tokens, row_map), {"token_loss": losses[-1], "token_accuracy": float(right)}
+    measured = {"token_loss": losses[-1], "token_accuracy": float(right)}
+    if recipe.cards is None:
+        return Weights(tokens, None), measured
+    measured["models_without_card"] = len(set(models) - load_cards(recipe.cards).keys())
+    return Weights(tokens, _fit_row_map(network, recipe, queries, models, tokens, hidden, targets)), measured
 
 
 def _fit_row_map(
