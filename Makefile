@@ -18,8 +18,9 @@ demo: $(VENV)/installed
 	$(VENV)/bin/vernissage paint --explain --seed 3 --out demo.png "two yellow stars over the sea at night, neon please"
 	@echo "The picture lies in $(CURDIR)/demo.png"
 
+# A process a core with a thread each; those of one process wait for one another too often.
 test: $(VENV)/installed
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 check: $(VENV)/installed
 	$(VENV)/bin/ruff check src tests recipes benchmarks examples docs
