@@ -363,6 +363,26 @@ def test_a_refusal_of_something_else_is_not_taken_for_one_of_the_format(server, 
     assert len(server.bodies) == 1
 
 
+@pytest.mark.parametrize("reason", ["'max_tokens' is too large: 9000.", 'Invalid request: {"temperature": 0.0, "seed": 0}.'])
+def test_a_refusal_of_one_request_leaves_the_parameters_of_others_alone(server, make, reason):
+    server.faults.append(fails(400, reason))
+    mllm = make()
+    assert isinstance(one(mllm), Refused)
+    assert one(mllm).text
+    assert {"max_tokens", "temperature", "seed"} <= server.bodies[-1].keys()
+
+
+def test_a_thought_is_only_what_stands_first(server, make):
+    server.content = lambda body: '{"name": "a sign that says <think> and </think>"}'
+    assert one(make(), ask(reply=Cat)).record.name == "a sign that says <think> and </think>"
+
+
+@pytest.mark.parametrize("after", [" Done {}.", ' Note: {"note": "x"}'])
+def test_the_last_object_that_has_a_key_of_the_record_counts(server, make, after):
+    server.content = lambda body: TOM + after
+    assert one(make(), ask(reply=Cat)).record.name == "Tom"
+
+
 def test_ordinary_words_of_a_refusal_are_not_taken_for_the_format(server, make):
     server.refuse = lambda body: "This schema of a guided tour is not allowed." if "response_format" in body else None
     assert isinstance(one(make(), ask(reply=Cat)), Refused)

@@ -1,5 +1,6 @@
 """Which driver fills which port: names, options and configurations, and what is said about a mistake in them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -124,6 +125,8 @@ def test_a_driver_is_told_from_another_by_its_options_and_the_files_they_name(tm
     one, two = (identity(model=str(tmp_path / name / "model.npz")) for name in ("one", "two"))
     folder = identity(model=str(tmp_path))
     assert len({one, two, folder, identity(model="a/hub-id"), identity(model="a/hub-id", revision="b")}) == 5
+    os.utime(tmp_path / "two" / "model.npz", (1, 1))
+    assert identity(model=str(tmp_path)) == folder, "the same weights, copied"
     (tmp_path / "two" / "model.npz").write_bytes(b"new weights")
     assert identity(model=str(tmp_path)) != folder
     assert identity(model=str(tmp_path / "one" / "model.npz")) == one

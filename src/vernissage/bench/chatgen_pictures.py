@@ -70,7 +70,9 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
     queries = [item.query for item in first if item.query.id in shared][:count]
     if not queries:
         raise BadInput("No query was planned by every planner.", hint="Look at why they are unscored.")
-    seeds = {query.id: number for number, query in enumerate(queries)}
+    # By the place in the whole benchmark: which queries are planned may change when planning is tried again.
+    chosen = {query.id for query in queries}
+    seeds = {item.query.id: number for number, item in enumerate(first) if item.query.id in chosen}
     plans = {name: {item.query.id: item.plan for item in own if item.query.id in seeds} for name, own in items.items()}
     plans[TRUE] = {query.id: _complete(query.plan, studio) for query in queries}
     entries: dict[str, list[Entry]] = {}
@@ -78,7 +80,7 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
     done, total = 0, len(plans) * len(queries)
     for name, own in plans.items():
         folder = run.folder / "painted" / name.replace("/", "-")
-        paths = {query.id: folder / f"{number:05d}.png" for number, query in enumerate(queries)}
+        paths = {query.id: folder / f"{seeds[query.id]:05d}.png" for query in queries}
         missing = [query.id for query in queries if not paths[query.id].exists()]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]

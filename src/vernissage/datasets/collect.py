@@ -7,6 +7,7 @@ list is kept beside the file, and nothing is taken twice. What is not taken is c
 import email.utils
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -89,7 +90,7 @@ def collect_civitai(
             elif found.id in known:
                 dropped["collected already"] += 1
             elif len(known) < count:
-                known[found.id] = found.look
+                known[found.id] = found
                 new.append(found)
         _append(out, new)
         # The place is kept after the page's lines: cut off between the two, the page is read again and nothing in it taken twice.
@@ -115,15 +116,17 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
     known = _resume(out)
     dropped: Counter[str] = Counter()
     for done, path in enumerate(paths, start=1):
-        found = _read_picture(path, whole_characters(path.relative_to(folder).as_posix()))
-        if isinstance(found, Demonstration) and known.get(found.id, found.look) != found.look:
+        name = whole_characters(path.relative_to(folder).as_posix())
+        same = name in known and os.path.realpath(known[name].picture) == os.path.realpath(path)  # then it need not be read again
+        found = known[name] if same else _read_picture(path, name)
+        if isinstance(found, Demonstration) and name in known and known[name].look != found.look:
             found = found.model_copy(update={"id": f"{found.id}:{found.look}"})
         if isinstance(found, str):
             dropped[found] += 1
         elif found.id in known:
             dropped["collected already"] += 1
         else:
-            known[found.id] = found.look
+            known[found.id] = found
             _append(out, [found])
         if progress:
             progress(done, len(paths))
@@ -148,14 +151,14 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     _write(path, "".join(_line(each, path) for each in demonstrations))
 
 
-def _resume(path: Path) -> dict[str, str]:
-    """The looks of what was collected already, by id; a last line that was cut off is taken out of the file."""
+def _resume(path: Path) -> dict[str, Demonstration]:
+    """What was collected already, by id; a last line that was cut off is taken out of the file."""
     if not path.exists():
         return {}
     found, whole = _read(path, cut=True)
     if whole is not None:
         _write(path, whole.decode())
-    return {each.id: each.look for each in found}
+    return {each.id: each for each in found}
 
 
 def _read(path: Path, *, cut: bool = False) -> tuple[list[Demonstration], bytes | None]:

@@ -109,7 +109,7 @@ class OpenAIMLLM:
             body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": _MOST_OPTIONS}
             try:
                 answer = self._send(body)
-                if answer["choices"][0].get("logprobs") is None:
+                if not (answer["choices"][0].get("logprobs") or {}).get("content"):
                     return NoProbabilities(f"{self.name} gave no log-probabilities.")
                 weights = _weigh(answer, letters)
             except Refused as error:
@@ -189,7 +189,7 @@ class OpenAIMLLM:
             try:
                 return self._post(sent)
             except Refused as error:
-                named = [name for name in _CHANGEABLE if name in sent and re.search(f"['\"`]{name}['\"`]", str(error))]
+                named = [name for name in _CHANGEABLE if name in sent and _refuses(name, str(error))]
                 if not named:
                     raise
                 self._refused.add(named[0])
@@ -313,6 +313,12 @@ def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _refuses(name: str, message: str) -> bool:
+    """Whether a refusal says that this parameter, or its value, is not taken at all."""
+    quoted, no = f"['\"`]{name}['\"`]", r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|only the default"
+    return re.search(rf"(?i:{no})[^.]{{0,80}}{quoted}|{quoted}[^.]{{0,80}}(?i:{no})", message) is not None
 
 
 def _about_format(message: str) -> bool:

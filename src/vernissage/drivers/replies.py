@@ -12,23 +12,26 @@ from vernissage.ports import Reply
 from vernissage.records.plan import whole_characters
 from vernissage.zoo.card import explain
 
-# A thought may lack its beginning, which stood in the template, or its end, where the answer was cut off.
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
+# A thought stands first. It may lack its end, where the answer was cut off, or its beginning, which stood in the template.
+_THOUGHT = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
+_BEGUN_THOUGHT = re.compile(r"\A(?:(?!<think>).)*?</think>", re.DOTALL)
 # What begins like JSON; other brackets are punctuation.
 _OPENING = re.compile(r"""\{\s*["'}]|\[\s*[\[\]{"']""")
-_BRACKET = re.compile(r'"(?:\\.|[^"\\])*(?:"|\Z)|[{}\[\]]', re.DOTALL)
+_BRACKET = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 
 
 def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.0) -> Reply:
     """A model's words as a reply, without its thoughts, and with the record where one was asked for.
 
-    Takes the last JSON object of the text, because models say more than they are asked for; of what was cut off or broken, and
-    of lists, no parts are taken.
+    Takes the last JSON object of the text that has a key of the record, because models say more than they are asked for; of what was
+    cut off or broken, and of lists, no parts are taken.
 
     Raises:
         ReplyError: There is no answer after the thoughts, no JSON, or it does not fit; keeps the reply.
     """
-    said = _THOUGHTS.sub("", text)
+    said = _THOUGHT.sub("", text)
+    if record is None:  # in a record, a text may well speak of thoughts
+        said = _BEGUN_THOUGHT.sub("", said)
     said = whole_characters(text if said == text else said.strip())
     if not said and text:
         raise ReplyError("The reply holds nothing but thoughts.", reply=text)
@@ -37,10 +40,11 @@ def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.
     found = list(_objects(said))
     if not found:
         raise ReplyError("The reply holds no complete JSON object.", reply=text)
-    if found[-1] and record.model_fields and not found[-1].keys() & record.model_fields.keys():
+    fitting = [each for each in found if each.keys() & record.model_fields.keys()] or [each for each in found if not each]
+    if not fitting and record.model_fields:
         raise ReplyError(f"The reply has none of the keys {', '.join(record.model_fields)}.", reply=text)
     try:
-        return Reply(text=said, record=record.model_validate(found[-1]), seconds=seconds)
+        return Reply(text=said, record=record.model_validate((fitting or found)[-1]), seconds=seconds)
     except ValidationError as error:
         raise ReplyError(f"The reply does not fit: {explain(error)}.", reply=text) from error
 

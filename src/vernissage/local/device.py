@@ -76,7 +76,7 @@ def pick_precision(precision: Literal["auto", "no", "bf16"], device: torch.devic
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported()
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # an older torch cannot tell
         has = any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
     else:

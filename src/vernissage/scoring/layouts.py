@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -210,24 +209,28 @@ def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
 def prompts_by_path(rows: Iterable[tuple[str, str]], paths: Sequence[Path]) -> list[set[str]]:
     """The prompts that a table's rows (name, prompt) have for each picture.
 
-    A row is a picture's where the one's path is the end of the other's; where no row is, as when the pictures have moved, by the bare name
-    if only one picture is called so.
+    A row is a picture's where the one's path is the end of the other's. A picture that no row is of, because pictures have moved, takes
+    those of its bare name that are no other picture's.
 
     Example:
-        >>> rows = [("a/1.png", "a cat"), ("2.png", "a dog")]
-        >>> prompts_by_path(rows, [Path("x/a/1.png"), Path("x/b/1.png"), Path("x/2.png")])
-        [{'a cat'}, set(), {'a dog'}]
+        >>> rows = [("a/1.png", "a cat"), ("2.png", "a dog"), ("old/3.png", "a cup")]
+        >>> prompts_by_path(rows, [Path("x/a/1.png"), Path("x/b/1.png"), Path("x/2.png"), Path("new/3.png")])
+        [{'a cat'}, set(), {'a dog'}, {'a cup'}]
     """
-    by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for image, prompt in rows:
-        by_name.setdefault(Path(image).name, []).append((Path(image).parts, prompt))
-    counts = Counter(path.name for path in paths)
-    found = []
-    for path in paths:
-        named = by_name.get(path.name, [])
-        here = {prompt for parts, prompt in named if all(a == b for a, b in zip(parts[::-1], path.parts[::-1], strict=False))}
-        found.append(here or ({prompt for _, prompt in named} if counts[path.name] == 1 else set()))
-    return found
+    given = [(Path(image).parts, prompt) for image, prompt in rows]
+    whole: dict[tuple[str, ...], set[int]] = {}
+    ends: dict[tuple[str, ...], set[int]] = {}
+    for number, (parts, _) in enumerate(given):
+        whole.setdefault(parts, set()).add(number)
+        for start in range(1, len(parts)):
+            ends.setdefault(parts[start:], set()).add(number)
+    own = [set().union(ends.get(path.parts, ()), *(whole.get(path.parts[at:], ()) for at in range(len(path.parts)))) for path in paths]
+    taken = set().union(*own)
+    left: dict[str, set[str]] = {}
+    for number, (parts, prompt) in enumerate(given):
+        if parts and number not in taken:
+            left.setdefault(parts[-1], set()).add(prompt)
+    return [{given[row][1] for row in found} or left.get(path.name, set()) for found, path in zip(own, paths, strict=True)]
 
 
 def _listed(path: Path) -> list[str]:

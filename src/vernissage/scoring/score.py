@@ -5,7 +5,6 @@ A picture that cannot be read, or lacks what a metric needs, is Unscored with th
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,11 +205,14 @@ def _by_name(references: Sequence[Entry], entries: Sequence[Entry]) -> Reference
             found.setdefault(key(entry.name), []).append(entry.path)
         return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
 
-    # A reference in a folder of its own is not that of pictures of the same name in several other folders.
-    several = {stem for stem, count in Counter(Path(entry.name).stem for entry in entries).items() if count > 1}
-    apart = {Path(each.name).stem for each in references if Path(each.name).parent != Path()} & several
-    bare = {stem: path for stem, path in unique(lambda name: Path(name).stem).items() if stem not in apart}
-    return References(unique(str), unique(lambda name: Path(name).with_suffix("").as_posix()), bare)
+    def place(name: str) -> str:
+        return Path(name).with_suffix("").as_posix()
+
+    # A reference in a folder that is one picture's by its path is not also that of pictures of its name in other folders.
+    places = {place(entry.name) for entry in entries}
+    taken = {Path(each.name).stem for each in references if Path(each.name).parent != Path() and place(each.name) in places}
+    bare = {stem: path for stem, path in unique(lambda name: Path(name).stem).items() if stem not in taken}
+    return References(unique(str), unique(place), bare)
 
 
 def _opened(entries: Sequence[Entry], references: References | None) -> Iterator[list[Opened | Unscored]]:

@@ -14,6 +14,7 @@ from vernissage.datasets.queries import Query
 from vernissage.drivers.fake import FakeT2I
 from vernissage.errors import BadInput, DriverError, ReplyError
 from vernissage.records.chat import Chat, Turn
+from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Choice, Plan
 from vernissage.wiring import DriverConfig, StudioConfig
 
@@ -357,6 +358,24 @@ def test_plans_are_painted_once_and_compared_with_the_pictures_of_the_same_queri
     (same,), _ = score_pictures(run, studio, again, ["clip-fid"], asked=3)
     assert (same.painted, same.asked) == (2, 3)
     assert same.scores["clip-fid"] == few.scores["clip-fid"], "the further pictures of people do not count"
+
+
+def test_painted_pictures_stay_their_queries_when_another_is_planned_after_all(tmp_path):
+    fake = DriverConfig(driver="fake")
+    studio = Studio(StudioConfig(t2i=fake, clip=fake))
+    queries = [query(f"q{number}", model="mini/neon", prompt=f"p {number}") for number in range(3)]
+    run = open_run(tmp_path / "run", studio, ["p"], queries, "nothing")
+    said = {each.id: planned(model="mini/neon", prompt=f"{each.id} x") for each in queries}
+    run_benchmark(run, studio, {"p": lambda: Scripted(said | {"q0": ReplyError("down", reply="")})}, queries)
+    paint_items(run, studio, read_items(run, queries), 3)
+    run_benchmark(run, studio, {"p": lambda: Scripted(said)}, queries, retry=True)
+    entries, _ = paint_items(run, studio, read_items(run, queries), 3)
+    shown = [Picture.open(entry.path).plan for entry in entries["p"]]
+    assert [(entry.name, plan.prompt, plan.arguments.seed) for entry, plan in zip(entries["p"], shown, strict=True)] == [
+        ("q0", "q0 x", 0),
+        ("q1", "q1 x", 1),
+        ("q2", "q2 x", 2),
+    ]
 
 
 @pytest.mark.parametrize("change", ["queries", "content", "planners", "known"])

@@ -327,6 +327,18 @@ def test_pictures_of_one_name_in_two_folders_are_both_collected(tmp_path):
     assert (found[0].id, len({each.id for each in found})) == ("00001.png", 3)
 
 
+def test_going_on_reads_no_picture_that_was_collected_before(tmp_path, monkeypatch):
+    out = tmp_path / "out.jsonl"
+    annotated(tmp_path / "in" / "1.png", "a cat\nSteps: 9, Model: dream")
+    collect_pictures(tmp_path / "in", out)
+    annotated(tmp_path / "in" / "2.png", "a dog\nSteps: 9, Model: dream")
+    read = []
+    opened = Picture.open
+    monkeypatch.setattr(Picture, "open", lambda path, **options: read.append(path.name) or opened(path, **options))
+    assert collect_pictures(tmp_path / "in", out) == (2, {"collected already": 1})
+    assert read == ["2.png"]
+
+
 def test_pictures_are_found_from_wherever_the_next_step_runs(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)

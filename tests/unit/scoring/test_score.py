@@ -693,6 +693,8 @@ def test_a_reference_in_a_folder_is_not_that_of_pictures_of_its_name_in_other_fo
     save("ref/elsewhere/2.png", 3)
     found = score("psnr", reference=REFERENCE).pictures["psnr"]
     assert [isinstance(each, Score) for each in found] == [True, False, True], "only one picture is called 2"
+    save("other/val/1.png", 3)
+    assert all(isinstance(each, Score) for each in score("psnr", reference=Path("other")).pictures["psnr"][:2]), "no picture's own"
     save("flat/1.png", 3)
     assert all(isinstance(each, Score) for each in score("psnr", reference=Path("flat")).pictures["psnr"][:2])
 

@@ -417,7 +417,8 @@ def check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture],
     path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images", "backbone"})
     values["pictures"] = content_hash(rows)
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if kept and kept != values | {"backbone": backbone or kept.get("backbone")}:
+    now = values | ({"backbone": backbone} if backbone else {})
+    if any(name in kept and kept[name] != value for name, value in now.items()):  # an older version kept less
         raise BadInput(
             f"{folder} holds a training of another recipe, other pictures or another backbone.",
             hint="Choose another `out`, or delete that folder.",

@@ -299,7 +299,8 @@ def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) 
     path, values = recipe.out / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"})
     said = {prompt: load_prompt(prompt).hash for prompt in PROMPTS[recipe.kind]}
     values |= {"queries": content_hash(queries), "fingerprint": backbone, "prompts": said}
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != values:
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if any(name in kept and kept[name] != value for name, value in values.items()):  # an older version kept less
         raise BadInput(
             f"{recipe.out} holds a training of another recipe, other queries, other prompts or another backbone.",
             hint="Choose another `out`, or delete that folder.",

@@ -235,6 +235,15 @@ def test_a_training_is_not_gone_on_with_another_backbone(internvl_folder, tmp_pa
         train_judge(recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1), rows, rows[:4], trained)
 
 
+def test_a_training_of_an_older_version_that_kept_less_is_gone_on_with(internvl_folder, tmp_path, trained):
+    path = trained / "recipe.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({name: value for name, value in kept.items() if name != "backbone"}), encoding="utf-8")
+    rows = grey_pictures(8)
+    train_judge(recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1), rows, rows[:4], trained)
+    assert json.loads(path.read_text(encoding="utf-8")) == kept
+
+
 def test_the_folds_of_another_recipe_are_not_taken_over(internvl_folder, tmp_path):
     rows = [row.model_copy(update={"prompt": f"prompt {index}"}) for index, row in enumerate(grey_pictures(12))]
     recipe = recipe_for(internvl_folder, tmp_path, folds=2, validation=0.5, epochs=1, evaluations=1, levels=False)
