@@ -786,6 +786,14 @@ def test_a_choice_that_hardly_falls_on_the_options_is_refused_instead_of_scaled_
     assert make().choose([ask()], ["cat", "dog"])[0] == pytest.approx([0.75, 0.25])
 
 
+@pytest.mark.parametrize("logprobs", [{"content": None}, {"tokens": ["A"], "top_logprobs": [{"A": -0.1}]}])
+def test_probabilities_in_no_form_that_the_protocol_has_are_none(server, make, logprobs):
+    choice = {"index": 0, "message": {"role": "assistant", "content": "A"}, "logprobs": logprobs}
+    server.faults.append(sends(json.dumps({"choices": [choice]}).encode()))
+    (error,) = make().choose([ask()], ["cat", "dog"])
+    assert type(error) is NoProbabilities
+
+
 def test_a_choice_that_the_server_refuses_is_its_refusal(server, make):
     server.refuse = lambda body: "logprobs are not available" if body.get("logprobs") else None
     (error,) = make().choose([ask()], ["cat", "dog"])

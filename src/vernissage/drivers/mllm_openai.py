@@ -109,7 +109,8 @@ class OpenAIMLLM:
             body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": _MOST_OPTIONS}
             try:
                 answer = self._send(body)
-                if not (answer["choices"][0].get("logprobs") or {}).get("content"):
+                told = answer["choices"][0].get("logprobs")
+                if told is None or (isinstance(told, dict) and told.get("content") is None):
                     return NoProbabilities(f"{self.name} gave no log-probabilities.")
                 weights = _weigh(answer, letters)
             except Refused as error:
@@ -318,7 +319,7 @@ def _data_url(image: Image.Image) -> str:
 def _refuses(name: str, message: str) -> bool:
     """Whether a refusal says that this parameter, or its value, is not taken at all."""
     quoted, no = f"['\"`]{name}['\"`]", r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|only the default"
-    return re.search(rf"(?i:{no})[^.]{{0,80}}{quoted}|{quoted}[^.]{{0,80}}(?i:{no})", message) is not None
+    return re.search(rf"(?i:{no})[^{{}}]{{0,120}}{quoted}|{quoted}[^{{}}]{{0,120}}(?i:{no})", message) is not None
 
 
 def _about_format(message: str) -> bool:

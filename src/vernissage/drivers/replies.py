@@ -12,9 +12,9 @@ from vernissage.ports import Reply
 from vernissage.records.plan import whole_characters
 from vernissage.zoo.card import explain
 
-# A thought stands first. It may lack its end, where the answer was cut off, or its beginning, which stood in the template.
-_THOUGHT = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-_BEGUN_THOUGHT = re.compile(r"\A(?:(?!<think>).)*?</think>", re.DOTALL)
+# A thought may lack its beginning, which stood in the template, or its end, where the answer was cut off.
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
+_FIRST_THOUGHT = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 # What begins like JSON; other brackets are punctuation.
 _OPENING = re.compile(r"""\{\s*["'}]|\[\s*[\[\]{"']""")
 _BRACKET = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
@@ -29,9 +29,7 @@ def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.
     Raises:
         ReplyError: There is no answer after the thoughts, no JSON, or it does not fit; keeps the reply.
     """
-    said = _THOUGHT.sub("", text)
-    if record is None:  # in a record, a text may well speak of thoughts
-        said = _BEGUN_THOUGHT.sub("", said)
+    said = (_THOUGHTS if record is None else _FIRST_THOUGHT).sub("", text)  # a record's own texts may speak of such signs
     said = whole_characters(text if said == text else said.strip())
     if not said and text:
         raise ReplyError("The reply holds nothing but thoughts.", reply=text)
