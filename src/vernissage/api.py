@@ -344,7 +344,7 @@ class Studio:
             mllm=self.mllm if "mllm" in needs else None,
             judge=self.critic if "judge" in needs else None,
             scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},
-            identities=self.identities,
+            identities=self.identities if needs & {"mllm", "judge", "scorer"} else {},  # their files are read for it
         )
         return score_entries(
             entries,

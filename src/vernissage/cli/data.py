@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> No
         click.echo(f"{sum(dropped.values())} not taken:")
         for reason, count in sorted(dropped.items(), key=lambda pair: -pair[1]):
             click.echo(harmless(f"  {count} x {reason}"))
-    click.echo(harmless(str(out)))
+    click.echo(named(out))
 
 
 def _check_out(out: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import named
 from vernissage.errors import BadInput
 
 
@@ -38,4 +38,4 @@ def command(source: Path, encoder: str, out: Path, config: Path | None) -> None:
         raise BadInput(f"Cannot write {out}: {error.strerror}.", hint="Choose another place with --out.") from error
     left_out = f"; {missing} could not be read" if missing else ""
     click.echo(f"{statistics.n} pictures, {len(statistics.mean)} features by {encoder}{left_out}")
-    click.echo(harmless(str(out)))
+    click.echo(named(out))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import named
 
 if TYPE_CHECKING:
     from vernissage.judging.nn.training import Agreement
@@ -56,7 +56,7 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
     if part.test:
         found = training.measure_judge(chosen.out, part.test, batch_size=chosen.batch_size)
         click.echo(f"test, {len(part.test)} pictures: {_shown(found)}")
-    click.echo(harmless(str(chosen.out)))
+    click.echo(named(chosen.out))
 
 
 @command.command(name="planner")
@@ -86,7 +86,7 @@ def planner(recipe: Path) -> None:
     if without := int(spec.trained.get("models_without_card", 0)):
         told = f"{without} of {len(spec.models)} models have no card in `cards`, so models added later cannot be chosen by what theirs say."
         click.echo(told, err=True)
-    click.echo(harmless(str(chosen.out)))
+    click.echo(named(chosen.out))
 
 
 def _shown(found: "Agreement") -> str:
