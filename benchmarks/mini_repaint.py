@@ -8,8 +8,11 @@ Protocol:  drawn pictures of held-out scenes (seed 314) as references, all mini 
            tree, asked of the judge about the last round's picture, and by the MLLM's direct rating of text and picture; SRCC
            against either truth over the models. Split halves: SRCC of the truth on every second reference against the truth on
            the others, the highest that a score on so few pictures could be expected to reach. Rise:
-           picture chosen in the last round, or over all rounds, minus that of round 1, paired. Tree against direct: the same
-           references and one model with prompts by either way, paired. Resumable: start it again.
+           picture chosen in the last round, or over all rounds, minus that of round 1, paired; for two models also where pictures
+           are chosen by CLIP, DINOv2 and the judge's answers about the tree's facts, one weight each. No change: the share of
+           feedbacks that ask for nothing; the best picture then stays among the round's candidates, so that what it is chosen by
+           cannot fall, and the facts right tell whether more than that is gained. Tree against direct: the same references and
+           one model with prompts by either way, paired. Resumable: start it again.
 """
 
 import argparse
@@ -29,6 +32,7 @@ from vernissage.records.plan import Arguments, Plan
 from vernissage.records.verdict import Score
 from vernissage.repainting.facts import facts_to_ask, share_of_facts
 from vernissage.repainting.loop import Settings
+from vernissage.repainting.revise import is_no_change
 from vernissage.repainting.select import Attempt, rating_question, read_rating
 from vernissage.world import tell
 from vernissage.world.draw import draw
@@ -78,6 +82,34 @@ def judge_last(studio: Studio, run, items) -> dict[str, dict[str, Estimate]]:
     return found
 
 
+def facts_of_rounds(recogniser, run, items, scene_of: dict[str, Scene]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(facts right, facts asked) of the pictures chosen in the first round, over all rounds, and in the last one."""
+    done = [(scene_of[item.reference], item.regeneration) for item in items if item.regeneration]
+    chosen = {
+        "first": [final(each.model_copy(update={"rounds": each.rounds[:1]}), "last") for _, each in done],
+        "best": [final(each, "best") for _, each in done],
+        "last": [final(each, "last") for _, each in done],
+    }
+    scenes = [scene for scene, _ in done]
+    return {name: facts_right(recogniser, scenes, [run.picture(each.picture) for each in those]) for name, those in chosen.items()}
+
+
+def rises_of(recogniser, run, items, scene_of: dict[str, Scene]) -> dict[str, Estimate]:
+    """What the rounds after the first are worth, by score and by facts right."""
+    rises = {f"{name}, all rounds": rise(items, name) for name in score_names(items)}
+    rises |= {f"{name}, last round": last_minus_first(items, name) for name in score_names(items)}
+    share = {name: right / asked for name, (right, asked) in facts_of_rounds(recogniser, run, items, scene_of).items()}
+    rises["facts right, best round"] = mean_interval(share["best"] - share["first"])
+    rises["facts right, last round"] = mean_interval(share["last"] - share["first"])
+    return rises
+
+
+def share_of_no_change(items) -> float:
+    """Of the feedbacks of later rounds."""
+    said = [is_no_change(each.feedback) for item in items if item.regeneration for each in item.regeneration.rounds[1:]]
+    return float(np.mean(said))
+
+
 def say(done: int, total: int) -> None:
     if done % 40 == 0 or done == total:
         print(f"  {done}/{total}", flush=True)
@@ -99,8 +131,12 @@ def main() -> None:
     references = find_references(data)
     scene_of = {reference.name: scenes[int(reference.name.split("_")[1])] for reference in references}
     runs = {}
-    for name, words, chosen in (("tree", "tree", models), ("direct", "direct", ["mini/general"])):
-        settings = Settings(words=words)
+    with_facts = Settings(weights={"clip": 1.0, "dinov2": 1.0, "facts": 1.0}, rater="judge")
+    for name, settings, chosen in (
+        ("tree", Settings(), models),
+        ("direct", Settings(words="direct"), ["mini/general"]),
+        ("facts", with_facts, ["mini/general", "mini/early"]),
+    ):
         run = open_run(arguments.out / f"{name}-{arguments.references}", studio, chosen, references, settings)
         print(name, flush=True)
         run_benchmark(run, studio, references, settings, progress=say)
@@ -154,23 +190,13 @@ def main() -> None:
         of_models, of_paintings = (ranking[of][name] for of in truths)
         told = [f"{value:.3f}" if value is not None else "undefined, all equal" for value in (of_models, of_paintings)]
         print(f"SRCC with the truth over {len(models)} models: {name:<34} {told[0]}, of the repaintings {told[1]}")
-    rises = {f"{name}, all rounds": rise(items, name) for name in score_names(items)}
-    rises |= {f"{name}, last round": last_minus_first(items, name) for name in score_names(items)}
-    checked = {}
-    for number in ("first", "best", "last"):
-        values = []
-        for item in items:
-            done = item.regeneration
-            if done is None:
-                continue
-            winner = final(done.model_copy(update={"rounds": done.rounds[:1]}), "last") if number == "first" else final(done, number)
-            values.append((scene_of[item.reference], run.picture(winner.picture)))
-        checked[number] = facts_right(recogniser, [scene for scene, _ in values], [image for _, image in values])
-    share = {number: right / asked for number, (right, asked) in checked.items()}
-    rises["facts right, best round"] = mean_interval(share["best"] - share["first"])
-    rises["facts right, last round"] = mean_interval(share["last"] - share["first"])
-    for name, estimate in rises.items():
-        print(f"rise from round 1: {name:<28} {estimate}")
+    rises = rises_of(recogniser, run, items, scene_of)
+    by_facts = rises_of(recogniser, *runs["facts"], scene_of)
+    no_change = share_of_no_change(items)
+    print(f"feedbacks that ask for no change: {no_change:.3f}")
+    for told, those in (("", rises), (", chosen by facts too", by_facts)):
+        for name, estimate in those.items():
+            print(f"rise from round 1{told}: {name:<28} {estimate}")
     general = {item.reference: item for item in items if item.model == "mini/general"}
     gains = {}
     for name in score_names(items):
@@ -188,6 +214,8 @@ def main() -> None:
             "boards": {w: {m: {n: c.estimate for n, c in cells.items()} for m, cells in board.items()} for w, board in boards.items()},
             "ranking": ranking,
             "rises": rises,
+            "rises_chosen_by_facts": by_facts,
+            "no_change": no_change,
             "tree_minus_direct": gains,
         }
         append_result("mini_repaint", figures, references=arguments.references)

@@ -228,7 +228,7 @@ class Studio:
             model: Id of the model under test; any there is a card of.
             settings: Rounds, candidates and so on; see `repainting.loop.Settings`.
             arguments: How the model is run; its card's defaults where left out.
-            progress: Called with (done, total) pictures.
+            progress: Called with (done, total) pictures; fewer than the total are painted where a round keeps one or the rounds end early.
             watch: Called with each tree and each round as they come.
 
         Returns:

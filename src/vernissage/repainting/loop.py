@@ -20,7 +20,7 @@ from vernissage.records.verdict import Unscored
 from vernissage.repainting.describe import Words, describe
 from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Paintings, Pictures, Ports, Questions, Work, run_together
-from vernissage.repainting.revise import give_feedback, revise, rewrite
+from vernissage.repainting.revise import give_feedback, is_no_change, revise, rewrite
 from vernissage.repainting.select import RATINGS, Attempt, Rater, is_better, rate_attempts, score_attempts, select, weigh
 
 QUEUE: tuple[Aspect, ...] = tuple(ASPECTS)
@@ -116,7 +116,7 @@ def repaint_one(
     best: Candidate | None = None
     since_better = 0
     for number in range(1, settings.rounds + 1):
-        aspect, feedback = QUEUE[(number - 1) % len(QUEUE)], ""
+        aspect, feedback, kept = QUEUE[(number - 1) % len(QUEUE)], "", None
         seeds = [settings.seed + (number - 1) * settings.candidates + index for index in range(settings.candidates)]
         if best is None:
             prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=seeds[0], brief=brief)
@@ -124,10 +124,12 @@ def repaint_one(
             prompts, feedback, troubles = yield from _next_prompts(
                 reference, pictures[best.picture], best.prompt, aspect, tree, settings, seeds[0], brief
             )
-            if feedback:  # the likeliest revision starts from the noise of what it revises, so that only what the words ask for changes
+            if is_no_change(feedback):  # the picture stays in the running, beside others of its prompt
+                kept, seeds = best, seeds[1:]
+            elif feedback:  # the likeliest revision starts from the noise of what it revises, so that only what the words ask for changes
                 seeds[0] = best.seed
         failures += troubles
-        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seeds, settings, rater)
+        candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seeds, settings, rater, kept)
         failures += troubles
         pictures |= painted
         chosen = _best_of(candidates)
@@ -158,19 +160,32 @@ def repaint_one(
 def _next_prompts(
     reference: Image.Image, current: Picture, prompt: str, aspect: Aspect, tree: Any, settings: Settings, seed: int, brief: bool
 ) -> Work[tuple[list[str], str, list[str]]]:
-    """Prompts of a later round with the feedback they follow; without feedback, synonyms of the best prompt."""
+    """Prompts of a later round with the feedback they follow; without feedback, synonyms of the best prompt.
+
+    Where nothing must change, the best picture is one of the candidates and only the others are to be painted, by the same prompt:
+    rewording what is right already makes pictures less like the reference.
+    """
     try:
         feedback = yield from give_feedback(reference, current.image, aspect, tree=tree, brief=brief)
     except VernissageError as error:
         prompts, failures = yield from rewrite(prompt, settings.candidates, seed=seed, brief=brief)
         return prompts, "", [f"feedback on {aspect}: {error}", *failures]
+    if is_no_change(feedback):
+        return [prompt] * (settings.candidates - 1), feedback, []
     prompts, failures = yield from revise(prompt, feedback, settings.candidates, seed=seed, brief=brief)
     return prompts, feedback, failures
 
 
 def _paint_round(
-    reference: Image.Image, plan: Plan, prompts: Sequence[str], seeds: Sequence[int], settings: Settings, rater: Rater
+    reference: Image.Image,
+    plan: Plan,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    rater: Rater,
+    kept: Candidate | None,
 ) -> Work[tuple[list[Candidate], dict[str, Picture], list[str]]]:
+    """The candidates of a round, the kept one first: (candidates, pictures painted, failures)."""
     plans = [
         plan.model_copy(update={"prompt": prompt, "arguments": plan.arguments.model_copy(update={"seed": seed})})
         for prompt, seed in zip(prompts, seeds, strict=True)
@@ -181,12 +196,14 @@ def _paint_round(
     encoders = [name for name in settings.weights if name not in (*RATINGS, "ssim")]
     attempts = [Attempt(picture.image, prompts[index]) for index, picture in done.items()]
     scores = yield from score_attempts(reference, attempts, ratings=rated, encoders=encoders, rater=rater)
-    selection = dict(zip(done, zip(scores, weigh(scores, settings.weights), strict=True), strict=True))
-    candidates, failures = [], []
+    chosen_by = weigh([each.scores for each in (kept,) if each] + scores, settings.weights)
+    candidates = [kept.model_copy(update={"selection": chosen_by.pop(0)})] if kept else []
+    selection = dict(zip(done, zip(scores, chosen_by, strict=True), strict=True))
+    failures = []
     for index, (each, picture) in enumerate(zip(plans, painted, strict=True)):
         if isinstance(picture, Picture):
-            values, chosen_by = selection[index]
-            candidates.append(Candidate(prompt=each.prompt, seed=seeds[index], picture=picture.hash, scores=values, selection=chosen_by))
+            values, weighed = selection[index]
+            candidates.append(Candidate(prompt=each.prompt, seed=seeds[index], picture=picture.hash, scores=values, selection=weighed))
         else:
             failures.append(f"a picture: {picture}")
             candidates.append(Candidate(prompt=each.prompt, seed=seeds[index], selection=Unscored(reason=str(picture))))
@@ -208,12 +225,13 @@ def _rate_winners(
     if not missing or not winners:
         return list(rounds)
     best = [rounds[index].candidates[rounds[index].best or 0] for index in winners]
-    attempts = [Attempt(pictures[each.picture].image, each.prompt) for each in best]
-    ratings = yield from rate_attempts(reference, attempts, missing, rater)
+    attempts = {(each.picture, each.prompt): Attempt(pictures[each.picture].image, each.prompt) for each in best}  # one may win twice
+    ratings = yield from rate_attempts(reference, list(attempts.values()), missing, rater)
+    rating_of = dict(zip(attempts, ratings, strict=True))
     rated = list(rounds)
-    for index, own in zip(winners, ratings, strict=True):
+    for index, winner in zip(winners, best, strict=True):
         best_index, candidates = rounds[index].best or 0, list(rounds[index].candidates)
-        scores = candidates[best_index].scores | own
+        scores = winner.scores | rating_of[winner.picture, winner.prompt]
         candidates[best_index] = candidates[best_index].model_copy(update={"scores": scores})
         rated[index] = rounds[index].model_copy(update={"candidates": tuple(candidates)})
     return rated

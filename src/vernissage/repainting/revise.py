@@ -1,5 +1,6 @@
 """Words for the next round: synonyms of a prompt, feedback on the best picture, prompts revised by it (stage 2, steps 1 and 4)."""
 
+import re
 from collections.abc import Sequence
 
 from PIL import Image
@@ -46,6 +47,22 @@ def give_feedback(
     )
     replies: Replies = yield Questions([ask])
     return words_of(replies[0])
+
+
+_NO_CHANGE = re.compile(
+    r"(there (is|are) )?no changes?( (is|are))?( (needed|necessary|required))?|nothing (must|needs to|has to) (change|be changed)"
+)
+
+
+def is_no_change(feedback: str) -> bool:
+    """Whether the feedback is that nothing must change, which `repainting/compare` asks to be said as "no change".
+
+    Example:
+        >>> is_no_change("**No change.**"), is_no_change("No change in style; make the sky bluer")
+        (True, False)
+    """
+    words = " ".join(re.findall(r"\w+", feedback.lower()))
+    return _NO_CHANGE.fullmatch(words) is not None
 
 
 def revise(prompt: str, feedback: str, count: int, *, seed: int, brief: bool) -> Work[tuple[list[str], list[str]]]:

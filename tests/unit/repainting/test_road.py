@@ -30,7 +30,7 @@ from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Ports, run_together
 from vernissage.repainting.loop import Settings, repaint_all
 from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures
-from vernissage.repainting.revise import TEMPERATURE, give_feedback, revise, rewrite
+from vernissage.repainting.revise import TEMPERATURE, give_feedback, is_no_change, revise, rewrite
 from vernissage.repainting.select import Attempt, Rater, is_better, read_rating, score_attempts, select, weigh
 from vernissage.repainting.understand import MAX_CHARACTERS, understand, words_of
 from vernissage.wiring import DriverConfig, StudioConfig
@@ -864,6 +864,41 @@ def test_without_feedback_the_next_prompts_are_synonyms_of_the_best_one():
     assert second.feedback == ""
     assert result.regeneration.failures == ("feedback on style: The model rambled.",)
     assert "revise" not in map(kind, mllm.asked)
+
+
+@pytest.mark.parametrize(
+    "answer", ["no change", "No change.", "**No changes needed!**", "There is no change required", "Nothing must change."]
+)
+def test_where_nothing_must_change_the_best_picture_stays_in_the_running_and_others_of_its_prompt_are_painted(answer):
+    mllm = scripted(rewrite=lambda ask: f"synonym {ask.seed}", compare=answer)
+    result, t2i = repaint(90, 50, 70, 30, 60, 80, 75, mllm=mllm, rounds=3, candidates=3, rate=("consistency",))
+    first, second, third = result.regeneration.rounds
+    kept = first.candidates[1]
+    assert [candidate.prompt for candidate in second.candidates] == ["synonym 0"] * 3
+    assert [candidate.seed for candidate in second.candidates] == [1, 4, 5]
+    assert (second.feedback, second.best, second.leads) == (answer, 1, True)
+    assert second.candidates[0].picture == kept.picture
+    assert second.candidates[0].scores["clip"] == kept.scores["clip"]
+    assert third.candidates[0].picture == second.candidates[1].picture
+    assert (third.best, third.leads) == (0, False)
+    assert result.regeneration.last.picture == result.regeneration.best.picture
+    assert [plan.arguments.seed for plan in t2i.painted] == [0, 1, 2, 4, 5, 7, 8]
+    assert result.regeneration.cost.pictures == 7
+    assert "revise" not in map(kind, mllm.asked)
+    assert len([ask for ask in mllm.asked if kind(ask) == "rate"]) == 2  # the picture that won twice is rated once
+    assert third.candidates[0].scores["consistency"] == Score(value=0.75, reason="fair")
+    assert result.regeneration.failures == ()
+
+
+def test_where_nothing_must_change_a_single_candidate_is_the_best_picture_itself():
+    result, t2i = repaint(90, mllm=scripted(compare="no change"), rounds=3, candidates=1)
+    assert len(t2i.painted) == 1
+    assert {each.candidates[0].picture for each in result.regeneration.rounds} == {result.regeneration.best.picture}
+
+
+@pytest.mark.parametrize("answer", ["no change in style; make the sky bluer", "change nothing but the colour", "no", "nothing", "more red"])
+def test_feedback_that_asks_for_something_is_not_taken_for_no_change(answer):
+    assert not is_no_change(answer)
 
 
 def test_every_answer_that_failed_is_told_once():
