@@ -253,7 +253,8 @@ def test_a_flow_matching_model_that_sets_its_own_sigmas_refuses_the_sampler_that
     painter = DiffusersT2I(Catalogue([card(path=flux_folder)]), device="cpu")
     results = painter.paint([plan(sampler="Heun"), plan(sampler="Euler")])
     assert [type(result) for result in results] == [BadPlan, Picture]
-    assert "It takes: Euler." in str(results[0])
+    assert "cannot use the sampler 'Heun'" in str(results[0])
+    assert "Leave the sampler out, or take Euler." in str(results[0])
 
 
 def test_a_model_that_takes_no_weights_refuses_them_and_paints_the_others(painters):

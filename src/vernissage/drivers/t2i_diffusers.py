@@ -176,7 +176,7 @@ class DiffusersT2I:
         """Pictures of plans that are painted in one call, or for each the error that kept it from being painted."""
         try:
             with torch.inference_mode(), self._failures_named(card, plans), loaded.borrowed() as pipeline:
-                pipeline.scheduler = _scheduler(pipeline, loaded.scheduler, plans[0].arguments.sampler, card)
+                pipeline.scheduler = _scheduler(loaded.scheduler, plans[0].arguments.sampler, card)
                 painted = pipeline(**_call_arguments(pipeline, plans, tally))
         except VernissageError as error:
             return [error] * len(plans)
@@ -203,6 +203,11 @@ class DiffusersT2I:
                 torch.cuda.empty_cache()
             raise OutOfMemory(f"{self.device} is too small for {len(plans)} pictures of {card.id}.", hint=_OUT_OF_MEMORY) from error
         except _FAILURES as error:
+            sampler = plans[0].arguments.sampler
+            # FLUX, Qwen-Image and others hand their own sigmas to the scheduler, and Heun's, for one, takes none.
+            if sampler is not None and "set_timesteps" in str(error):
+                hint = "Leave the sampler out, or take Euler." if sampler != "Euler" else "Leave the sampler out."
+                raise BadPlan(f"{card.id} cannot use the sampler {sampler!r}: {error}", hint=hint) from error
             raise DriverError(f"{card.id} could not paint: {error}") from error
 
     def _load(self, card: Card) -> "_Loaded":
@@ -462,18 +467,16 @@ def _lacks_safetensors(error: Exception) -> bool:
     return "safetensors" in text and ("no file named" in text or "Could not find the necessary" in text)
 
 
-def _scheduler(pipeline: Any, own: Any, sampler: str | None, card: Card) -> Any:
+def _scheduler(own: Any, sampler: str | None, card: Card) -> Any:
     """The scheduler for a sampler's name, with the noise schedule and prediction type of the model's own."""
     if sampler is None:
         return type(own).from_config(own.config)
     if "FlowMatch" in type(own).__name__:
         base, schedule = split_sampler(sampler)
-        # FLUX hands its own sigmas to the scheduler, and Heun's takes none.
-        taken = [name for name in FLOW_SAMPLERS if name != "Heun" or "Flux" not in type(pipeline).__name__]
-        if base not in taken or schedule not in (None, "Simple", "Normal", "Automatic"):
+        if base not in FLOW_SAMPLERS or schedule not in (None, "Simple", "Normal", "Automatic"):
             raise BadPlan(
                 f"{card.id} is a flow-matching model and cannot use the sampler {sampler!r}.",
-                hint=f"It takes: {', '.join(taken)}.",
+                hint=f"It takes: {', '.join(FLOW_SAMPLERS)}.",
             )
         return getattr(diffusers, FLOW_SAMPLERS[base]).from_config(own.config)
     found = find_sampler(sampler)
