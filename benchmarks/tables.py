@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vernissage.metrics.unified import NORMS, unified
+
 FOLDER = Path(__file__).parent
 
 
@@ -285,12 +287,13 @@ def chatgen_section(row: dict[str, Any]) -> list[str]:
             [
                 each["planner"],
                 *("-" if each["scores"][n] is None else f"{each['scores'][n][0]:.2f}" for n in names),
-                f"{100 * each['unified']:.1f}",
+                f"{100 * unified({n: each['scores'][n][0] for n in names}):.1f}" if all(each["scores"].values()) else "-",
             ]
             for each in figures["painted"]
         ]
         lines += ["", f"The first {row['settings']['painted']} chats painted, against the true plans' pictures with the same seeds:", ""]
         lines += table(["planner", *names, "unified"], drawn)
+        lines += ["", "Norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in names) + "; mini CLIP's scores lie beyond theirs."]
         lines += ["", *(f"{a} against {b}, {name}: {w} won, {t} even, {x} lost." for a, b, name, w, t, x in figures["duels"])]
     return lines
 

@@ -32,16 +32,17 @@ NORMS: dict[str, Norm] = {
     "fid": Norm(100.0, 0.0),
     "clip-fid": Norm(100.0, 0.0),
     "fd-dinov2": Norm(1.0, 0.0),
-    "clipscore": Norm(0.0, 100.0),
-    "hpsv2": Norm(0.2, 0.4),
-    "image-reward": Norm(-2.0, 2.0),
+    "clipscore": Norm(0.0, 40.0),
+    "hpsv2": Norm(0.2, 0.3),
+    "image-reward": Norm(-0.5, 0.5),
     "pickscore": Norm(15.0, 30.0),
     "aesthetic": Norm(1.0, 10.0),
     "vqascore": Norm(0.0, 1.0),
     "judge-perception": Norm(0.0, 100.0),
     "judge-correspondence": Norm(0.0, 100.0),
 }
-"""Ours, by metric: ChatGen (arXiv 2411.17176) does not print its norms."""
+"""By metric. Those of `CHATGEN` are the ones that give ChatGen's printed Unified from the other columns of its table, in all rows to the
+last digit (its CLIPScore is 2.5 cosines, as in the CLIPScore paper, ours is 100; its HPSv2 and reward are times 100); the others are ours."""
 
 
 def unified(scores: Mapping[str, float]) -> float:
@@ -57,11 +58,12 @@ def unified(scores: Mapping[str, float]) -> float:
         BadInput: There is no score, or one has no norm.
 
     References:
-        ChatGen (arXiv 2411.17176), section on evaluation: mean of (1 - norm FID), norm CLIP, norm HPS, norm reward.
+        ChatGen (arXiv 2411.17176), section on evaluation: mean of (1 - norm FID), norm CLIP, norm HPS, norm reward;
+        its table of results for the norms.
 
     Example:
-        >>> round(unified({"fid": 20.0, "clipscore": 70.0, "hpsv2": 0.25, "image-reward": 0.2}), 4)
-        0.575
+        >>> round(unified({"fid": 19.1, "clipscore": 72.9 / 2.5, "hpsv2": 0.251, "image-reward": 0.089}), 3)  # ChatGen-Evo
+        0.659
     """
     check_norms(scores)
     return sum(NORMS[name].apply(value) for name, value in scores.items()) / len(scores)

@@ -399,7 +399,7 @@ METRICS: dict[str, Metric] = {
             "set",
             "higher",
             "0 to 1",
-            "ChatGen (arXiv 2411.17176), Unified; asked for alone, of fid, clipscore, hpsv2 and image-reward; norms ours, told with it",
+            "ChatGen (arXiv 2411.17176), Unified; asked for alone, of fid, clipscore, hpsv2 and image-reward; norms told with it",
             "examples by hand",
         ),
     )

@@ -132,8 +132,8 @@ def test_sets_that_cannot_be_compared_are_refused():
 
 
 def test_unified_is_the_mean_of_normed_scores_and_a_lower_fid_counts_more():
-    scores = {"fid": 20.0, "clipscore": 70.0, "hpsv2": 0.25, "image-reward": 0.2}
-    assert unified(scores) == pytest.approx((0.8 + 0.7 + 0.25 + 0.55) / 4)
+    scores = {"fid": 20.0, "clipscore": 30.0, "hpsv2": 0.25, "image-reward": 0.2}
+    assert unified(scores) == pytest.approx((0.8 + 0.75 + 0.5 + 0.7) / 4)
     assert unified(scores | {"fid": 10.0}) > unified(scores)
     assert Norm(0, 10).apply(99) == 1
     with pytest.raises(BadInput, match="no norm for ssim"):
@@ -142,6 +142,22 @@ def test_unified_is_the_mean_of_normed_scores_and_a_lower_fid_counts_more():
         unified({})
     with pytest.raises(BadInput, match="two different"):
         Norm(1, 1).apply(1)
+
+
+@pytest.mark.parametrize(
+    ("fid", "clip", "hps", "reward", "printed"),
+    [
+        (32.7, 64.6, 20.2, -34.6, 37.3),
+        (21.3, 69.9, 23.5, 2.4, 59.0),
+        (20.8, 70.7, 23.9, 4.0, 60.7),
+        (19.1, 72.9, 25.1, 8.9, 65.9),
+        (41.4, 70.6, 23.4, -3.1, 52.5),
+        (40.7, 72.5, 25.0, 5.1, 59.2),
+    ],
+)
+def test_unified_of_chatgens_columns_is_what_chatgen_prints(fid, clip, hps, reward, printed):
+    scores = {"fid": fid, "clipscore": clip / 2.5, "hpsv2": hps / 100, "image-reward": reward / 100}
+    assert 100 * unified(scores) == pytest.approx(printed, abs=0.05001)
 
 
 def test_a_distance_of_known_normal_distributions_is_exact():

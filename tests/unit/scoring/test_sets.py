@@ -254,10 +254,10 @@ def test_unified_is_the_mean_after_the_norms_that_it_tells(folder):
 
 def test_unified_takes_the_mean_of_pictures_and_skips_those_unscored():
     pictures = {
-        "clipscore": [Score(value=60.0), Unscored(reason="no prompt is known"), Score(value=80.0)],
+        "clipscore": [Score(value=20.0), Unscored(reason="no prompt is known"), Score(value=36.0)],
         "ssim": [Score(value=0.1)] * 3,
     }
-    assert unify(pictures, {"fid": Score(value=50.0)}) == Score(value=0.6, reason="norms: clipscore 0 to 100, fid 100 to 0")
+    assert unify(pictures, {"fid": Score(value=50.0)}) == Score(value=0.6, reason="norms: clipscore 0 to 40, fid 100 to 0")
     assert unify({"clipscore": [Unscored(reason="x")]}, {}) == Unscored(reason="there is no score of clipscore")
     assert isinstance(unify({"ssim": [Score(value=1.0)]}, {}), Unscored)
 
