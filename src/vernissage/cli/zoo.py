@@ -166,9 +166,11 @@ def _from_civitai(version_id: int, base: str | None, address: str) -> dict[str, 
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--dimension", type=click.Choice(["perception", "correspondence"]), required=True, help="What the checkpoint scores.")
 @click.option("--tokenizer", help="Folder or hub id of the backbone's tokenizer in transformers format; default: SOURCE.")
-@click.option("--wording", help="The question it was trained on, {prompt} standing for the prompt; default: this package's.")
+@click.option("--wording", help="The question it was trained on, {prompt} standing for the prompt; default: LMM4LMM's.")
+@click.option("--lead", help="How its answers begin, up to the level word; default: as LMM4LMM's do.")
 @click.option("--low", type=float, default=0.0, show_default=True, help="Smallest score of its training set, for level words.")
 @click.option("--high", type=float, default=100.0, show_default=True, help="Largest.")
+@click.option("--resize", type=click.IntRange(1), default=1024, show_default=True, help="Width and height pictures are brought to first.")
 def import_judge(source: Path, out: Path, **options: Any) -> None:
     """Turn a judge in the InternVLChat layout (LMM4LMM's published checkpoints) into one of ours, in the folder OUT.
 

@@ -22,7 +22,7 @@ from vernissage.ports import Progress
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.parameters import extract_loras, read_parameters
 from vernissage.records.picture import SUFFIXES, Picture, read_plan
-from vernissage.records.plan import Arguments, Plan, whole_characters
+from vernissage.records.plan import Arguments, Lora, Plan, whole_characters
 from vernissage.zoo.card import local_id
 from vernissage.zoo.civitai import ADDRESS, check, request
 
@@ -228,7 +228,7 @@ def read_civitai_image(item: Any) -> Demonstration | str:
         "height": height,
         "seed": _integer(meta.get("seed")),
         "clip_skip": _integer(meta.get("Clip skip") or meta.get("clipSkip")),
-        "loras": loras,
+        "loras": loras or _loras(meta.get("civitaiResources")),
     }
     try:
         negative = meta.get("negativePrompt")
@@ -312,10 +312,14 @@ def _read_picture(path: Path, name: str) -> Demonstration | str:
         return "a picture that cannot be read"
     if found is None or not found.plan.prompt.strip():
         return "no parameters"
-    if found.plan.model == "unknown":
+    plan = found.plan
+    if found.extra.get("Version") != "vernissage":  # whose plans name models by their ids
+        resources = _resources(found.extra.get("Civitai resources"))
+        told = {"Model": plan.model} if plan.model != "unknown" else {}
+        arguments = plan.arguments.model_copy(update={"loras": plan.arguments.loras or _loras(resources)})
+        plan = plan.model_copy(update={"model": _model({"civitaiResources": resources, **told}), "arguments": arguments})
+    if plan.model in ("", "unknown"):
         return "no model"
-    ours = found.extra.get("Version") == "vernissage"  # whose plans name models by their ids
-    plan = found.plan if ours else found.plan.model_copy(update={"model": local_id(found.plan.model)})
     look = hashlib.blake2b(picture.image.tobytes(), digest_size=16).hexdigest()
     return Demonstration(id=name, plan=plan, picture=whole_characters(str(path)), look=look)
 
@@ -331,6 +335,25 @@ def _model(meta: dict[str, Any]) -> str:
                 if version := _integer(resource[name]):
                     return f"civitai/{version}"
     return local_id(meta["Model"]) if isinstance(meta.get("Model"), str) and meta["Model"].strip() else ""
+
+
+def _resources(text: str | None) -> Any:
+    """What Civitai's own pictures say they were painted with, which its interface tells as `civitaiResources`."""
+    try:
+        return json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _loras(listed: Any) -> tuple[Lora, ...]:
+    """Adapters among `civitaiResources`, for prompts that do not name theirs."""
+    found = []
+    for resource in listed if isinstance(listed, list) else ():
+        if isinstance(resource, dict) and str(resource.get("type", "")).lower() in ("lora", "locon", "lycoris", "dora"):
+            weight = _number(resource.get("weight"))
+            if version := _integer(resource.get("modelVersionId")):
+                found.append(Lora(name=f"civitai/{version}", weight=1.0 if weight is None else weight))
+    return tuple(found)
 
 
 def _sampler(meta: dict[str, Any]) -> str | None:

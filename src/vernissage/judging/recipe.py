@@ -39,6 +39,8 @@ class JudgeRecipe(BaseModel):
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16, gt=0)
     head: tuple[int, ...] = (1024, 256, 64, 16)
+    resize: int | None = Field(default=None, ge=1)
+    """Width and height to which every picture is brought first, 1024 in the paper; then tiles of InternVL are the same for all."""
     levels: bool = True
     """Whether a first step teaches the projector levels and answers in words."""
     level_epochs: float = Field(default=1, gt=0)

@@ -48,10 +48,14 @@ class JudgeSpec(BaseModel):
     projector: bool = False
     """Whether the projector was trained and lies among the weights."""
     heads: dict[Dimension, HeadSpec] = {}
+    resize: int | None = Field(default=None, ge=1)
+    """Width and height to which every picture is brought before the backbone's own preparation; as it is where left out."""
     answers: str | None = None
     """The adapter under which questions are answered, "" for none; absent where the judge answers none."""
     wording: dict[str, str] = {}
     """Questions in the words it was trained on, by prompt id, with {prompt} or {question}; the package's own where left out."""
+    leads: dict[str, str] = {}
+    """How its answer begins, by prompt id, where the state is not read before the answer but after these words of it."""
     prompts: dict[str, str] = {}
     """Hashes of the package's prompts that it was trained on."""
     trained: dict[str, Any] = {}

@@ -41,8 +41,9 @@ NORMS: dict[str, Norm] = {
     "judge-perception": Norm(0.0, 100.0),
     "judge-correspondence": Norm(0.0, 100.0),
 }
-"""By metric. Those of `CHATGEN` are the ones that give ChatGen's printed Unified from the other columns of its table, in all rows to the
-last digit (its CLIPScore is 2.5 cosines, as in the CLIPScore paper, ours is 100; its HPSv2 and reward are times 100); the others are ours."""
+"""By metric. Those of `CHATGEN` are the ones that give ChatGen's printed Unified from the other columns of its table, in all rows to
+the last digit (its CLIPScore is 2.5 cosines, as in the CLIPScore paper, ours is 100; its HPSv2 and reward are times 100). The others are
+ours."""
 
 
 def unified(scores: Mapping[str, float]) -> float:

@@ -250,9 +250,13 @@ def _listed(path: Path) -> list[str]:
 
 
 def _by_group(entries: list[Entry], lines: list[str], prompts: Path) -> list[Entry]:
-    """Prompts in the pictures' order; a file named after a group is for that group alone."""
+    """Prompts in the pictures' order, or where some are missing by the numbers of HPSv2's names; a file named after a group is its alone."""
     own = [index for index, entry in enumerate(entries) if entry.group == prompts.stem] or list(range(len(entries)))
-    if len(own) != len(lines):
+    numbers = [int(entries[index].path.stem) if re.fullmatch(r"[0-9]{5}", entries[index].path.stem) else -1 for index in own]
+    if len(own) == len(lines):
+        said = dict(zip(own, lines, strict=True))
+    elif len(set(numbers)) == len(own) and all(0 <= number < len(lines) for number in numbers):
+        said = {index: lines[number] for index, number in zip(own, numbers, strict=True)}
+    else:
         raise BadInput(f"{prompts} has {len(lines)} prompts for {len(own)} pictures.", hint="Give one a picture, or a CSV by name.")
-    said = dict(zip(own, lines, strict=True))
     return [e._replace(prompt=_entry("", e.path, said.get(index, e.prompt)).prompt) for index, e in enumerate(entries)]

@@ -26,7 +26,7 @@ from vernissage.datasets.collect import (
 from vernissage.errors import BadInput, DriverError, RateLimited, Refused
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture, Provenance
-from vernissage.records.plan import Arguments, Plan
+from vernissage.records.plan import Arguments, Lora, Plan
 from vernissage.zoo.card import Card, local_id
 
 
@@ -306,6 +306,24 @@ def test_a_model_told_by_its_file_has_the_id_that_the_zoo_gives_it(tmp_path):
     collect_pictures(tmp_path / "in", tmp_path / "out.jsonl")
     models = [each.plan.model for each in read_demonstrations(tmp_path / "out.jsonl")]
     assert models == ["local/dream-shaper", "local/dream-shaper", "local/v2-dream-x", "mini/neon"]
+
+
+def test_pictures_of_civitais_own_generator_tell_model_and_adapters_as_its_interface_does(tmp_path):
+    resources = [
+        {"type": "lora", "weight": 0.8, "modelVersionId": 77, "modelName": "More, details", "modelVersionName": "v1"},
+        {"type": "checkpoint", "modelVersionId": 128713, "modelName": "DreamShaper", "modelVersionName": "8"},
+        {"type": "embed", "modelVersionId": 5},
+        "nonsense",
+    ]
+    last = f"Steps: 25, Sampler: Euler a, Seed: 3, Size: 512x768, Civitai resources: {json.dumps(resources)}, Civitai metadata: {{}}"
+    annotated(tmp_path / "in" / "a.png", f"a cat\n{last}")
+    annotated(tmp_path / "in" / "b.png", "a dog\nSteps: 9, Model: dream, Civitai resources: [broken, Seed: 2")
+    collect_pictures(tmp_path / "in", tmp_path / "out.jsonl")
+    one, two = (each.plan for each in read_demonstrations(tmp_path / "out.jsonl"))
+    assert (one.model, one.arguments.loras) == ("civitai/128713", (Lora(name="civitai/77", weight=0.8),))
+    assert (two.model, two.arguments.loras) == ("local/dream", ())
+    told = read_civitai_image({"id": 1, "meta": {"prompt": "a cat", "civitaiResources": resources}})
+    assert (told.plan.model, told.plan.arguments.loras) == (one.model, one.arguments.loras)
 
 
 def test_pictures_that_tell_no_model_are_not_taken(tmp_path):

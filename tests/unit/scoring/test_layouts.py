@@ -135,10 +135,17 @@ def test_a_list_of_hpsv2_is_for_the_style_that_it_is_named_after():
     assert [prompt for _, prompt, _ in found("in", prompts)] == ["one", "two", *[None] * 6]
 
 
-def test_a_list_of_hpsv2_of_another_length_than_its_style_is_refused():
+def test_where_pictures_of_hpsv2_are_missing_the_others_keep_their_prompts():
     hps()
-    with pytest.raises(BadInput, match="3 prompts for 2 pictures"):
-        find_entries(Path("in"), prompts=text("photo.json", '["one", "two", "three"]'))
+    Path("in/anime/00001.jpg").rename("in/anime/00002.jpg")
+    prompts = text("anime.json", '["one", "two", "three"]')
+    assert [prompt for _, prompt, _ in found("in", prompts)][:2] == ["one", "three"]
+
+
+def test_a_list_of_hpsv2_that_is_too_short_for_its_style_is_refused():
+    hps()
+    with pytest.raises(BadInput, match="1 prompts for 2 pictures"):
+        find_entries(Path("in"), prompts=text("anime.json", '["one"]'))
 
 
 # ------------------------------------------------------------------------------------------------------------ tables

@@ -49,6 +49,7 @@ def load_judge(folder: Path, *, device: torch.device, dtype: str = "auto") -> tu
         raise IntegrityError(
             f"The judge {spec.name} was trained on another backbone than {spec.backbone} is now ({spec.fingerprint}, not {found})."
         )
+    model.resize = spec.resize
     for name, adapter in spec.adapters.items():
         add_adapter(model.backbone, name, parts=adapter.parts, rank=adapter.rank, alpha=adapter.alpha)
     add_heads(model, spec.heads)

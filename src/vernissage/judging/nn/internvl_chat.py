@@ -29,6 +29,25 @@ from vernissage.local.tensors import restore
 
 _LANGUAGE = {"InternLM2ForCausalLM": "llama", "LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
 _VISION_FIELDS = {"attention_probs_dropout_prob": "attention_dropout", "qk_normalization": "use_qk_norm", "qkv_bias": "attention_bias"}
+# What the authors' inference code asks and lets the answer begin with; the state is read before the level word.
+_ASKED: dict[Dimension, tuple[str, str]] = {
+    "perception": ("How would you rate the quality of this image?", "The quality of the image is"),
+    "correspondence": (
+        "How would you rate the correspondence of this image and its prompt? prompt: {prompt}",
+        "The correspondence of the image and its prompt is",
+    ),
+}
+# InternVL's conversation template of that name; there the placeholder of a picture has a line of its own.
+_TEMPLATES = {
+    "internlm2-chat": (
+        "{{ bos_token or '' }}<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型"
+        "\N{FULLWIDTH COMMA}英文名叫InternVL, 是一个有用无害的人工智能助手。"
+        "<|im_end|>{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
+        "{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}"
+        "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+}
 _RENAMED = [
     (r"^vision_model\.embeddings\.class_embedding", "model.vision_tower.embeddings.cls_token"),
     (r"^vision_model\.embeddings\.position_embedding", "model.vision_tower.embeddings.position_embeddings"),
@@ -61,19 +80,24 @@ def import_judge(
     dimension: Dimension,
     tokenizer: str | None = None,
     wording: str | None = None,
+    lead: str | None = None,
     low: float = 0.0,
     high: float = 100.0,
+    resize: int | None = 1024,
 ) -> JudgeSpec:
     """Turn a checkpoint in the InternVLChat layout into a judge of ours, backbone included.
 
     Args:
-        source: Folder with config.json and safetensors, or PyTorch .bin files, which are read without running code.
+        source: Folder with config.json and safetensors, or PyTorch .bin files, and lora_weights.pth where there is one, whose tensors
+            take the place of others of their name; PyTorch files are read without running code.
         out: Folder for the judge; its backbone goes to `out`/backbone.
         dimension: What its head scores.
         tokenizer: Folder or hub id of the tokenizer in transformers format; default: `source`.
-        wording: The question it was trained on, {prompt} standing for the prompt; default: the package's.
+        wording: The question it was trained on, {prompt} standing for the prompt; default: that of the authors' inference code.
+        lead: How its answers begin, up to the level word; default: as in that code.
         low: Smallest score of its training, for level words.
         high: Largest.
+        resize: Width and height to which pictures are brought first, as the authors' code does.
 
     Raises:
         BadCard: There is no such checkpoint.
@@ -97,9 +121,13 @@ def import_judge(
         raise BadInput(f"The tokenizer has {len(words)} tokens for {rows} rows, or no <IMG_CONTEXT>.", hint="Give the backbone's own.")
     backbone.config.image_token_id = image
     backbone.save_pretrained(out / "backbone")
+    words.chat_template = _TEMPLATES.get(str(config.get("template")), words.chat_template)
     words.save_pretrained(out / "backbone")
     _image_processor(config, native).save_pretrained(out / "backbone")
     model = JudgeModel(backbone, Reader(words, "", "", list))
+    rank = int(config.get("use_llm_lora") or config.get("use_backbone_lora") or 0)
+    if rank and not lora:
+        raise IntegrityError(f"The checkpoint {source} speaks of LoRA of rank {rank}, but there is none among its weights.")
     name = "imported" if lora else ""
     head_spec = HeadSpec(
         adapter=name,
@@ -110,16 +138,17 @@ def import_judge(
         low=low,
         high=high,
     )
-    rank = int(config.get("use_llm_lora") or config.get("use_backbone_lora") or 0)
     parts = tuple(part for part in PARTS if any((part == "vision") == ("vision_tower" in layer) for layer, _ in lora))
-    prompt_id = f"judging/{dimension}"
+    prompt_id, (asked, begun) = f"judging/{dimension}", _ASKED[dimension]
     spec = JudgeSpec(
         name=f"{source.name}, imported",
         backbone="backbone",
         fingerprint=fingerprint(backbone),
         adapters={name: AdapterSpec(parts=parts, rank=rank, alpha=2 * rank)} if lora else {},  # alpha as the authors' code has it
+        resize=resize,
         heads={dimension: head_spec},
-        wording={prompt_id: wording} if wording else {},
+        wording={prompt_id: wording or asked},
+        leads={prompt_id: begun if lead is None else lead},
         trained={"imported_from": source.name},
     )
     if lora:
@@ -244,6 +273,7 @@ def _read_config(source: Path) -> dict[str, Any]:
 
 def _read_weights(source: Path) -> dict[str, Tensor]:
     files = sorted(source.glob("*.safetensors")) or sorted(source.glob("pytorch_model*.bin"))
+    files += source.glob("lora_weights.pth")  # the authors' code loads it over the others
     weights: dict[str, Tensor] = {}
     for path in files:
         try:
@@ -264,5 +294,5 @@ def _image_processor(config: dict[str, Any], native: InternVLConfig) -> GotOcr2I
         image_std=[0.229, 0.224, 0.225],
         crop_to_patches=True,
         min_patches=config.get("min_dynamic_patch", 1),
-        max_patches=config.get("max_dynamic_patch", 12),
+        max_patches=config.get("max_dynamic_patch", 6),  # the authors' default
     )

@@ -1,9 +1,9 @@
 """The judge as a network: a multimodal backbone, adapters on it, a regression head per dimension.
 
-The hidden state that is scored is that of the last token before an answer would begin. It is the state that chooses the level
-word in the first step of training, and it is found by counting from the question's end, so templates of any length will do.
-The authors' released code takes position -4 of the whole text with its answer, which for their template is the same token where
-the answer is one token long.
+The hidden state that is scored is that of the last token before an answer would begin, or before the level word where the answer is a
+sentence whose beginning is given. It is the state that chooses the level word in the first step of training, and it is found by counting
+from the question's end, so templates of any length will do. The authors' released code takes position -4 of the whole text with an
+answer such as "The quality of the image is excellent.", which is the same token: the one before the level word.
 """
 
 import threading
@@ -56,6 +56,8 @@ class Question(NamedTuple):
 
     text: str
     answer: str = ""
+    lead: str = ""
+    """The beginning of the answer, which is given, not learnt."""
 
 
 class Look(NamedTuple):
@@ -84,7 +86,7 @@ class Reader(NamedTuple):
         for token in (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special):
             text = text.replace(token, f"{token[0]} {token[1:]}")
         answer = self.ids(question.answer + (self.tokenizer.eos_token or "")) if question.answer else []
-        return Branch(self.ids(text + self.after), answer)
+        return Branch(self.ids(text + self.after + question.lead), answer)
 
     def ids(self, text: str) -> list[int]:
         """Tokens of a text as it is."""
@@ -104,6 +106,8 @@ class JudgeModel(nn.Module):
         super().__init__()
         self.backbone, self.reader, self.fingerprint = backbone, reader, fingerprint
         self.heads = nn.ModuleDict()
+        self.resize: int | None = None
+        """See `JudgeSpec`."""
         self.chosen: tuple[str, bool] | None = None
         """The adapter that works, and whether it learns."""
         self._reading = threading.Lock()  # a tokenizer that two threads use at once pads for the wrong one
@@ -134,6 +138,8 @@ class JudgeModel(nn.Module):
             images: RGB.
             questions: About each picture, one or more.
         """
+        if self.resize:
+            images = [image.resize((self.resize, self.resize), Image.Resampling.BICUBIC) for image in images]
         with self._reading:
             seen = self.reader.inputs([self.reader.before] * len(images), [[image] for image in images])
             branches = [[self.reader.branch(question) for question in several] for several in questions]
@@ -160,14 +166,15 @@ class JudgeModel(nn.Module):
         return logits.float().softmax(dim=-1)[:, 0]
 
 
-def question_text(spec: JudgeSpec, prompt_id: str, **values: str) -> str:
+def question(spec: JudgeSpec, prompt_id: str, **values: str) -> Question:
     """A question in the words that the judge was trained on."""
     if prompt_id not in spec.wording:
-        return load_prompt(prompt_id).render(brief=spec.brief, **values)
-    text = spec.wording[prompt_id]
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", value)
-    return text
+        text = load_prompt(prompt_id).render(brief=spec.brief, **values)
+    else:
+        text = spec.wording[prompt_id]
+        for name, value in values.items():
+            text = text.replace("{" + name + "}", value)
+    return Question(text, lead=spec.leads.get(prompt_id, ""))
 
 
 def load_backbone(model: str, *, device: torch.device, dtype: str = "auto", revision: str | None = None) -> JudgeModel:

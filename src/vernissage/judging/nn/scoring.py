@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from vernissage.judging.nn.model import JudgeModel, Question, by_adapter, choose_adapter, question_text
+from vernissage.judging.nn.model import JudgeModel, Question, by_adapter, choose_adapter, question
 from vernissage.judging.spec import DIMENSIONS, Dimension, JudgeSpec
 
 Key = Dimension | int
@@ -51,9 +51,9 @@ def score_batch(
 def _questions(spec: JudgeSpec, tasks: Sequence[str], prompt: str | None, questions: Sequence[str]) -> dict[Key, Question]:
     asked: dict[Key, Question] = {}
     if "perception" in tasks:
-        asked["perception"] = Question(question_text(spec, "judging/perception"))
+        asked["perception"] = question(spec, "judging/perception")
     if "correspondence" in tasks and prompt:
-        asked["correspondence"] = Question(question_text(spec, "judging/correspondence", prompt=prompt))
+        asked["correspondence"] = question(spec, "judging/correspondence", prompt=prompt)
     if "answers" in tasks:
-        asked |= {number: Question(question_text(spec, "judging/answer", question=text)) for number, text in enumerate(questions)}
+        asked |= {number: question(spec, "judging/answer", question=text) for number, text in enumerate(questions)}
     return asked

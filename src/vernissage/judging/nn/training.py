@@ -37,7 +37,7 @@ from vernissage.judging.nn.model import (
     by_adapter,
     choose_adapter,
     load_backbone,
-    question_text,
+    question,
 )
 from vernissage.judging.nn.scoring import score_batch
 from vernissage.judging.recipe import JudgeRecipe
@@ -108,6 +108,7 @@ def train_judge(
         check_same(folder, recipe, [*train, *validation], backbone=model.fingerprint)
     accelerator.wait_for_everyone()
     spec = _describe(recipe, train, model, folder, precision=accelerator.mixed_precision)
+    model.resize = recipe.resize
     add_heads(model, spec.heads)
     level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
     level_steps = level_steps if recipe.levels else 0
@@ -330,11 +331,11 @@ class _Losses:
                 continue
             head = self.spec.heads[dimension]
             answer = level_of(score, head.low, head.high) if self.words else ""
-            asked.append((dimension, Question(question_text(self.spec, PROMPT_OF[dimension], **values), answer), score))
+            asked.append((dimension, question(self.spec, PROMPT_OF[dimension], **values)._replace(answer=answer), score))
         if "answers" in tasks:
             for text, said in row.answers.items():
-                words = question_text(self.spec, PROMPT_OF["answers"], question=text)
-                asked.append(("answers", Question(words, YES if said else NO), 0.0))
+                words = question(self.spec, PROMPT_OF["answers"], question=text)
+                asked.append(("answers", words._replace(answer=YES if said else NO), 0.0))
         return asked
 
 
@@ -384,6 +385,7 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
         brief=recipe.brief,
         adapters={name: adapter for name in names if adapter is not None},
         projector=recipe.levels,
+        resize=recipe.resize,
         heads=heads,
         answers=answering if answers else None,
         prompts={PROMPT_OF[task]: load_prompt(PROMPT_OF[task]).hash for task in tasks},

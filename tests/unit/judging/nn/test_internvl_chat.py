@@ -5,12 +5,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import InternVLForConditionalGeneration
 
 from vernissage.errors import BadCard, BadInput, IntegrityError
 from vernissage.judging.nn.internvl_chat import import_judge
 from vernissage.judging.nn.judge import TrainedJudge
+from vernissage.judging.nn.model import question
 from vernissage.judging.spec import WEIGHTS, read_spec
 
 WIDTH, HEADS, KV, LAYERS, RANK = 32, 4, 2, 2, 3
@@ -204,9 +206,10 @@ def test_every_tensor_arrives_at_its_place(source, internvl_folder, tmp_path, to
 
 def test_the_imported_judge_scores_as_the_merged_model_does(source, internvl_folder, tmp_path, tokens, noise_picture):
     out = tmp_path / "judge"
-    import_judge(source, out, dimension="perception", tokenizer=str(internvl_folder), wording="How good is it?")
+    import_judge(source, out, dimension="perception", tokenizer=str(internvl_folder))
     judge = TrainedJudge(str(out), device="cpu")
-    image = noise_picture(1)
+    image = noise_picture(1, size=(40, 24))
+    assert judge._model.resize == 1024
     (verdict,) = judge.judge([image], ["a cat"], [["Is it red?"]])
     assert verdict.correspondence.reason.endswith("not trained on correspondence")
     # The same by hand: LoRA added to the fused weights, no adapter anywhere.
@@ -222,15 +225,33 @@ def test_the_imported_judge_scores_as_the_merged_model_does(source, internvl_fol
     plain.mkdir()
     (plain / "config.json").write_text(json.dumps(config(tokens) | {"use_llm_lora": 0, "use_backbone_lora": 0}))
     save_file(merged, plain / "model.safetensors")
-    import_judge(plain, tmp_path / "bare", dimension="perception", tokenizer=str(internvl_folder), wording="How good is it?")
+    import_judge(plain, tmp_path / "bare", dimension="perception", tokenizer=str(internvl_folder))
     backbone = InternVLForConditionalGeneration.from_pretrained(tmp_path / "bare" / "backbone")
-    reader = judge._model.reader
-    inputs = reader.inputs([reader.before + "How good is it?" + reader.after], [[image]])
+    # The authors' conversation up to the level word, "excellent" in their code, behind whose predecessor they read the state.
+    said = (
+        "<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型"
+        "\N{FULLWIDTH COMMA}英文名叫InternVL, 是一个有用无害的人工智能助手。<|im_end|>"
+        "<|im_start|>user\n<IMG_CONTEXT>\nHow would you rate the quality of this image?<|im_end|>"
+        "<|im_start|>assistant\nThe quality of the image is"
+    )
+    inputs = judge._model.reader.inputs([said], [[image.resize((1024, 1024), Image.Resampling.BICUBIC)]])
+    assert len(inputs["pixel_values"]) == 5, "two by two tiles and the whole, which a picture of its shape would not have had"
     hidden = backbone.model(**inputs).last_hidden_state[0, -1]
     for number in range(1, 6):
         hidden = torch.relu(merged[f"mlpscore.fc{number}.weight"] @ hidden + merged[f"mlpscore.fc{number}.bias"])
     assert verdict.perception.value == pytest.approx(min(100, max(0, hidden.item())), rel=1e-4)
     assert hidden.item() > 0, "a head that is dead would prove nothing"
+
+
+def test_words_that_are_given_take_the_place_of_the_authors(source, internvl_folder, tmp_path):
+    words = {"wording": "Does it show {prompt}?", "lead": "", "resize": None}
+    spec = import_judge(source, tmp_path / "judge", dimension="correspondence", tokenizer=str(internvl_folder), **words)
+    asked = question(spec, "judging/correspondence", prompt="a cat")
+    assert (asked.text, asked.lead, spec.resize) == ("Does it show a cat?", "", None)
+    spec = import_judge(source, tmp_path / "judge", dimension="correspondence", tokenizer=str(internvl_folder))
+    asked = question(spec, "judging/correspondence", prompt="a cat")
+    assert asked.text == "How would you rate the correspondence of this image and its prompt? prompt: a cat"
+    assert asked.lead == "The correspondence of the image and its prompt is"
 
 
 def test_pytorch_files_are_read_without_running_code(source, internvl_folder, tmp_path, tokens):
@@ -239,6 +260,31 @@ def test_pytorch_files_are_read_without_running_code(source, internvl_folder, tm
     torch.save(chat_weights(tokens), source / "pytorch_model.bin")
     spec = import_judge(source, tmp_path / "judge", dimension="correspondence", tokenizer=str(internvl_folder))
     assert list(spec.heads) == ["correspondence"]
+
+
+def test_lora_in_a_file_of_its_own_takes_the_place_of_what_the_other_files_hold(source, internvl_folder, tmp_path, tokens):
+    newer = {name: tensor + 1 for name, tensor in chat_weights(tokens).items() if ".lora_" in name or name.startswith("mlpscore.fc")}
+    torch.save(newer, source / "lora_weights.pth")
+    import_judge(source, tmp_path / "judge", dimension="perception", tokenizer=str(internvl_folder))
+    trained = load_file(tmp_path / "judge" / WEIGHTS)
+    wo = "language_model.base_model.model.model.layers.1.attention.wo.lora_A.default.weight"
+    (found,) = [
+        tensor for name, tensor in trained.items() if name.endswith("language_model.layers.1.self_attn.o_proj.lora_A.imported.weight")
+    ]
+    assert torch.equal(found, newer[wo])
+    assert torch.equal(trained["heads.perception.layers.0.weight"], newer["mlpscore.fc1.weight"])
+
+
+def test_a_checkpoint_whose_lora_is_missing_is_refused_instead_of_judged_by_the_bare_backbone(source, internvl_folder, tmp_path, tokens):
+    for path in source.glob("*.safetensors"):
+        path.unlink()
+    bare = {name: tensor.contiguous() for name, tensor in chat_weights(tokens, lora=False).items()}
+    save_file(bare, source / "model.safetensors")
+    with pytest.raises(IntegrityError, match="LoRA of rank 3, but there is none"):
+        import_judge(source, tmp_path / "judge", dimension="perception", tokenizer=str(internvl_folder))
+    torch.save({name: tensor for name, tensor in chat_weights(tokens).items() if ".lora_" in name}, source / "lora_weights.pth")
+    spec = import_judge(source, tmp_path / "judge", dimension="perception", tokenizer=str(internvl_folder))
+    assert spec.adapters["imported"].rank == RANK
 
 
 def test_a_checkpoint_that_is_not_whole_is_refused(source, internvl_folder, tmp_path, tokens):
