@@ -250,7 +250,10 @@ def _listed(path: Path) -> list[str]:
 
 
 def _by_group(entries: list[Entry], lines: list[str], prompts: Path) -> list[Entry]:
-    """Prompts in the pictures' order, or where some are missing by the numbers of HPSv2's names; a file named after a group is its alone."""
+    """Prompts in the pictures' order, or where some are missing by the numbers of HPSv2's names.
+
+    A file named after a group is for that group alone.
+    """
     own = [index for index, entry in enumerate(entries) if entry.group == prompts.stem] or list(range(len(entries)))
     numbers = [int(entries[index].path.stem) if re.fullmatch(r"[0-9]{5}", entries[index].path.stem) else -1 for index in own]
     if len(own) == len(lines):

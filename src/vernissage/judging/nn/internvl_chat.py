@@ -114,14 +114,9 @@ def import_judge(
     _check(set(backbone.state_dict()) - _tied(native), set(plain), source)
     backbone.load_state_dict(plain, strict=False, assign=True)
     backbone.tie_weights()
-    words = load_pretrained(AutoTokenizer, tokenizer or str(source))
-    image = words.convert_tokens_to_ids("<IMG_CONTEXT>")
-    rows = native.text_config.vocab_size
-    if image in (None, words.unk_token_id) or len(words) > rows:
-        raise BadInput(f"The tokenizer has {len(words)} tokens for {rows} rows, or no <IMG_CONTEXT>.", hint="Give the backbone's own.")
-    backbone.config.image_token_id = image
+    words = _tokenizer(tokenizer or str(source), config, native)
+    backbone.config.image_token_id = words.convert_tokens_to_ids("<IMG_CONTEXT>")
     backbone.save_pretrained(out / "backbone")
-    words.chat_template = _TEMPLATES.get(str(config.get("template")), words.chat_template)
     words.save_pretrained(out / "backbone")
     _image_processor(config, native).save_pretrained(out / "backbone")
     model = JudgeModel(backbone, Reader(words, "", "", list))
@@ -129,15 +124,8 @@ def import_judge(
     if rank and not lora:
         raise IntegrityError(f"The checkpoint {source} speaks of LoRA of rank {rank}, but there is none among its weights.")
     name = "imported" if lora else ""
-    head_spec = HeadSpec(
-        adapter=name,
-        widths=tuple(len(head[f"layers.{index}.bias"]) for index in range(len(head) // 2 - 1)),
-        last_relu=True,
-        center=0.0,
-        spread=1.0,
-        low=low,
-        high=high,
-    )
+    widths = tuple(len(head[f"layers.{index}.bias"]) for index in range(len(head) // 2 - 1))
+    head_spec = HeadSpec(adapter=name, widths=widths, last_relu=True, center=0.0, spread=1.0, low=low, high=high)
     parts = tuple(part for part in PARTS if any((part == "vision") == ("vision_tower" in layer) for layer, _ in lora))
     prompt_id, (asked, begun) = f"judging/{dimension}", _ASKED[dimension]
     spec = JudgeSpec(
@@ -283,6 +271,15 @@ def _read_weights(source: Path) -> dict[str, Tensor]:
     if not weights or not any(key.startswith("mlpscore.") for key in weights):
         raise BadCard(f"There is no judge in {source}: its weights have no mlpscore.", hint="Give the folder of a score checkpoint.")
     return weights
+
+
+def _tokenizer(place: str, config: dict[str, Any], native: InternVLConfig) -> Any:
+    """The tokenizer, with the conversation's template that the checkpoint names."""
+    words, rows = load_pretrained(AutoTokenizer, place), native.text_config.vocab_size
+    if words.convert_tokens_to_ids("<IMG_CONTEXT>") in (None, words.unk_token_id) or len(words) > rows:
+        raise BadInput(f"The tokenizer has {len(words)} tokens for {rows} rows, or no <IMG_CONTEXT>.", hint="Give the backbone's own.")
+    words.chat_template = _TEMPLATES.get(str(config.get("template")), words.chat_template)
+    return words
 
 
 def _image_processor(config: dict[str, Any], native: InternVLConfig) -> GotOcr2ImageProcessorPil:
