@@ -8,7 +8,7 @@ Protocol:  drawn pictures of held-out scenes (seed 314) as references, all mini 
            tree, asked of the judge about the last round's picture, and by the MLLM's direct rating of text and picture; SRCC
            against either truth over the models. Split halves: SRCC of the truth on every second reference against the truth on
            the others, the highest that a score on so few pictures could be expected to reach. Rise:
-           picture chosen in the last round, or over all rounds, minus that of round 1, paired; for two models also where pictures
+           picture chosen in the last round, or over all rounds, minus that of round 1, paired; for mini/general also where pictures
            are chosen by CLIP, DINOv2 and the judge's answers about the tree's facts, one weight each. No change: the share of
            feedbacks that ask for nothing; the best picture then stays among the round's candidates, so that what it is chosen by
            cannot fall, and the facts right tell whether more than that is gained. Tree against direct: the same references and
@@ -135,7 +135,7 @@ def main() -> None:
     for name, settings, chosen in (
         ("tree", Settings(), models),
         ("direct", Settings(words="direct"), ["mini/general"]),
-        ("facts", with_facts, ["mini/general", "mini/early"]),
+        ("facts", with_facts, ["mini/general"]),
     ):
         run = open_run(arguments.out / f"{name}-{arguments.references}", studio, chosen, references, settings)
         print(name, flush=True)

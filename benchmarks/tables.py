@@ -293,7 +293,10 @@ def chatgen_section(row: dict[str, Any]) -> list[str]:
         ]
         lines += ["", f"The first {row['settings']['painted']} chats painted, against the true plans' pictures with the same seeds:", ""]
         lines += table(["planner", *names, "unified"], drawn)
-        lines += ["", "Norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in names) + "; mini CLIP's scores lie beyond theirs."]
+        lines += [
+            "",
+            "Norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in names) + "; mini CLIP's scores lie beyond theirs.",
+        ]
         lines += ["", *(f"{a} against {b}, {name}: {w} won, {t} even, {x} lost." for a, b, name, w, t, x in figures["duels"])]
     return lines
 

@@ -12,12 +12,17 @@ from vernissage.errors import BadInput
 from vernissage.records.regeneration import Candidate
 from vernissage.records.verdict import Score
 
+RATED = ("consistency", "perception")
+"""Scores that an MLLM gives from 1 to 5."""
+
 
 def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
     """Write `benchmark_results/<run>/…` below a folder.
 
-    For each model and reference `iteration_k/` with every candidate of round k, `final/` with the last round's best, and
-    one `benchmark_final.json` for all. Scores that are missing are null with a reason, never a number.
+    For each model and reference `iut.json`, the tree; `iteration_k/` with every candidate of round k, the best of them as
+    `iter_k_best_image.png` with `iter_k_metadata.json`; `final/` with the last round's best as `best_image.png` and
+    `final_metrics.json`; and one `benchmark_final.json` for all. Scores that are missing are null with a reason, never a number.
+    Ratings are (r - 1) / 4; what the paper prints is r / 5 by all signs, and stands beside them as `on_the_papers_scale`.
 
     Returns:
         The folder `benchmark_results/<run>`.
@@ -34,20 +39,29 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
         if item.regeneration is None:
             rows.append({**row, "unscored": item.unscored})
             continue
+        if item.regeneration.tree is not None:
+            _write(place / "iut.json", item.regeneration.tree.model_dump(mode="json"))
         for each in item.regeneration.rounds:
+            iteration, name = place / f"iteration_{each.number}", f"iter_{each.number}"
             for index, candidate in enumerate(each.candidates):
-                _copy(run, candidate, place / f"iteration_{each.number}" / f"{index}.png")
+                _copy(run, candidate, iteration / f"{index}.png")
+            if each.best is not None:
+                _copy(run, each.candidates[each.best], iteration / f"{name}_best_image.png")
+                _write(iteration / f"{name}_metadata.json", _told(each.candidates[each.best]))
             told = {"aspect": each.aspect, "feedback": each.feedback, "best": each.best, "candidates": [_told(c) for c in each.candidates]}
-            _write(place / f"iteration_{each.number}" / "iteration.json", told)
+            _write(iteration / "iteration.json", told)
         last = item.regeneration.last
         if last is not None:
-            _copy(run, last, place / "final" / "final.png")
+            _copy(run, last, place / "final" / "best_image.png")
+            _write(place / "final" / "final_metrics.json", _told(last))
         rows.append({**row, "prompt": last.prompt if last else None, **(_told(last)["scores"] if last else {})})
     names = score_names(items)
     board = {model: {name: cells[name].estimate for name in names} for model, cells in leaderboard(items, "last").items()}
     means = {model: {name: each.value if each else None for name, each in cells.items()} for model, cells in board.items()}
     counts = {model: {name: each.n if each else 0 for name, each in cells.items()} for model, cells in board.items()}
-    _write(target / "benchmark_final.json", {"means": means, "scored": counts, "results": rows})
+    papers = {model: {name: (4 * cells[name] + 1) / 5 for name in RATED if cells.get(name) is not None} for model, cells in means.items()}
+    rated = {"on_the_papers_scale": papers} if run.header.settings["repaint"]["rater"] == "mllm" else {}
+    _write(target / "benchmark_final.json", {"means": means, **rated, "scored": counts, "results": rows})
     return target
 
 

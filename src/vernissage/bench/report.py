@@ -31,7 +31,11 @@ def render_report(run: Run, items: Sequence[Item]) -> str:
         header=run.header,
         heading=heading,
         names=names,
-        boards=[("last round, as in the paper", leaderboard(items, "last")), ("best of all rounds", leaderboard(items, "best"))],
+        boards=[
+            ("last round, as in the paper", leaderboard(items, "last")),
+            ("best of all rounds", leaderboard(items, "best")),
+            *((f"last round, {kind}", leaderboard(items, "last", kind=kind)) for kind in kinds if len(kinds) > 1),
+        ],
         plots=[(name, plot_kinds(items, name, kinds)) for name in names],
         rounds={name: (by_round(items, name), rise(items, name)) for name in names},
         comparisons=compare_models(items, "last"),

@@ -370,11 +370,13 @@ def _show_table(items: "Sequence[Item]") -> None:
 
     from vernissage.bench.repaint import heading, leaderboard, score_names
 
-    names = score_names(items)
-    for which, title in (("last", "last round, as in the paper"), ("best", "best of all rounds")):
+    names, kinds = score_names(items), sorted({item.kind for item in items if item.kind})
+    boards: list[tuple[str, str | None, str]] = [("last", None, "last round, as in the paper"), ("best", None, "best of all rounds")]
+    boards += [("last", kind, f"last round, {kind}") for kind in kinds if len(kinds) > 1]
+    for which, kind, title in boards:
         table = Table("model", "repainted", *map(heading, names), title=f"{title}: mean in % [95 % interval]  scored/asked")
-        for model, cells in leaderboard(items, which).items():
-            own = [item.regeneration is not None for item in items if item.model == model]
+        for model, cells in leaderboard(items, which, kind=kind).items():
+            own = [item.regeneration is not None for item in items if item.model == model and kind in (None, item.kind)]
             table.add_row(model, f"{sum(own)}/{len(own)}", *(str(cells[name]) for name in names))
         Console(width=30 * len(names) + 55).print(table)
     for item in items:

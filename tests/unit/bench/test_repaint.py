@@ -44,6 +44,7 @@ from vernissage.ports import Ask
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments
 from vernissage.records.regeneration import Candidate, Regeneration, Round
+from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.records.verdict import Score, Unscored
 from vernissage.repainting.loop import Settings
 from vernissage.wiring import DriverConfig, StudioConfig
@@ -591,19 +592,29 @@ def test_the_export_has_the_authors_layout(tmp_path, found):
             assert not place.exists()
             continue
         for each in item.regeneration.rounds:
-            folder = place / f"iteration_{each.number}"
-            assert sorted(path.name for path in folder.iterdir()) == ["0.png", "1.png", "iteration.json"]
+            folder, name = place / f"iteration_{each.number}", f"iter_{each.number}"
+            files = ["0.png", "1.png", f"{name}_best_image.png", f"{name}_metadata.json", "iteration.json"]
+            assert sorted(path.name for path in folder.iterdir()) == files
+            best = json.loads((folder / f"{name}_metadata.json").read_text(encoding="utf-8"))
+            assert best["prompt"] == each.candidates[each.best].prompt
+            assert Picture.open(folder / f"{name}_best_image.png").hash == each.candidates[each.best].picture
             told = json.loads((folder / "iteration.json").read_text(encoding="utf-8"))
             assert (told["aspect"], told["feedback"], told["best"]) == (each.aspect, each.feedback, each.best)
             for index, candidate in enumerate(each.candidates):
                 assert Picture.open(folder / f"{index}.png").hash == candidate.picture
                 assert told["candidates"][index]["prompt"] == candidate.prompt
                 assert told["candidates"][index]["scores"]["clip"] == candidate.scores["clip"].value
-        assert Picture.open(place / "final" / "final.png").hash == item.regeneration.last.picture
+        assert Picture.open(place / "final" / "best_image.png").hash == item.regeneration.last.picture
+        told = json.loads((place / "final" / "final_metrics.json").read_text(encoding="utf-8"))
+        assert told["scores"]["clip"] == item.regeneration.last.scores["clip"].value
+        assert item.regeneration.tree is None
+        assert not (place / "iut.json").exists()
     whole = json.loads((target / "benchmark_final.json").read_text(encoding="utf-8"))
     counts = {"clip": 6, "dinov2": 6, "consistency": 5, "perception": 6, "ssim": 6}  # one is no picture, one would not be rated
     assert whole["scored"] == {"ink": counts, "oil": counts}
     assert whole["means"]["ink"]["clip"] == leaderboard(items, "last")["ink"]["clip"].estimate.value
+    for name in ("consistency", "perception"):  # r / 5 where ours is (r - 1) / 4
+        assert whole["on_the_papers_scale"]["ink"][name] == pytest.approx((4 * whole["means"]["ink"][name] + 1) / 5)
     rows = {(row["model"], row["image"]): row for row in whole["results"]}
     assert len(rows) == 14
     assert rows["ink", found[2].name]["unscored"].startswith("BadInput")
@@ -611,6 +622,16 @@ def test_the_export_has_the_authors_layout(tmp_path, found):
     assert rows["oil", "scene_3"]["consistency"] is None  # the MLLM would not rate it
     assert rows["oil", "scene_3"]["type"] == "scene"
     assert rows["oil", "scene_2"]["consistency"] == 1.0
+
+
+def test_the_export_has_the_trees(tmp_path, found):
+    run = benchmark(tmp_path / "run", found[:1])
+    (item, *_) = read_items(run.header, run.items)
+    tree = UnderstandingTree(caption="a cat", objects=(SceneObject(name="cat", type="animal", features={"colour": "red"}),))
+    with_tree = item._replace(regeneration=item.regeneration.model_copy(update={"tree": tree}))
+    target = export_results(run, [with_tree], tmp_path / "exported")
+    told = json.loads((target / item.model / item.reference / "iut.json").read_text(encoding="utf-8"))
+    assert UnderstandingTree.model_validate(told) == tree
 
 
 def test_an_export_without_a_single_score_has_no_means(tmp_path, found):

@@ -257,7 +257,7 @@ def test_a_benchmark_prints_its_tables_and_writes_report_and_export(run, talking
     assert "clip with people's consistency: SRCC" in found.out
     assert found.out.splitlines()[-2:] == ["run/report.html", "out/benchmark_results/run"]
     assert "portrait_3" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert (tmp_path / "out" / "benchmark_results" / "run" / "tiny_ink" / "portrait_1" / "final" / "final.png").is_file()
+    assert (tmp_path / "out" / "benchmark_results" / "run" / "tiny_ink" / "portrait_1" / "final" / "best_image.png").is_file()
     assert "unscored" not in found.err
 
 
