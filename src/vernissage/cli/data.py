@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(name="data")
 def command() -> None:
-    """Collect, filter, role-play, deduplicate and split what planners learn from (ChatGenBench)."""
+    """Collect, filter, role-play, deduplicate and split what planners learn from (ChatGenBench); opinions from ratings."""
 
 
 @command.command(name="collect")
@@ -241,6 +241,36 @@ def split_(
     write_review(divided, out / "review.csv", decisions)
     rare = sum(query.division == "few-shot" for query in tested)
     _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
+
+
+@command.command(name="mos")
+@click.argument("ratings", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("mos.csv"), show_default=True, help="CSV, or Parquet by its ending."
+)
+@click.option("--screen/--no-screen", default=True, show_default=True, help="Leave out subjects whom ITU-R BT.500 rejects.")
+def mos(ratings: Path, out: Path, screen: bool) -> None:
+    """Turn RATINGS of people into mean opinion scores with 95 % intervals, by picture and dimension.
+
+    RATINGS is a CSV or Parquet file with the columns subject, picture, dimension, rating. A dimension whose ratings are 0 and 1 alone is a
+    yes/no question and gets the majority's answer.
+    """
+    from vernissage.judging.opinions import gather_opinions
+    from vernissage.judging.ratings import read_ratings, write_table
+
+    found = gather_opinions(read_ratings(ratings), screening=screen)
+    write_table(out, [row for each in found for row in each.rows])
+    for each in found:
+        missing = sum(bool(row.why) for row in each.rows)
+        kind = "votes on" if each.votes else "opinions of"
+        click.echo(
+            harmless(f"{each.dimension}: {kind} {len(each.rows) - missing} of {len(each.rows)} pictures by {each.subjects} subjects")
+        )
+        for name, value in (("Krippendorff's alpha", each.alpha), ("ICC(2,k)", each.icc)):
+            click.echo(f"  {name}: {f'{value:.3f}' if isinstance(value, float) else f'- ({value})'}")
+        for row in each.rejected:
+            click.echo(harmless(f"  left out: {row.subject}: {row.reason}"))
+    click.echo(named(out))
 
 
 def _text_encoder(config: Path | None) -> "TextEncoder":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from vernissage.errors import BadInput
-from vernissage.records.parquet import read_parquet
+from vernissage.records.parquet import read_parquet, write_parquet
 
 COLUMNS = ("subject", "picture", "dimension", "rating")
 
@@ -82,7 +82,7 @@ def read_ratings(path: Path) -> list[Rating]:
 
 
 def write_table(path: Path, rows: Sequence[NamedTuple]) -> None:
-    """Rows of one kind as CSV, with the names of their fields as first line.
+    """Rows of one kind as CSV, with the names of their fields as first line, or as Parquet by the file's ending.
 
     Raises:
         BadInput: There are no rows, or the file cannot be written.
@@ -90,6 +90,8 @@ def write_table(path: Path, rows: Sequence[NamedTuple]) -> None:
     if not rows:
         raise BadInput("There is nothing to write.", hint="Give some ratings.")
     try:
+        if path.suffix == ".parquet":
+            return write_parquet([row._asdict() for row in rows], rows[0]._fields, path)
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(rows[0]._fields)

@@ -1,0 +1,106 @@
+"""A table of ratings as a whole: of each dimension the opinions of its pictures, who was screened out, and how far people agree."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vernissage.errors import BadInput
+from vernissage.judging.mos import Opinion, Screening, likert, mean_opinions, screen, vote, without
+from vernissage.judging.ratings import Panel, Rating, panel_of
+from vernissage.metrics.agreement import icc, krippendorff_alpha
+from vernissage.records.verdict import Score
+
+
+class OpinionRow(NamedTuple):
+    """What people think of one picture in one dimension; what there is not is None, and `why` tells the reason."""
+
+    picture: str
+    dimension: str
+    mos: float | None = None
+    """Mean z-score, 0 to 100; see `mos.mean_opinions`."""
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    """Mean rating in [0, 1], where ratings are from 1 to 5."""
+    yes: int | None = None
+    """The majority's answer, where ratings are votes."""
+    n: int = 0
+    """Subjects."""
+    why: str = ""
+
+
+class Opinions(NamedTuple):
+    """One dimension."""
+
+    dimension: str
+    votes: bool
+    """Whether its ratings are 0 and 1 alone: answers to a yes/no question."""
+    subjects: int
+    rejected: tuple[Screening, ...]
+    alpha: float | str
+    """Krippendorff's, nominal for votes, interval else; or why there is none."""
+    icc: float | str
+    """ICC(2,k); or why there is none."""
+    rows: tuple[OpinionRow, ...]
+
+
+def gather_opinions(ratings: Sequence[Rating], *, screening: bool = True) -> list[Opinions]:
+    """Opinions of every dimension of a table of ratings.
+
+    Args:
+        ratings: Of any dimensions.
+        screening: Whether subjects whom BT.500 rejects are left out; votes are not screened.
+
+    Raises:
+        BadInput: A subject rated a picture twice, or screening leaves nobody.
+
+    Example:
+        >>> said = [Rating(name, picture, "perception", value) for name in "ab" for picture, value in (("x", 2), ("y", 5))]
+        >>> [(row.picture, round(row.mos), row.mean) for row in gather_opinions(said)[0].rows]
+        [('x', 38, 0.25), ('y', 62, 1.0)]
+    """
+    return [_of(panel_of(ratings, name), name, screening) for name in dict.fromkeys(rating.dimension for rating in ratings)]
+
+
+def _of(panel: Panel, dimension: str, screening: bool) -> Opinions:
+    given = panel.values[~np.isnan(panel.values)]
+    votes = bool(np.isin(given, (0, 1)).all())
+    rejected = tuple(row for row in screen(panel) if not row.kept) if screening and not votes else ()
+    kept = without(panel, {row.subject for row in rejected})
+    rows = _voted(kept, dimension) if votes else _rated(kept, dimension)
+    alpha = _or_why(lambda: krippendorff_alpha(kept.values, "nominal" if votes else "interval"))
+    return Opinions(dimension, votes, len(panel.subjects), rejected, alpha, _or_why(lambda: icc(kept.values)), rows)
+
+
+def _rated(panel: Panel, dimension: str) -> tuple[OpinionRow, ...]:
+    try:
+        scaled = likert(panel.values)
+    except BadInput:  # another scale than 1 to 5
+        scaled = np.full_like(panel.values, np.nan)
+    rows = []
+    for (picture, opinion), own in zip(mean_opinions(panel).items(), scaled.T, strict=True):
+        mean = None if np.isnan(own).all() else float(np.nanmean(own))
+        if isinstance(opinion, Opinion):
+            ends = (opinion.low, opinion.high) if opinion.n > 1 else (None, None)  # infinite for one subject
+            rows.append(OpinionRow(picture, dimension, opinion.mos, *ends, mean, n=opinion.n))
+        else:
+            rows.append(OpinionRow(picture, dimension, mean=mean, why=opinion.reason))
+    return tuple(rows)
+
+
+def _voted(panel: Panel, dimension: str) -> tuple[OpinionRow, ...]:
+    counts = (~np.isnan(panel.values)).sum(axis=0)
+    return tuple(
+        OpinionRow(picture, dimension, yes=int(said.value), n=int(n))
+        if isinstance(said, Score)
+        else OpinionRow(picture, dimension, n=int(n), why=said.reason)
+        for (picture, said), n in zip(vote(panel).items(), counts, strict=True)
+    )
+
+
+def _or_why(measure: Callable[[], float]) -> float | str:
+    try:
+        return measure()
+    except BadInput as error:
+        return error.message

@@ -1,0 +1,100 @@
+"""A table of ratings as a whole: opinions, votes, screening and agreement, in Python and by the command."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from vernissage.cli import main
+from vernissage.errors import BadInput
+from vernissage.judging.mos import mean_opinions
+from vernissage.judging.opinions import OpinionRow, gather_opinions
+from vernissage.judging.ratings import Panel, Rating, panel_of, read_rows, write_table
+from vernissage.metrics.agreement import icc, krippendorff_alpha
+
+
+def ratings(values, dimension="perception"):
+    """A table from rows of subjects; None where one did not rate."""
+    return [
+        Rating(f"s{subject}", f"p{picture}.png", dimension, value)
+        for subject, row in enumerate(values)
+        for picture, value in enumerate(row)
+        if value is not None
+    ]
+
+
+GIVEN = [[1, 3, 5, 4], [2, 3, 4, 4], [1, 2, 5, 3]]
+
+
+def test_opinions_are_those_of_the_dimensions_own_panel():
+    (found,) = gather_opinions(ratings(GIVEN))
+    expected = mean_opinions(panel_of(ratings(GIVEN), "perception"))
+    assert [(row.mos, row.low, row.high, row.n) for row in found.rows] == [(o.mos, o.low, o.high, o.n) for o in expected.values()]
+    assert [row.mean for row in found.rows] == pytest.approx((np.mean(GIVEN, axis=0) - 1) / 4)
+    assert found.alpha == krippendorff_alpha(np.array(GIVEN, float))
+    assert found.icc == icc(np.array(GIVEN, float))
+    assert (found.subjects, found.votes, found.rejected) == (3, False, ())
+
+
+def test_dimensions_stand_apart_and_votes_are_counted():
+    table = ratings(GIVEN) + ratings([[1, 0, 1, None], [1, 0, 0, None], [1, 1, None, 0]], "Is it red?")
+    _, votes = gather_opinions(table)
+    assert votes.votes
+    assert [(row.yes, row.n, row.mos) for row in votes.rows] == [(1, 3, None), (0, 3, None), (None, 2, None), (0, 1, None)]
+    assert votes.rows[2].why == "1 said yes and 1 no"
+    assert votes.alpha == krippendorff_alpha(np.array([[1, 0, 1, np.nan], [1, 0, 0, np.nan], [1, 1, np.nan, 0]]), "nominal")
+    assert "without gaps" in votes.icc
+
+
+def test_a_subject_who_is_rejected_takes_no_part_unless_screening_is_off():
+    rng = np.random.default_rng(3)
+    honest = np.clip(np.rint(rng.uniform(1, 5, size=200) + rng.normal(0, 0.4, size=(14, 200))), 1, 5)
+    values = [*honest.tolist(), np.where(rng.random(200) < 0.5, 1.0, 5.0).tolist()]
+    (screened,) = gather_opinions(ratings(values))
+    assert [row.subject for row in screened.rejected] == ["s14"]
+    assert {row.n for row in screened.rows} == {14}
+    (whole,) = gather_opinions(ratings(values), screening=False)
+    assert {row.n for row in whole.rows} == {15}
+    assert screened.alpha > whole.alpha
+
+
+def test_what_cannot_be_known_is_empty_with_the_reason():
+    (found,) = gather_opinions(ratings([[4, 4], [None, None]]), screening=False)
+    assert [row.mos for row in found.rows] == [None, None]
+    assert [row.mean for row in found.rows] == [0.75, 0.75]
+    assert all("differ" in row.why for row in found.rows)
+    assert isinstance(found.alpha, str)
+    (one,) = gather_opinions(ratings([[1, 50]]))
+    assert [(row.low, row.mean) for row in one.rows] == [(None, None)] * 2, "one subject has no interval, and 50 is not from 1 to 5"
+    with pytest.raises(BadInput, match="twice"):
+        gather_opinions([*ratings(GIVEN), *ratings([[1]])])
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_command_writes_the_table_and_tells_the_agreement(tmp_path, capsys, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    write_table(tmp_path / f"ratings.{ending}", ratings(GIVEN) + ratings([[1, 0]], "Is it red?"))
+    out = tmp_path / f"mos.{ending}"
+    with pytest.raises(SystemExit) as end:
+        main(["data", "mos", str(tmp_path / f"ratings.{ending}"), "-o", str(out)])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert "perception: opinions of 4 of 4 pictures by 3 subjects" in said
+    assert f"Krippendorff's alpha: {krippendorff_alpha(np.array(GIVEN, float)):.3f}" in said
+    assert "Is it red?: votes on 2 of 2 pictures by 1 subjects" in said
+    rows = [row for _, row in read_rows(out, "opinions", OpinionRow._fields)]
+    assert len(rows) == 6
+    assert float(rows[0]["mos"]) == pytest.approx(gather_opinions(ratings(GIVEN))[0].rows[0].mos)
+    assert (rows[4]["yes"], rows[4]["mos"]) == ("1", "")
+
+
+def test_ratings_that_are_no_numbers_name_their_line(tmp_path, capsys):
+    with (tmp_path / "r.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["subject", "picture", "dimension", "rating"], ["a", "x.png", "perception", "nan"]])
+    with pytest.raises(SystemExit) as end:
+        main(["data", "mos", str(tmp_path / "r.csv"), "-o", str(tmp_path / "out.csv")])
+    assert end.value.code == 2
+    assert "line 2" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+    assert isinstance(panel_of(ratings(GIVEN), "perception"), Panel)
