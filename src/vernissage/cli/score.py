@@ -15,6 +15,10 @@ from vernissage.records.parquet import write_parquet
 from vernissage.records.plan import whole_characters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vernissage.metrics.interval import Estimate
+    from vernissage.records.verdict import Score, Unscored
     from vernissage.scoring.score import Scored
 
 
@@ -116,28 +120,40 @@ def write_table(path: Path, scored: "Scored") -> None:
 
 
 def summary(scored: "Scored") -> list[dict[str, object]]:
-    """A row a metric, and where there are groups one for each: mean with its 95 % interval, scored, asked, reasons."""
-    from vernissage.metrics.interval import mean_interval
+    """A row a metric, and where there are groups one for each and one for the mean of their means: mean, 95 % interval, counts, reasons."""
+    import numpy as np
+
+    from vernissage.metrics.interval import mean_interval, mean_of_means
 
     rows: list[dict[str, object]] = []
     groups = sorted({entry.group for entry in scored.entries} - {""})
     for name, found in scored.pictures.items():
+        by_group: dict[str, list[float]] = {}
         for group in ("", *groups):
             own = [score for score, entry in zip(found, scored.entries, strict=True) if group in ("", entry.group)]
             values = [value for score in own if (value := getattr(score, "value", None)) is not None]
             row: dict[str, object] = {"metric": name, "group": group, "scored": len(values), "asked": len(own)}
-            if values:
-                estimate = mean_interval(values)  # pyright: ignore[reportArgumentType]
-                row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-            rows.append(row | {"reasons": _counted([score.reason for score in own if not hasattr(score, "value")])})
+            by_group[group] = values
+            rows.append(row | _mean(mean_interval(np.array(values)) if values else None) | {"reasons": _reasons(own)})
+        parts = [by_group[group] for group in groups]
+        if len(parts) > 1:  # what GenEval and others call their overall score
+            grouped = [score for score, entry in zip(found, scored.entries, strict=True) if entry.group]
+            row = {"metric": name, "group": "mean of groups", "scored": sum(map(len, parts)), "asked": len(grouped)}
+            rows.append(
+                row | _mean(mean_of_means([np.array(part) for part in parts]) if all(parts) else None) | {"reasons": _reasons(grouped)}
+            )
     for name, score in scored.sets.items():
         value = getattr(score, "value", None)
         rows.append({"metric": name, "group": "", "scored": int(value is not None), "asked": 1, "value": value, "note": score.reason})
     return rows
 
 
-def _counted(reasons: list[str]) -> dict[str, int]:
-    return dict(Counter(reasons))
+def _mean(estimate: "Estimate | None") -> dict[str, object]:
+    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high} if estimate else {}
+
+
+def _reasons(found: "Sequence[Score | Unscored]") -> dict[str, int]:
+    return dict(Counter(score.reason for score in found if not hasattr(score, "value")))
 
 
 def _line(row: dict[str, object]) -> str:

@@ -1,5 +1,6 @@
 """Confidence intervals by the bootstrap: every number of a table comes with one."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,33 @@ def mean_interval(values: ndarray, *, draws: int = 2000, seed: int = 0) -> Estim
     """
     values = np.asarray(values, dtype=float)
     return ratio_interval(values, np.ones_like(values), draws=draws, seed=seed)
+
+
+def mean_of_means(groups: Sequence[ndarray], *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """The mean of groups' means, each group counting alike, with a percentile bootstrap within groups.
+
+    It is what GenEval calls its overall score, over tasks.
+
+    Raises:
+        BadInput: There are no groups, or one is empty.
+
+    Example:
+        >>> mean_of_means([np.array([1.0, 1.0, 1.0]), np.array([0.0])]).value
+        0.5
+    """
+    groups = [np.asarray(group, dtype=float) for group in groups]
+    if not groups or not all(len(group) and np.isfinite(group).all() for group in groups):
+        raise BadInput("A mean of groups needs groups that are not empty, and finite numbers.", hint="Leave out groups without values.")
+    rng = np.random.default_rng(seed)
+    drawn = np.mean([_means_of_draws(group, draws, rng) for group in groups], axis=0)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimate(float(np.mean([group.mean() for group in groups])), float(low), float(high), sum(map(len, groups)))
+
+
+def _means_of_draws(values: ndarray, draws: int, rng: np.random.Generator) -> ndarray:
+    """Means of resampled values, shape (draw,), in blocks so that memory stays small."""
+    blocks = np.array_split(np.arange(draws), max(1, draws * len(values) // 4_000_000))
+    return np.concatenate([values[rng.integers(len(values), size=(len(block), len(values)))].mean(axis=1) for block in blocks])
 
 
 def sign_flip_test(differences: ndarray, *, draws: int = 10_000, seed: int = 0) -> float:

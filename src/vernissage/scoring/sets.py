@@ -71,18 +71,25 @@ def score_set(
             mean, spread = inception_score(inception.probabilities(own.features), splits=PARTS)
             (score,) = as_scores([mean])
             notes.append(f"standard deviation over {PARTS} parts {spread:.4f}")
-            notes += [f"of a sample of {SAMPLE:,}"] if own.seen > SAMPLE else []
+            notes += _sampled(own)
         elif given is not None:
             return Unscored(reason=f"{metric.name} needs the reference pictures, not their statistics")
         elif metric.name in KERNEL:
-            (score,) = as_scores([kernel_distance(own.features, other.features).mean])
+            mean, spread = kernel_distance(own.features, other.features)
+            (score,) = as_scores([mean])
+            notes += [f"standard deviation over subsets {spread:.4g}", *_sampled(own, other)]
         else:
             if encoder not in manifolds:
                 manifolds[encoder] = manifold_scores(other.features, own.features)
             (score,) = as_scores([getattr(manifolds[encoder], metric.name)])
+            notes += _sampled(own, other)
     except BadInput as error:
         return Unscored(reason="; ".join([str(error), *notes]))
     return score.model_copy(update={"reason": "; ".join(notes)}) if isinstance(score, Score) else score
+
+
+def _sampled(*sets: Gathered) -> list[str]:
+    return [f"of a sample of {SAMPLE:,}"] if any(each.seen > SAMPLE for each in sets) else []
 
 
 def unify(pictures: Mapping[str, Sequence[Found]], sets: Mapping[str, Found]) -> Found:

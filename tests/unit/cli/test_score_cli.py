@@ -168,7 +168,7 @@ def test_groups_have_a_line_each(run, picture, noise_picture, layout):
     if layout == "csv":
         source = text("t.csv", "image,prompt,group\n" + "".join(f"{g}{i}.png,a cat,{g}\n" for g in ("anime", "photo") for i in (0, 1)))
     found = run(source)
-    assert [(row["group"], row["asked"]) for row in rows()] == [("", 4), ("anime", 2), ("photo", 2)]
+    assert [(row["group"], row["asked"]) for row in rows()] == [("", 4), ("anime", 2), ("photo", 2), ("mean of groups", 4)]
     assert [line.split("  ")[0] for line in found.out.splitlines()[:3]] == ["clipscore", "clipscore (anime)", "clipscore (photo)"]
     assert [row["group"] for row in table()] == ["anime", "anime", "photo", "photo"]
     assert len({row["clipscore"] for row in table()}) == 2
@@ -337,10 +337,18 @@ def test_a_table_keeps_odd_names_and_tells_each_reason(tmp_path):
 def test_a_summary_takes_only_what_was_scored_into_the_mean():
     entries = [Entry(f"{index}.png", Path("x"), group="ab"[index % 2]) for index in range(4)]
     down = Unscored(reason="down")
-    first, second, third = summary(Scored(entries, {"one": [Score(value=0.0), down, Score(value=3.0), down]}, {}))
+    first, second, third, whole = summary(Scored(entries, {"one": [Score(value=0.0), down, Score(value=3.0), down]}, {}))
     assert (first["mean"], first["scored"], first["asked"], first["reasons"]) == (1.5, 2, 4, {"down": 2})
     assert (second["group"], second["mean"], second["scored"], second["reasons"]) == ("a", 1.5, 2, {})
     assert third == {"metric": "one", "group": "b", "scored": 0, "asked": 2, "reasons": {"down": 2}}
+    assert whole == {"metric": "one", "group": "mean of groups", "scored": 2, "asked": 4, "reasons": {"down": 2}}, "a group has no mean"
+
+
+def test_a_summary_tells_the_mean_of_groups_in_which_each_counts_alike():
+    entries = [Entry(f"{index}.png", Path("x"), group=group) for index, group in enumerate(["a", "a", "a", "b", ""])]
+    *_, whole = summary(Scored(entries, {"one": [Score(value=value) for value in (1.0, 1.0, 1.0, 0.0, 9.0)]}, {}))
+    assert (whole["group"], whole["mean"], whole["low"], whole["high"]) == ("mean of groups", 0.5, 0.5, 0.5)
+    assert (whole["scored"], whole["asked"]) == (4, 4), "what is in no group is not among them"
 
 
 # --------------------------------------------------------------------------------------------------------- the studio
@@ -459,6 +467,7 @@ def test_geneval_s_own_questions_are_asked_and_grouped_by_task(run, picture, mon
         ("", 3, pytest.approx(2 / 3)),
         ("colors", 1, 1),
         ("single_object", 2, 0.5),
+        ("mean of groups", 3, 0.75),
     ]
     assert len(asked) == 4
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from vernissage.errors import BadInput
 from vernissage.metrics.correlation import krcc, plcc, srcc
-from vernissage.metrics.interval import mean_interval, sign_flip_test
+from vernissage.metrics.interval import mean_interval, mean_of_means, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
 ratings = st.integers(1, 5).map(float)
@@ -100,6 +100,19 @@ def test_the_sign_flip_test_is_that_over_all_patterns(differences):
     p = exact(values)
     spread = 4 * np.sqrt(p * (1 - p) / draws) + 1 / draws
     assert sign_flip_test(values, draws=draws) == pytest.approx(p, abs=spread)
+
+
+def test_a_mean_of_groups_is_drawn_anew_within_each_group():
+    rng = np.random.default_rng(1)
+    groups = [rng.normal(0, 1, 400), rng.normal(5, 1, 100)]
+    found = mean_of_means(groups)
+    assert found.value == pytest.approx((groups[0].mean() + groups[1].mean()) / 2)
+    error = np.sqrt(groups[0].var() / 400 + groups[1].var() / 100) / 2
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+    assert found.n == 500
+    for wrong in ([], [np.array([1.0]), np.array([])], [np.array([np.nan])]):
+        with pytest.raises(BadInput, match="groups"):
+            mean_of_means(wrong)
 
 
 def test_the_sign_flip_test_has_no_direction_and_never_says_never():

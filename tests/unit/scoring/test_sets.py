@@ -68,6 +68,7 @@ def test_fid_and_kid_are_the_distances_of_the_features(folder):
     found = score("fid,kid", reference=REFERENCE)
     assert found["fid"].value == pytest.approx(frechet_distance(gather(mine), gather(theirs)), rel=1e-6)
     assert found["kid"].value == pytest.approx(kernel_distance(mine, theirs).mean, rel=1e-6)
+    assert found["kid"].reason == f"standard deviation over subsets {kernel_distance(mine, theirs).std:.4g}"
 
 
 def test_fid_is_the_formula_by_a_matrix_root_and_kid_the_one_by_kernels(folder):
