@@ -149,8 +149,20 @@ def repaint_section(row: dict[str, Any]) -> list[str]:
     lines += table(
         ["ranked by", "SRCC", "of the repaintings"], [[name, told(of_models[name]), told(of_paintings[name])] for name in of_models]
     )
-    lines += ["", "What the rounds bring, paired, in points: picture chosen over all rounds minus that of round 1 (or as stated).", ""]
-    lines += table(["score", "rise"], [[name, percent(estimate)] for name, estimate in figures["rises"].items() if estimate])
+    lines += [
+        "",
+        "What the rounds bring, paired, in points: the picture chosen over all rounds, or in the last one, minus that of round 1; and for",
+        "mini/general where the judge rates, and its answers about the tree's facts choose beside CLIP and DINOv2. Of later rounds'",
+        f"feedback {100 * figures['no_change']:.0f} % ask for no change: the picture stays in the running, and what it is chosen by",
+        "cannot fall.",
+        "",
+    ]
+    by_facts = figures["rises_chosen_by_facts"]
+    gains = {name: (figures["rises"].get(name), by_facts.get(name)) for name in dict.fromkeys([*figures["rises"], *by_facts])}
+    lines += table(
+        ["score", "rise", "chosen by facts, too"],
+        [[name, *(percent(estimate) if estimate else "-" for estimate in both)] for name, both in gains.items() if any(both)],
+    )
     lines += ["", "Prompt from the tree minus direct prompt, mini/general, last round, paired, in points:", ""]
     return lines + table(["score", "difference"], [[name, percent(estimate)] for name, estimate in figures["tree_minus_direct"].items()])
 
@@ -340,14 +352,38 @@ def score_speed_section(row: dict[str, Any]) -> list[str]:
     return [*lines, "", f"Peak memory: {peaks}."]
 
 
+def kills_section(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    items, pictures = ("the same" if figures[name] else "OTHER" for name in ("same_items", "same_pictures"))
+    return [
+        "## Runs that are killed",
+        "",
+        f"A repainting run of {figures['items']} items killed {figures['kills']} times at random moments, with",
+        f"{', '.join(map(str, figures['items_done_when_killed']))} items done, and resumed each time:",
+        f"{items} items and {pictures} pictures as a run left alone.",
+    ]
+
+
+def bert_score_section(row: dict[str, Any]) -> list[str]:
+    figures, settings = row["figures"], row["settings"]
+    return [
+        "## Speed of BERTScore",
+        "",
+        f"{settings['pairs']} short pairs, median of {settings['times']} runs side by side: {figures['ours']:.2f} s, bert-score "
+        f"{figures['bert-score']:.2f} s: {figures['ratio']:.2f} times as fast, numbers within {figures['difference']:.0e}.",
+    ]
+
+
 SECTIONS = {
     "mini_t2i": t2i_section,
     "mini_plans": plans_section,
     "mini_tree": tree_section,
     "mini_repaint": repaint_section,
     "repaint_speed": speed_section,
+    "kill_runs": kills_section,
     "fid_speed": fid_section,
     "score_speed": score_speed_section,
+    "bert_score_speed": bert_score_section,
     "mini_judge": judge_section,
     "judge_speed": judge_speed_section,
     "judge_speed_large": judge_speed_section,
