@@ -59,7 +59,10 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
     board = {model: {name: cells[name].estimate for name in names} for model, cells in leaderboard(items, "last").items()}
     means = {model: {name: each.value if each else None for name, each in cells.items()} for model, cells in board.items()}
     counts = {model: {name: each.n if each else 0 for name, each in cells.items()} for model, cells in board.items()}
-    papers = {model: {name: (4 * cells[name] + 1) / 5 for name in RATED if cells.get(name) is not None} for model, cells in means.items()}
+    papers = {
+        model: {name: (4 * value + 1) / 5 for name, value in cells.items() if name in RATED and value is not None}
+        for model, cells in means.items()
+    }
     rated = {"on_the_papers_scale": papers} if run.header.settings["repaint"]["rater"] == "mllm" else {}
     _write(target / "benchmark_final.json", {"means": means, **rated, "scored": counts, "results": rows})
     return target
