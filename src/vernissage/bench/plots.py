@@ -10,17 +10,23 @@ COLOURS = ("#3b6ea5", "#b5533c", "#4f8a5b", "#8a5aa0", "#b08a2e", "#4a9aa5", "#a
 
 
 def bars(rows: Mapping[str, Estimate], title: str, *, digits: int = 1) -> str:
-    """Horizontal bars from zero, each with its interval as a line and its value."""
+    """Horizontal bars from zero, each with its interval as a line and its value; those below zero go to the left of its line."""
     left, width, row = 170, 480, 20
-    top = max((estimate.high for estimate in rows.values()), default=1.0) or 1.0
+    low = min((estimate.low for estimate in rows.values()), default=0.0)
+    low, high = min(0.0, low), max((estimate.high for estimate in rows.values()), default=1.0)
+    high = max(0.0, high) if low < 0 else high or 1.0
+    zero = left - width * low / (high - low)
     parts = [f'<text x="8" y="16" font-weight="bold">{escape(title)}</text>']
     for index, (name, estimate) in enumerate(rows.items()):
         y = 30 + index * row
-        at = [left + width * max(0.0, value) / top for value in (estimate.low, estimate.value, estimate.high)]
+        at = [zero + width * value / (high - low) for value in (estimate.low, estimate.value, estimate.high)]
         parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect x="{left}" y="{y + 2}" width="{at[1] - left:.1f}" height="{row - 6}" fill="{COLOURS[0]}" opacity="0.75"/>')
+        size = f'width="{abs(at[1] - zero):.1f}" height="{row - 6}"'
+        parts.append(f'<rect x="{min(zero, at[1]):.1f}" y="{y + 2}" {size} fill="{COLOURS[0]}" opacity="0.75"/>')
         parts.append(f'<path d="M{at[0]:.1f} {y + 9}H{at[2]:.1f}" stroke="#222" stroke-width="1.5"/>')
         parts.append(f'<text x="{left + width + 12}" y="{y + 12}">{estimate.value:.{digits}f}</text>')
+    if low < 0:
+        parts.append(f'<path d="M{zero:.1f} 26V{30 + len(rows) * row}" stroke="#888"/>')
     return _document("".join(parts), left + width + 70, 40 + len(rows) * row)
 
 

@@ -129,7 +129,7 @@ def compare(first: Path, second: Path, which: str) -> None:
 
 
 @command.command(name="chatgen")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Queries: .jsonl, .json or .parquet; see docs/paint.md.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Queries: .jsonl, .json or .parquet; see docs/planners.md.")
 @click.option(
     "--planners", default="evo,base", show_default=True, help="evo, base, mllm, baseline, or folders of trained ones, with commas between."
 )

@@ -60,4 +60,4 @@ def load_recipe(path: Path) -> PlannerRecipe:
     Raises:
         BadCard: It cannot be read, or has a mistake in it.
     """
-    return read_recipe(PlannerRecipe, path, places=("data", "cards", "out"), page="docs/paint.md")
+    return read_recipe(PlannerRecipe, path, places=("data", "cards", "out"), page="docs/planners.md")

@@ -12,6 +12,7 @@ from vernissage.bench.evalmi import accuracy_table, human_leaderboard, judge_tab
 from vernissage.bench.plots import bars, radar
 from vernissage.datasets.evalmi import DIMENSIONS, TASKS, folds, load_evalmi, task_of
 from vernissage.errors import BadInput
+from vernissage.metrics.interval import Estimate
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "evalmi-50k"
 TAGS = ["single_class", "counting", "color_attr + detail", "style + OCR + color"]
@@ -167,6 +168,17 @@ def test_a_damaged_folder_is_told_by_file_and_row(tmp_path):
         load_evalmi(tmp_path)
     with pytest.raises(BadInput, match="no task"):
         task_of("dancing")
+
+
+def test_bars_of_what_is_below_zero_go_to_the_left_of_its_line():
+    rows = {"good": Estimate(0.6, 0.5, 0.7, 9), "bad": Estimate(-0.2, -0.3, 0.1, 9)}
+    svg = bars(rows, "SRCC", digits=2)
+    zero = 170 + 480 * 0.3 / 1.0
+    assert f'<rect x="{zero:.1f}" y="32" width="{480 * 0.6:.1f}"' in svg
+    assert f'<rect x="{zero - 480 * 0.2:.1f}" y="52" width="{480 * 0.2:.1f}"' in svg
+    assert f'<path d="M170.0 59H{zero + 480 * 0.1:.1f}"' in svg, "its interval reaches both ways"
+    assert f'<path d="M{zero:.1f} 26V70"' in svg
+    assert 'stroke="#888"' not in bars({"good": rows["good"]}, "SRCC")
 
 
 def test_plots_name_every_model_and_task(tmp_path):
