@@ -20,14 +20,13 @@ from record import append_result
 from scipy.ndimage import laplace
 
 from vernissage.api import Studio
-from vernissage.bench.metrics import interval
 from vernissage.datasets.judged import JudgedPicture, read_judged
 from vernissage.judging.nn.checkpoint import load_judge
 from vernissage.judging.nn.training import predict, split, train_judge
 from vernissage.judging.recipe import load_recipe
 from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.local.device import pick_device
-from vernissage.metrics.correlation import srcc
+from vernissage.metrics.correlation import srcc_interval
 from vernissage.metrics.interval import Estimate, mean_interval
 from vernissage.records.verdict import Score
 from vernissage.zoo.catalogue import package_folder
@@ -46,7 +45,7 @@ def measure(said: list[dict], rows: list[JudgedPicture]) -> dict[str, Estimate]:
     for dimension in ("perception", "correspondence"):
         pairs = [(own[dimension], getattr(row, dimension)) for own, row in zip(said, rows, strict=True) if dimension in own]
         values = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
-        if (estimate := interval(srcc, values[:, 0], values[:, 1])) is not None:
+        if (estimate := srcc_interval(values[:, 0], values[:, 1])) is not None:
             found[dimension] = estimate
     right = [
         float((own[number] > 0.5) == answer)

@@ -20,6 +20,17 @@ import difflib
 from collections.abc import Iterable
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the number and the path that an `OSError` tells beside it.
+
+    Example:
+        >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.csv")), reason_of(ValueError("no number"))
+        ('no such file or directory', 'no number')
+    """
+    said = error.strerror if isinstance(error, OSError) and error.strerror else ""
+    return said[:1].lower() + said[1:] if said else str(error)
+
+
 class VernissageError(Exception):
     """Root of the family. `hint` says what to do next; `retryable` whether the same call may succeed later."""
 

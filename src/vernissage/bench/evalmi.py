@@ -1,5 +1,6 @@
 """EvalMi-50K: the 24 models as people rank them, and judges measured against people."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,9 @@ from numpy import ndarray
 
 from vernissage.datasets.evalmi import DIMENSIONS, QUESTIONS, TASKS, EvalMi
 from vernissage.errors import BadInput
-from vernissage.judging.ratings import read_rows
-from vernissage.metrics.correlation import krcc, or_none, plcc, plcc_logistic, srcc
+from vernissage.metrics.correlation import krcc, or_none, plcc_interval, plcc_logistic, srcc, srcc_interval
 from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
+from vernissage.records.table import read_rows
 
 
 class Place(NamedTuple):
@@ -58,8 +59,9 @@ class JudgeRow(NamedTuple):
     """A judge against people, on all tasks or one; a correlation that is undefined is None."""
 
     task: str
-    srcc: float | None
-    plcc: float | None
+    srcc: Estimate | None
+    """With its interval over prompts, as of PLCC."""
+    plcc: Estimate | None
     plcc_fitted: float | None
     """After a logistic fit of scores to opinions."""
     krcc: float | None
@@ -67,16 +69,33 @@ class JudgeRow(NamedTuple):
     asked: int
 
 
-def read_predictions(path: Path, data: EvalMi) -> ndarray:
-    """Scores by model and prompt from a CSV file with the columns image and score, images named as in the authors' table.
+def read_predictions(path: Path, data: EvalMi) -> dict[str, ndarray]:
+    """Scores by model and prompt from a CSV or Parquet file with the columns image and score, images named as in the authors' table.
+
+    Without a column score every column of numbers is a judge of its own, as in the tables of `vernissage score` and `judge`.
 
     Returns:
-        Shape (model, prompt), NaN where there is no score.
+        By judge, named after the file or the column: shape (model, prompt), NaN where there is no score.
 
     Raises:
-        BadInput: The file cannot be read, an image is unknown or twice there, or a score is no number.
+        BadInput: The file cannot be read, an image is unknown or twice there, a score is no number, or there are no scores.
     """
-    return _read(path, data)[..., 0]
+    rows = read_rows(path, "predictions", ("image",))
+    if "score" in rows[0][1]:
+        return {path.stem: _read(path, rows, "score", data)[..., 0]}
+    columns = [name for name in rows[0][1] if name != "image" and name and _is_numbers([row.get(name) for _, row in rows])]
+    if not columns:
+        raise BadInput(f"{path} has no scores.", hint="Add a column score, or columns of numbers named after the judges.")
+    return {name: _read(path, rows, name, data)[..., 0] for name in columns}
+
+
+def _is_numbers(cells: Sequence[str | None]) -> bool:
+    """Whether a column holds numbers and gaps, and not gaps alone."""
+    said = [cell for cell in cells if cell]
+    try:
+        return bool([float(cell) for cell in said])
+    except ValueError:
+        return False
 
 
 def read_answers(path: Path, data: EvalMi) -> ndarray:
@@ -88,16 +107,15 @@ def read_answers(path: Path, data: EvalMi) -> ndarray:
     Raises:
         BadInput: As for `read_predictions`, or a score is no probability, or there is no such question.
     """
-    return _read(path, data, of_questions=True)
+    return _read(path, read_rows(path, "predictions", ("image", "score")), "score", data, of_questions=True)
 
 
-def _read(path: Path, data: EvalMi, *, of_questions: bool = False) -> ndarray:
-    rows = read_rows(path, "predictions", ("image", "score"))
+def _read(path: Path, rows: Sequence[tuple[int, dict[str, str]]], column: str, data: EvalMi, *, of_questions: bool = False) -> ndarray:
     models = {name: index for index, name in enumerate(data.models)}
     scores = np.full((len(data.models), len(data.prompts), QUESTIONS if of_questions else 1), np.nan)
     for line, row in rows:
-        model, _, name = (row["image"] or "").rpartition("/")
-        number = name.split(".")[0]
+        folder, _, name = (row["image"] or "").replace("\\", "/").rpartition("/")
+        model, number = folder.rpartition("/")[2], name.split(".")[0]  # tables of ours tell the whole path
         if model not in models or not number.isdecimal() or not 1 <= int(number) <= len(data.prompts):
             raise BadInput(f"{path}, line {line}: {row['image']!r} is no picture of EvalMi-50K.", hint="Name it like NOVA/0001.png.")
         asked = (row.get("question") or "1").strip() if of_questions else "1"
@@ -109,18 +127,18 @@ def _read(path: Path, data: EvalMi, *, of_questions: bool = False) -> ndarray:
         place = models[model], int(number) - 1, int(asked) - 1
         if not np.isnan(scores[place]):
             raise BadInput(f"{path}, line {line}: {row['image']} is there twice.", hint="Keep one of the two.")
-        if row["score"] in ("", None):
+        if row[column] in ("", None):
             continue  # unscored, and counted as such
         try:
-            scores[place] = float(row["score"])
+            scores[place] = float(row[column])
         except ValueError as error:
             raise BadInput(
-                f"{path}, line {line}: the score is {row['score']!r}, not a number.", hint="Leave it empty if there is none."
+                f"{path}, line {line}: the score is {row[column]!r}, not a number.", hint="Leave it empty if there is none."
             ) from error
         if not np.isfinite(scores[place]):
-            raise BadInput(f"{path}, line {line}: the score is {row['score']!r}.", hint="Leave it empty if there is none.")
+            raise BadInput(f"{path}, line {line}: the score is {row[column]!r}.", hint="Leave it empty if there is none.")
         if of_questions and not 0 <= scores[place] <= 1:
-            raise BadInput(f"{path}, line {line}: {row['score']} is no probability of yes.", hint="Give numbers from 0 to 1.")
+            raise BadInput(f"{path}, line {line}: {row[column]} is no probability of yes.", hint="Give numbers from 0 to 1.")
     return scores
 
 
@@ -153,21 +171,24 @@ def accuracy_table(data: EvalMi, said: ndarray) -> list[AccuracyRow]:
     return rows
 
 
-def judge_table(data: EvalMi, scores: ndarray, dimension: str) -> list[JudgeRow]:
+def judge_table(data: EvalMi, scores: ndarray, dimension: str, *, seed: int = 0) -> list[JudgeRow]:
     """Correlations of a judge's scores with people's opinions, over all pictures and by task.
 
     Args:
         data: The table of opinions.
         scores: Shape (model, prompt), NaN where unscored.
         dimension: Perception or correspondence.
+        seed: Decides the bootstrap over prompts: all pictures of a prompt are drawn together, since they hang together.
     """
     rows = []
     for task in (None, *TASKS):
         chosen = data.rows(task)
         mine, theirs = scores[:, chosen].ravel(), data.opinions[dimension][:, chosen].ravel()
         both = ~np.isnan(mine) & ~np.isnan(theirs)
-        measures = [or_none(measure, mine[both], theirs[both]) for measure in (srcc, plcc, plcc_logistic, krcc)]
-        rows.append(JudgeRow(task or "all", *measures, n=int(both.sum()), asked=int((~np.isnan(theirs)).sum())))
+        pair, prompts = (mine[both], theirs[both]), np.tile(chosen, len(data.models))[both]
+        rank, line = (measure(*pair, groups=prompts, seed=seed) for measure in (srcc_interval, plcc_interval))
+        others = (or_none(measure, *pair) for measure in (plcc_logistic, krcc))
+        rows.append(JudgeRow(task or "all", rank, line, *others, n=int(both.sum()), asked=int((~np.isnan(theirs)).sum())))
     return rows
 
 

@@ -1,22 +1,19 @@
 """Which metric agrees with people, or with exact truth? Every metric's scores against opinions of the same pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy import ndarray
 
 from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import krcc, or_none, plcc, srcc
+from vernissage.metrics.correlation import krcc, or_none, plcc_interval, srcc_interval
 from vernissage.metrics.interval import Estimate
 from vernissage.records.verdict import Score
 from vernissage.scoring.layouts import Entry
 from vernissage.scoring.registry import METRICS
 from vernissage.scoring.score import Scored
-
-DRAWS = 1000
 
 
 class Agreement(NamedTuple):
@@ -46,39 +43,24 @@ def entries_of(rows: Sequence[JudgedPicture]) -> list[Entry]:
 
 
 def agreements(rows: Sequence[JudgedPicture], scored: Scored, *, seed: int = 0) -> list[Agreement]:
-    """Each metric against each dimension, the metrics that agree best first.
+    """Each metric against each dimension that people spoke of, the metrics that agree best first.
 
     Args:
         rows: With opinions.
         scored: Of the same pictures, in their order.
-        seed: Decides the bootstrap over pictures.
+        seed: Decides the bootstrap over prompts; pictures of one hang together, those without one stand for themselves.
     """
+    prompts = np.array([row.prompt or f"\0{index}" for index, row in enumerate(rows)])
     found = []
     for dimension in ("perception", "correspondence"):
         opinions = np.array([np.nan if (value := getattr(row, dimension)) is None else value for row in rows])
+        if np.isnan(opinions).all():
+            continue
         for metric, scores in scored.pictures.items():
             sign = 1 if METRICS[metric].direction == "higher" else -1
             mine = np.array([sign * score.value if isinstance(score, Score) else np.nan for score in scores])
             both = ~np.isnan(mine) & ~np.isnan(opinions)
             pair = mine[both], opinions[both]
-            rank, line = interval(srcc, *pair, seed=seed), interval(plcc, *pair, seed=seed)
+            rank, line = (interval(*pair, groups=prompts[both], seed=seed) for interval in (srcc_interval, plcc_interval))
             found.append(Agreement(metric, dimension, rank, line, or_none(krcc, *pair), int(both.sum()), int((~np.isnan(opinions)).sum())))
     return sorted(found, key=lambda row: (row.dimension, -(row.srcc.value if row.srcc else -2)))
-
-
-def interval(measure: Callable[[ndarray, ndarray], float], first: ndarray, second: ndarray, *, seed: int = 0) -> Estimate | None:
-    """A correlation with its 95 % percentile bootstrap over items; None where it is undefined.
-
-    Example:
-        >>> interval(srcc, np.arange(30.0), np.arange(30.0) ** 2).value
-        1.0
-    """
-    value = or_none(measure, first, second)
-    if value is None:
-        return None
-    rng = np.random.default_rng(seed)
-    drawn = (
-        or_none(measure, first[chosen], second[chosen]) for chosen in (rng.integers(len(first), size=len(first)) for _ in range(DRAWS))
-    )
-    low, high = np.percentile([each for each in drawn if each is not None], [2.5, 97.5])
-    return Estimate(value, float(low), float(high), len(first))

@@ -12,8 +12,8 @@ import numpy as np
 
 from vernissage.bench.repaint import Item, lower_is_better, score_names, score_of
 from vernissage.errors import BadInput
-from vernissage.judging.ratings import read_rows
 from vernissage.metrics.correlation import krcc, or_none, plcc, srcc
+from vernissage.records.table import read_rows
 from vernissage.records.verdict import Score
 
 COLUMNS = ("model", "reference", "rater", "consistency", "perception")

@@ -10,14 +10,18 @@ import click
 
 from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
+from vernissage.records.table import write_table
 
 if TYPE_CHECKING:
+    from numpy import ndarray
+
     from vernissage.api import Studio
     from vernissage.bench.chatgen import Item as Planned
     from vernissage.bench.chatgen import Known, Row
     from vernissage.bench.repaint import Item
     from vernissage.bench.run import Run
     from vernissage.datasets.evalmi import EvalMi
+    from vernissage.metrics.interval import Estimate
 
 
 @click.group(name="bench")
@@ -230,7 +234,10 @@ def _show_steps(rows: "Sequence[Row]") -> None:
 @command.command(name="evalmi")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the authors' three files of EvalMi-50K.")
 @click.option(
-    "--predictions", type=click.Path(path_type=Path), help="CSV with the columns image, score (and question): a judge to be measured."
+    "--predictions",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="CSV with the columns image, score (and question): a judge to be measured. Give it again for each further judge.",
 )
 @click.option(
     "--dimension",
@@ -240,16 +247,17 @@ def _show_steps(rows: "Sequence[Row]") -> None:
     help="What people rated.",
 )
 @click.option("--task", help="One of the tasks, such as counting; default: all.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for plots of people's opinions (SVG): bars, radar over tasks.")
-def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | None, out: Path | None) -> None:
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for plots (SVG) and, of judges, the table (CSV).")
+def evalmi(data: Path, predictions: tuple[Path, ...], dimension: str, task: str | None, out: Path | None) -> None:
     """EvalMi-50K: rank the 24 models as people do, or measure a judge against people.
 
     A judge's scores are correlated with perception or correspondence. With --dimension accuracy its scores are probabilities of yes,
-    and questions after the first are told by their number in a column question.
+    and questions after the first are told by their number in a column question. A file without a column score, such as the table of
+    `vernissage score`, is one judge for every column of numbers.
 
     \b
     vernissage bench evalmi --data evalmi-50k --dimension correspondence --out plots
-    vernissage bench evalmi --data evalmi-50k --predictions scores.csv
+    vernissage bench evalmi --data evalmi-50k --predictions scores.csv --predictions others.csv
     """  # noqa: D301  click wants the character itself
     from vernissage.bench.evalmi import human_leaderboard
     from vernissage.cli.show import check_folder
@@ -257,12 +265,10 @@ def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | Non
 
     if task is not None and task not in TASKS:
         raise BadInput(f"EvalMi-50K has no task {task!r}.", hint=f"Known: {', '.join(TASKS)}.")
-    if predictions and out:
-        raise BadInput("Plots are of people's opinions alone.", hint="Leave out --out or --predictions.")
     if out:
         check_folder(out)
     table = load_evalmi(data)
-    if predictions is None:
+    if not predictions:
         places = human_leaderboard(table, dimension, task)
         click.echo(f"people's {dimension}, {task or 'all tasks'}: mean [95 % interval], ranks in 95 % of bootstrap samples")
         for place in places:
@@ -273,34 +279,89 @@ def evalmi(data: Path, predictions: Path | None, dimension: str, task: str | Non
             for path in _plot_people(table, dimension, task, out):
                 click.echo(named(path))
         return
-    _measure_judge(table, predictions, dimension, task)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    if dimension == "accuracy":
+        _measure_answers(table, predictions, task, out)
+    else:
+        _measure_judges(table, predictions, dimension, task, out)
 
 
-def _measure_judge(table: "EvalMi", predictions: Path, dimension: str, task: str | None) -> None:
+def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str, task: str | None, out: Path | None) -> None:
+    """One judge task by task, several one below the other, best first."""
+    from vernissage.bench.evalmi import judge_table, model_ranking, read_predictions
+    from vernissage.bench.plots import bars
+    from vernissage.cli.show import progress_bar
+
+    scores: dict[str, ndarray] = {}
+    for path in predictions:
+        for name, own in read_predictions(path, table).items():
+            scores[f"{path.stem} {name}" if name in scores else name] = own
+    with progress_bar("measuring") as progress:
+        rows = {}
+        for name, own in scores.items():
+            progress(len(rows), len(scores))
+            rows[name] = judge_table(table, own, dimension)
+    rankings = {name: model_ranking(table, own, dimension) for name, own in scores.items()}
+    click.echo(f"people's {dimension}: correlation [95 % interval over prompts]; fitted: after a four-parameter logistic")
+    shown = [(name, row) for name, own in rows.items() for row in own if row.task == (task or "all")]
+    shown.sort(key=lambda pair: -(pair[1].srcc.value if pair[1].srcc else -2))
+    if len(scores) == 1:
+        shown = [(row.task, row) for row in next(iter(rows.values())) if task in (None, row.task)]
+    click.echo(f"{'judge' if len(scores) > 1 else 'task':<22} {'SRCC':<22} {'PLCC':<22} {'fitted':>7} {'KRCC':>7}  scored/asked")
+    for label, row in shown:
+        cells = " ".join(f"{_correlation(each):<22}" for each in (row.srcc, row.plcc))
+        others = " ".join(f"{'-' if each is None else f'{each:.3f}':>7}" for each in (row.plcc_fitted, row.krcc))
+        click.echo(f"{harmless(label):<22} {cells} {others}  {row.n}/{row.asked}")
+    for name, ranking in rankings.items() if task is None else ():
+        srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
+        who = f"{harmless(name)}, " if len(scores) > 1 else ""
+        click.echo(f"{who}ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
+    if out is None:
+        return
+    told = [
+        {"judge": name, "task": row.task, **ends("srcc", row.srcc), **ends("plcc", row.plcc)}
+        | {"plcc_fitted": row.plcc_fitted, "krcc": row.krcc, "scored": row.n, "asked": row.asked}
+        for name, own in rows.items()
+        for row in own
+    ]
+    write_table(out / f"{dimension}-judges.csv", told)
+    click.echo(named(out / f"{dimension}-judges.csv"))
+    if drawn := {name: row.srcc for name, row in shown if row.srcc is not None}:
+        path = out / f"{dimension}-judges.svg"
+        path.write_text(bars(drawn, f"SRCC with people's {dimension}", digits=3), encoding="utf-8")
+        click.echo(named(path))
+
+
+def _measure_answers(table: "EvalMi", predictions: Sequence[Path], task: str | None, out: Path | None) -> None:
     import numpy as np
 
-    from vernissage.bench.evalmi import accuracy_table, judge_table, model_ranking, read_answers, read_predictions
+    from vernissage.bench.evalmi import accuracy_table, model_ranking, read_answers
 
-    if dimension == "accuracy":
-        answers = read_answers(predictions, table)
-        click.echo(f"{predictions} against people's answers; share of those alike [95 % interval over prompts]")
+    told: list[dict[str, object]] = []
+    for path in predictions:
+        answers = read_answers(path, table)
+        click.echo(f"{named(path)} against people's answers; share of those alike [95 % interval over prompts]")
         for row in accuracy_table(table, answers):
+            told.append({"judge": path.stem, "task": row.task, **ends("accuracy", row.accuracy), "answered": row.n, "asked": row.asked})
             if task in (None, row.task):
                 click.echo(f"{row.task:<22} {row.accuracy or '-'!s:<20} {row.n}/{row.asked} answered")
-        scores = np.where(np.isnan(answers[..., 0]), np.nan, answers[..., 0] > 0.5)
-    else:
-        scores = read_predictions(predictions, table)
-        click.echo(f"{predictions} against people's {dimension}; fitted: after a four-parameter logistic")
-        click.echo(f"{'task':<22} {'SRCC':>7} {'PLCC':>7} {'fitted':>7} {'KRCC':>7}  scored/asked")
-        for row in judge_table(table, scores, dimension):
-            if task in (None, row.task):
-                values = " ".join(f"{'-' if value is None else f'{value:.3f}':>7}" for value in row[1:5])
-                click.echo(f"{row.task:<22} {values}  {row.n}/{row.asked}")
-    if task is not None:
-        return
-    ranking = model_ranking(table, scores, dimension)
-    srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
-    click.echo(f"ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
+        if task is None:
+            ranking = model_ranking(table, np.where(np.isnan(answers[..., 0]), np.nan, answers[..., 0] > 0.5), "accuracy")
+            srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
+            click.echo(f"ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
+    if out is not None:
+        write_table(out / "accuracy-judges.csv", told)
+        click.echo(named(out / "accuracy-judges.csv"))
+
+
+def ends(name: str, estimate: "Estimate | None") -> dict[str, object]:
+    """A value with its interval as columns of a table."""
+    return {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low, f"{name}_high": estimate and estimate.high}
+
+
+def _correlation(estimate: "Estimate | None") -> str:
+    return "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path) -> list[Path]:
@@ -385,38 +446,51 @@ def _show_table(items: "Sequence[Item]") -> None:
 
 
 @command.command(name="metrics")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL of judged pictures; see docs/judge.md.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="JSONL of judged pictures, see docs/judge.md; or EvalMi-50K's folder."
+)
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of EvalMi-50K's pictures, MODEL/0001.png and so on.")
 @click.option("--metrics", "names", default="clipscore,judge-perception,judge-correspondence", show_default=True, help="See score --list.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/metrics"), show_default=True, help="Folder of the run.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
-def metrics(data: Path, names: str, out: Path, config: Path | None) -> None:
+def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path | None) -> None:
     """Which metric agrees with people? Score judged pictures and correlate the scores with the opinions.
+
+    Of metrics where lower is better the sign is turned. The table is kept as agreement.csv, the scores as scores.csv.
 
     \b
     vernissage bench metrics --data ratings.jsonl --metrics clipscore,vqascore,judge-perception
+    vernissage bench metrics --data evalmi-50k --images pictures --metrics clipscore
     """  # noqa: D301  click wants the character itself
     from vernissage.bench.metrics import agreements, entries_of
     from vernissage.bench.plots import bars
+    from vernissage.cli.score import table_of
     from vernissage.cli.show import check_folder, names_of, progress_bar
     from vernissage.cli.studio import open_studio
-    from vernissage.datasets.judged import read_judged
+    from vernissage.datasets.judged import load_judged
     from vernissage.scoring.registry import find_metrics
 
     chosen = find_metrics(names_of(names))
     if not chosen or any(metric.of_set for metric in chosen):
         raise BadInput("Agreement is measured picture by picture.", hint="Name metrics of single pictures; see score --list.")
     check_folder(out)
-    rows = read_judged(data)
+    if images and not data.is_dir():
+        raise BadInput("--images belongs to EvalMi-50K, whose folder --data would be.", hint="A JSONL file names its pictures itself.")
+    rows = load_judged(data, images)
     with progress_bar("scoring") as progress:
         scored = open_studio(config).score(entries_of(rows), [m.name for m in chosen], cache=out / "cache", progress=progress)
     found = agreements(rows, scored)
-    click.echo(f"{'metric':<22} {'dimension':<16} {'SRCC [95 % interval]':<26} {'PLCC':>7} {'KRCC':>7}  scored/asked")
+    click.echo(f"{'metric':<22} {'dimension':<16} {'SRCC [95 % interval]':<22} {'PLCC [95 % interval]':<22} {'KRCC':>7}  scored/asked")
+    told: list[dict[str, object]] = []
     for row in found:
-        rank = "-" if row.srcc is None else f"{row.srcc.value:.3f} [{row.srcc.low:.3f}, {row.srcc.high:.3f}]"
-        others = [value.value if value is not None else None for value in (row.plcc,)] + [row.krcc]
-        shown = " ".join(f"{'-' if value is None else f'{value:.3f}':>7}" for value in others)
-        click.echo(f"{row.metric:<22} {row.dimension:<16} {rank:<26} {shown}  {row.n}/{row.asked}")
-    out.mkdir(parents=True, exist_ok=True)
+        cells = " ".join(f"{_correlation(each):<22}" for each in (row.srcc, row.plcc))
+        last = "-" if row.krcc is None else f"{row.krcc:.3f}"
+        click.echo(f"{row.metric:<22} {row.dimension:<16} {cells} {last:>7}  {row.n}/{row.asked}")
+        values = {**ends("srcc", row.srcc), **ends("plcc", row.plcc), "krcc": row.krcc, "scored": row.n, "asked": row.asked}
+        told.append({"metric": row.metric, "dimension": row.dimension, **values})
+    for name, table in (("agreement.csv", told), ("scores.csv", table_of(scored))):
+        write_table(out / name, table)
+        click.echo(named(out / name))
     for dimension in dict.fromkeys(row.dimension for row in found):
         drawn = {row.metric: row.srcc for row in found if row.dimension == dimension and row.srcc is not None}
         if drawn:

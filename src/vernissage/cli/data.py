@@ -256,10 +256,12 @@ def mos(ratings: Path, out: Path, screen: bool) -> None:
     yes/no question and gets the majority's answer.
     """
     from vernissage.judging.opinions import gather_opinions
-    from vernissage.judging.ratings import read_ratings, write_table
+    from vernissage.judging.ratings import read_ratings
+    from vernissage.records.table import check_table, write_table
 
+    check_table(out)
     found = gather_opinions(read_ratings(ratings), screening=screen)
-    write_table(out, [row for each in found for row in each.rows])
+    write_table(out, [row._asdict() for each in found for row in each.rows])
     for each in found:
         missing = sum(bool(row.why) for row in each.rows)
         kind = "votes on" if each.votes else "opinions of"

@@ -14,10 +14,10 @@ import click
 
 from vernissage.cli import harmless, named
 from vernissage.cli.show import check_folder
-from vernissage.errors import BadInput
-from vernissage.judging.ratings import read_rows
+from vernissage.errors import BadInput, reason_of
 from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
+from vernissage.records.table import check_table, read_rows
 
 if TYPE_CHECKING:
     from vernissage.api import Studio
@@ -51,6 +51,8 @@ def command(
     from vernissage.cli.show import progress_bar
     from vernissage.cli.studio import open_studio
 
+    if any(not question.strip() for question in questions):
+        raise BadInput("A question is empty.", hint='Ask like --ask "Is there a cat?".')
     if prompt and prompts:
         raise BadInput("Both one prompt for all and a file of prompts are given.", hint="Leave out --prompt or --prompts.")
     paths = find_pictures(pictures)
@@ -59,6 +61,7 @@ def command(
         check_folder(out.parent)
         if out.is_dir():
             raise BadInput(f"{out} is a folder.", hint="Name a file with --out, such as verdicts.csv.")
+        check_table(out, forms=(".csv", ".jsonl"))
     studio = open_studio(config)
     journal = Journal(out, [studio.identities["judge"], bool(said), list(questions)])
     found: dict[Path, Verdict | str] = {}
@@ -210,7 +213,7 @@ def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be a text file in UTF-8.") from error
+        raise BadInput(f"Cannot read the prompts {path}: {reason_of(error)}.", hint="It must be a text file in UTF-8.") from error
     lines = [line.strip() for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
     if len(lines) != len(pictures):
         raise BadInput(f"{path} has {len(lines)} prompts for {len(pictures)} pictures.", hint="Give one line a picture, or a CSV by name.")
@@ -244,7 +247,7 @@ def _read_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
                 row = json.loads(line)
                 rows.append((number, {"image": str(row["image"]), "prompt": str(row["prompt"] or "")}))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
+        raise BadInput(f"Cannot read the prompts {path}: {reason_of(error)}.", hint="It must be a JSONL file in UTF-8.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}, line {number}: there is no image and prompt.", hint='Write {"image": "a.png", "prompt": "…"}.') from error
     return rows

@@ -1,6 +1,5 @@
 """`vernissage score`: a folder of pictures, many metrics, one table."""
 
-import csv
 import json
 import sys
 from collections import Counter
@@ -11,8 +10,8 @@ import click
 
 from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
-from vernissage.records.parquet import write_parquet
 from vernissage.records.plan import whole_characters
+from vernissage.records.table import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +74,8 @@ def command(
     with progress_bar("scoring") as progress:
         given = {"reference": reference, "prompts": prompts, "questions": questions}
         scored = studio.score(source, chosen, **given, cache=out / "cache", progress=progress)
-    write_table(out / f"scores.{table}", scored)
+    write_table(out / f"scores.{table}", table_of(scored))
+    (out / f"scores.{'csv' if table == 'parquet' else 'parquet'}").unlink(missing_ok=True)  # of a run before this one
     rows = summary(scored)
     try:
         (out / "summary.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -89,13 +89,8 @@ def command(
         sys.exit(1)
 
 
-def write_table(path: Path, scored: "Scored") -> None:
-    """A row a picture: its scores, why one is missing, and why they are as they are; CSV, or Parquet by its ending.
-
-    Raises:
-        BadInput: The file cannot be written.
-    """
-    columns = ["image", "group", *scored.pictures, "unscored", "why"]
+def table_of(scored: "Scored") -> list[dict[str, object]]:
+    """A row a picture: what it should show, its scores, why one is missing, and why they are as they are."""
     rows: list[dict[str, object]] = []
     for index, entry in enumerate(scored.entries):
         found = {name: values[index] for name, values in scored.pictures.items()}
@@ -105,18 +100,9 @@ def write_table(path: Path, scored: "Scored") -> None:
         values = {name: getattr(score, "value", None) for name, score in found.items()}
         why = "; ".join(f"{name}: {score.reason}" for name, score in found.items() if hasattr(score, "value") and score.reason)
         told = {"unscored": "; ".join(reasons), "why": whole_characters(why)}
-        rows.append({"image": whole_characters(entry.name), "group": entry.group, **values, **told})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            write_parquet(rows, columns, path)
-            return
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another folder with --out.") from error
+        said = whole_characters((scored.prompts[index] if scored.prompts else entry.prompt) or "")
+        rows.append({"image": whole_characters(entry.name), "group": entry.group, "prompt": said, **values, **told})
+    return rows
 
 
 def summary(scored: "Scored") -> list[dict[str, object]]:

@@ -29,7 +29,9 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
     accelerate launch --num_processes 4 -m vernissage train judge judge.toml --all
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import progress_bar
+    from vernissage.datasets.judged import load_judged
     from vernissage.errors import BadInput
+    from vernissage.judging.measured import measure, write_predictions
     from vernissage.judging.recipe import load_recipe
     from vernissage.wiring import import_local
 
@@ -37,15 +39,22 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
         raise BadInput("--all holds no prompts out, and --cross-validate does.", hint="Give one of the two.")
     chosen = load_recipe(recipe)
     training = import_local("vernissage.judging.nn.training")
-    rows = training.load_rows(chosen)
+    rows = load_judged(chosen.data, chosen.images)
+    root = chosen.images or chosen.data.parent
     if cross_validate:
         with progress_bar("training") as progress:
-            folds, whole = import_local("vernissage.judging.nn.cross_validation").cross_validate(
+            folds = import_local("vernissage.judging.nn.cross_validation").cross_validate(
                 chosen, rows, progress=lambda number: lambda done, total: progress(number * total + done, chosen.folds * total)
             )
         for fold in folds:
-            click.echo(f"fold {fold.number}: {fold.pictures} pictures, {_shown(fold.agreement)}")
-        click.echo(f"all {len(rows)} pictures: {_shown(whole)}")
+            for row in measure(fold.said, fold.rows):
+                click.echo(f"fold {fold.number}, {row}")
+        said, tested = [own for fold in folds for own in fold.said], [row for fold in folds for row in fold.rows]
+        for row in measure(said, tested):
+            click.echo(f"all folds, {row}")
+        held = [fold.number for fold in folds for _ in fold.rows]
+        for path in write_predictions(chosen.out, said, tested, root=root, folds=held):
+            click.echo(named(path))
         return
     part = training.split(rows, chosen, test=not everything)
     with progress_bar("training") as progress:
@@ -54,8 +63,11 @@ def judge(recipe: Path, everything: bool, cross_validate: bool) -> None:
         return  # of several processes the first one tells
     click.echo(f"validation, {len(part.validation)} pictures: {_shown(training.Agreement(**spec.trained['validation']))}")
     if part.test:
-        found = training.measure_judge(chosen.out, part.test, batch_size=chosen.batch_size)
-        click.echo(f"test, {len(part.test)} pictures: {_shown(found)}")
+        said = training.judge_saved(chosen.out, part.test, batch_size=chosen.batch_size)
+        for row in measure(said, part.test):
+            click.echo(f"test, {row}")
+        for path in write_predictions(chosen.out / "test", said, part.test, root=root):
+            click.echo(named(path))
     click.echo(named(chosen.out))
 
 

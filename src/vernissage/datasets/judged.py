@@ -15,8 +15,8 @@ from numpy import ndarray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vernissage.datasets.evalmi import EvalMi
-from vernissage.errors import BadInput
+from vernissage.datasets.evalmi import EvalMi, load_evalmi
+from vernissage.errors import BadInput, reason_of
 from vernissage.records.picture import Picture
 from vernissage.zoo.card import explain
 
@@ -60,7 +60,7 @@ def read_judged(path: Path) -> list[JudgedPicture]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the judged pictures {path}: {error}.", hint="It must be a JSONL file in UTF-8.") from error
+        raise BadInput(f"Cannot read the judged pictures {path}: {reason_of(error)}.", hint="It must be a JSONL file in UTF-8.") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -75,6 +75,20 @@ def read_judged(path: Path) -> list[JudgedPicture]:
     if not rows:
         raise BadInput(f"There are no judged pictures in {path}.", hint="Give one JSON object a line.")
     return rows
+
+
+def load_judged(data: Path, images: Path | None = None) -> list[JudgedPicture]:
+    """The judged pictures of a JSONL file, or of the folder of EvalMi-50K's files with that of its pictures.
+
+    Raises:
+        BadInput: They cannot be read, or the folder of pictures is not told.
+        MissingExtra: openpyxl is not installed.
+    """
+    if not data.is_dir():
+        return read_judged(data)
+    if images is None:
+        raise BadInput(f"{data} is the folder of EvalMi-50K's files; where are its pictures?", hint="Name their folder as `images`.")
+    return judged_evalmi(load_evalmi(data), images)
 
 
 def judged_evalmi(data: EvalMi, images: Path) -> list[JudgedPicture]:

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, reason_of
 from vernissage.records.chat import Chat, InputType, Turn
-from vernissage.records.parquet import read_parquet, write_parquet
 from vernissage.records.plan import Plan, Text
+from vernissage.records.table import read_parquet, write_parquet
 from vernissage.zoo.card import explain
 
 Division = Literal["supervised", "few-shot"]
@@ -216,7 +216,7 @@ def _rows(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the queries {path}: {error}.", hint="Check the path.") from error
+        raise BadInput(f"Cannot read the queries {path}: {reason_of(error)}.", hint="Check the path.") from error
     parts = [(1, text)] if path.suffix == ".json" else list(enumerate(text.split("\n"), start=1))
     rows = []
     for number, part in parts:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vernissage.datasets.collect import Collected
 from vernissage.datasets.queries import Query, append_queries, resume_queries
-from vernissage.errors import BadInput, ReplyError
+from vernissage.errors import BadInput, ReplyError, reason_of
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import INPUT_TYPE_SHARES, Chat, InputType, Turn
@@ -78,7 +78,7 @@ def load_roles(path: Path = ROLES) -> tuple[str, ...]:
     try:
         roles = tomllib.loads(path.read_text(encoding="utf-8")).get("roles")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"Cannot read the roles {path}: {error}.", hint="It must be TOML with a list `roles`.") from error
+        raise BadInput(f"Cannot read the roles {path}: {reason_of(error)}.", hint="It must be TOML with a list `roles`.") from error
     if not isinstance(roles, list) or not roles or not all(isinstance(role, str) and role.strip() for role in roles):
         raise BadInput(f"{path} holds no list `roles` of texts.", hint='Write roles = ["a baker", …].')
     return tuple(roles)

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.datasets.queries import Query
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, reason_of
 from vernissage.metrics.bert_score import TokenFeatures, match_tokens
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply, Tagger, TextEncoder
 from vernissage.prompts import load_prompt
@@ -214,7 +214,9 @@ def read_review(path: Path) -> dict[str, bool]:
             table = csv.DictReader(file)
             rows, columns = list(table), set(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"Cannot read the review {path}: {error}.", hint="It must be the CSV that was written, in UTF-8.") from error
+        raise BadInput(
+            f"Cannot read the review {path}: {reason_of(error)}.", hint="It must be the CSV that was written, in UTF-8."
+        ) from error
     if not {"id", "keep"} <= columns:
         raise BadInput(f"The review {path} lacks the columns id and keep.", hint="Give the CSV that was written.")
     decisions = {"yes": True, "y": True, "1": True, "no": False, "n": False, "0": False}

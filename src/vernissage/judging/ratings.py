@@ -1,8 +1,7 @@
 """Ratings as people gave them: a long table of subject, picture, dimension, rating; read from CSV or Parquet and checked."""
 
-import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from vernissage.errors import BadInput
-from vernissage.records.parquet import read_parquet, write_parquet
+from vernissage.records.table import read_rows
 
 COLUMNS = ("subject", "picture", "dimension", "rating")
 
@@ -33,35 +32,6 @@ class Panel(NamedTuple):
     """Shape (subject, picture); NaN where a subject did not rate a picture."""
 
 
-def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with the lines they end on, or of a Parquet file with their numbers.
-
-    Args:
-        path: CSV in UTF-8, its first line naming the columns, or Parquet.
-        what: What it holds, for error messages.
-        columns: That it must have.
-
-    Raises:
-        BadInput: The file cannot be read, is empty, or lacks a column.
-    """
-    try:
-        if path.suffix == ".parquet":
-            table = read_parquet(path, what)
-            rows = [
-                (number, {name: "" if value is None else str(value) for name, value in row.items()})
-                for number, row in enumerate(table, start=1)
-            ]
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file)
-                rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"Cannot read the {what} {path}: {error}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or set(columns) - set(rows[0][1]):
-        raise BadInput(f"The {what} {path} need the columns {', '.join(columns)}.", hint="Add a first line that names them.")
-    return rows
-
-
 def read_ratings(path: Path) -> list[Rating]:
     """Ratings from a CSV or Parquet file with the columns subject, picture, dimension, rating.
 
@@ -79,25 +49,6 @@ def read_ratings(path: Path) -> list[Rating]:
             raise BadInput(f"{path}, line {number}: the rating is {row['rating']!r}, not a number.", hint="Mend or delete that line.")
         ratings.append(Rating(row["subject"], row["picture"], row["dimension"], value))
     return ratings
-
-
-def write_table(path: Path, rows: Sequence[NamedTuple]) -> None:
-    """Rows of one kind as CSV, with the names of their fields as first line, or as Parquet by the file's ending.
-
-    Raises:
-        BadInput: There are no rows, or the file cannot be written.
-    """
-    if not rows:
-        raise BadInput("There is nothing to write.", hint="Give some ratings.")
-    try:
-        if path.suffix == ".parquet":
-            return write_parquet([row._asdict() for row in rows], rows[0]._fields, path)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(rows[0]._fields)
-            writer.writerows(rows)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place.") from error
 
 
 def panel_of(ratings: Iterable[Rating], dimension: str) -> Panel:

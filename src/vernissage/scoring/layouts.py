@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vernissage.errors import BadInput, VernissageError
+from vernissage.errors import BadInput, VernissageError, reason_of
 from vernissage.records.picture import SUFFIXES, carried_prompt, metadata
 from vernissage.records.plan import whole_characters
 from vernissage.scoring.checks import Check
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     """Path below the folder."""
     path: Path
     prompt: str | None = None
-    """What it should show; None where nobody says, and then the prompt that it carries is taken."""
+    """What it should show, empty for nothing; None where nobody says, and then the prompt that it carries is taken."""
     group: str = ""
     """Such as GenEval's tag or HPSv2's style; empty where there are no groups."""
     checks: tuple[Check, ...] | None = None
@@ -68,7 +68,10 @@ def with_questions(entries: list[Entry], path: Path) -> list[Entry]:
         BadInput: The file cannot be read, or is about none of the pictures.
     """
     questions = read_questions(path)
-    known = [entry if entry.prompt or questions.named(entry.name) else entry._replace(prompt=_carried(entry.path)) for entry in entries]
+    known = [
+        entry if entry.prompt is not None or questions.named(entry.name) else entry._replace(prompt=_carried(entry.path))
+        for entry in entries
+    ]
     found = [questions.find(entry.name, entry.prompt) for entry in known]
     if not any(found):
         raise BadInput(
@@ -163,7 +166,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         rows = read(path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
-        raise BadInput(f"Cannot read {path}: {error}.", hint="It must be CSV or JSONL in UTF-8.") from error
+        raise BadInput(f"Cannot read {path}: {reason_of(error)}.", hint="It must be CSV or JSONL in UTF-8.") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not row.get("image"):
             raise BadInput(f"{path}, row {number} names no image.", hint="Add a column image.")
@@ -182,7 +185,7 @@ def _csv_rows(text: str) -> list[dict[str, str]]:
 
 
 def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
-    """Entries with the prompts of a file.
+    """Entries with the prompts of a file; a picture that a table does not name has none, not even the one that it carries.
 
     Raises:
         BadInput: The file cannot be read, or does not fit.
@@ -203,7 +206,9 @@ def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
     found = [exact.get(entry.name, next(iter(said)) if len(said) == 1 else None) for entry, said in zip(entries, by_path, strict=True)]
     if not any(found):
         raise BadInput(f"{prompts} names none of the pictures.", hint="Its column image must hold their names.")
-    return [entry._replace(prompt=_entry("", entry.path, said).prompt or entry.prompt) for entry, said in zip(entries, found, strict=True)]
+    told = [_entry("", entry.path, said).prompt or entry.prompt for entry, said in zip(entries, found, strict=True)]
+    # The file tells the prompts, so a picture that is not in it has none, whatever it carries.
+    return [entry._replace(prompt=prompt or "") for entry, prompt in zip(entries, told, strict=True)]
 
 
 def prompts_by_path(rows: Iterable[tuple[str, str]], paths: Sequence[Path]) -> list[set[str]]:
@@ -243,7 +248,7 @@ def _listed(path: Path) -> list[str]:
         text = path.read_bytes().decode("utf-8-sig")
         lines = json.loads(text) if path.suffix.lower() == ".json" else [line.strip() for line in text.split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BadInput(f"Cannot read the prompts {path}: {error}.", hint="It must be text or JSON in UTF-8.") from error
+        raise BadInput(f"Cannot read the prompts {path}: {reason_of(error)}.", hint="It must be text or JSON in UTF-8.") from error
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise BadInput(f"{path} is no list of prompts.", hint='Write ["a cat", "a dog"].')
     return lines

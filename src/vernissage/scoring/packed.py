@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vernissage.errors import BadInput
-from vernissage.records.parquet import arrow_modules
+from vernissage.records.table import arrow_modules
 from vernissage.zoo.catalogue import home
 
 _PROMPTS = ("prompt", "text", "caption")

@@ -38,6 +38,8 @@ class Scored(NamedTuple):
     """By metric, of the whole set."""
     unread: Mapping[int, Unscored] = MappingProxyType({})
     """Pictures that could not be read, by place among the entries."""
+    prompts: Sequence[str | None] = ()
+    """What each picture was scored by, the prompt that it carries where nobody else told one."""
 
 
 def score_entries(
@@ -88,10 +90,12 @@ def score_entries(
     total, done = len(entries) + len(others), 0
     scores: dict[str, list[Found]] = {metric.name: [] for metric in single}
     unread: dict[int, Unscored] = {}
+    prompts: list[str | None] = []
     sampled = encoders_of([metric for metric in sets if metric.name not in FRECHET])  # Frechet distances need statistics alone
     mine, theirs = ({name: Gathered(limit=SAMPLE if name in sampled else 0) for name in encoders_of(sets)} for _ in range(2))
     for part in _opened(entries, pairs):
         unread |= {done + index: each for index, each in enumerate(part) if isinstance(each, Unscored)}
+        prompts += [each.prompt if isinstance(each, Opened) else entries[done + index].prompt for index, each in enumerate(part)]
         chunk = Chunk([each for each in part if isinstance(each, Opened)], sources, stores, written)
         for metric in single:
             found = iter(_score_chunk(metric, chunk, known))
@@ -109,7 +113,7 @@ def score_entries(
     found = {metric.name: score_set(metric, mine, theirs, given, manifolds, sources.inception) for metric in sets if encoders_of([metric])}
     if any(metric.name == "unified" for metric in sets):
         found["unified"] = unify(scores, found)
-    return Scored(list(entries), scores, found, unread)
+    return Scored(list(entries), scores, found, unread, prompts)
 
 
 def gather_entries(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vernissage.bench.metrics import agreements, entries_of, interval
+from vernissage.bench.metrics import agreements, entries_of
 from vernissage.cli import main
 from vernissage.datasets.judged import JudgedPicture, read_judged
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import plcc, srcc
+from vernissage.records.table import read_rows
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.score import Scored
 
@@ -48,18 +48,6 @@ def test_a_constant_metric_has_no_correlation():
     assert all((row.srcc, row.plcc, row.krcc) == (None, None, None) for row in found)
 
 
-def test_intervals_hold_their_value_and_narrow_with_more_items():
-    rng = np.random.default_rng(1)
-    widths = []
-    for count in (30, 300):
-        x = rng.normal(size=count)
-        for measure in (srcc, plcc):
-            estimate = interval(measure, x, x + rng.normal(size=count))
-            assert estimate.low < estimate.value < estimate.high
-        widths.append(estimate.high - estimate.low)
-    assert widths[1] < widths[0]
-
-
 def test_pictures_in_memory_cannot_be_scored():
     with pytest.raises(BadInput, match="must be files"):
         entries_of([JudgedPicture(image=Image.new("RGB", (4, 4)))])
@@ -79,6 +67,10 @@ def test_the_command_scores_and_correlates(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "clipscore              perception" in shown
     assert "12/12" in shown
+    ((_, row),) = read_rows(tmp_path / "out" / "agreement.csv", "agreement", ("metric", "srcc", "srcc_low"))
+    assert (row["metric"], row["dimension"], row["scored"], row["asked"]) == ("clipscore", "perception", "12", "12")
+    assert f"{float(row['srcc']):.3f} [" in shown
+    assert [row["prompt"] for _, row in read_rows(tmp_path / "out" / "scores.csv", "scores", ("clipscore",))] == ["a cat"] * 12
     assert (tmp_path / "out" / "perception.svg").read_text(encoding="utf-8").startswith("<svg")
     with pytest.raises(SystemExit):
         main(["bench", "metrics", "--data", str(tmp_path / "r.jsonl"), "--metrics", "clip-fid", "--out", str(tmp_path / "out")])

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from vernissage.api import Studio
-from vernissage.cli.score import summary, write_table
+from vernissage.cli.score import summary, table_of
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM
 from vernissage.errors import BadInput, UnknownName
 from vernissage.metrics.distribution import gather, save_statistics
 from vernissage.metrics.interval import mean_interval
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
+from vernissage.records.table import write_table
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.layouts import Entry
 from vernissage.scoring.registry import METRICS
@@ -89,7 +90,7 @@ def test_a_folder_gets_a_table_a_summary_and_a_line_for_each_metric(run, picture
     assert [(row["image"], row["group"], float(row["clipscore"]), row["vqascore"], row["unscored"]) for row in table()] == [
         (f"{index}.png", "", score, "1.0", "") for index, score in enumerate(expected)
     ]
-    assert list(table()[0]) == ["image", "group", "clipscore", "vqascore", "unscored", "why"]
+    assert list(table()[0]) == ["image", "group", "prompt", "clipscore", "vqascore", "unscored", "why"]
     first, second = rows()
     values = [float(row["clipscore"]) for row in table()]
     low, high = mean_interval(np.array(values))[1:3]
@@ -109,7 +110,7 @@ def test_a_folder_gets_a_table_a_summary_and_a_line_for_each_metric(run, picture
 def test_clipscore_is_what_is_scored_unless_something_else_is_asked_for(run, picture):
     picture("in/a.png", 0, "a cat")
     run("in", "--out", "there/deep")
-    assert list(table(Path("there/deep/scores.csv"))[0]) == ["image", "group", "clipscore", "unscored", "why"]
+    assert list(table(Path("there/deep/scores.csv"))[0]) == ["image", "group", "prompt", "clipscore", "unscored", "why"]
     assert not Path("runs").exists()
 
 
@@ -119,7 +120,7 @@ def test_set_scores_stand_in_the_summary_with_their_note(run, picture):
         picture(f"ref/{index}.png", 100 + index)
     found = run("in", "--metrics", "clip-fid,precision,ssim", "--reference", "ref")
     assert found.code == 0, found.err
-    assert list(table()[0]) == ["image", "group", "ssim", "unscored", "why"]
+    assert list(table()[0]) == ["image", "group", "prompt", "ssim", "unscored", "why"]
     by_name = {row["metric"]: row for row in rows()}
     assert by_name["clip-fid"]["value"] > 0
     assert "8 pictures for 8 features" in by_name["clip-fid"]["note"]
@@ -180,7 +181,9 @@ def test_prompts_of_a_file_go_before_those_that_pictures_carry(run, picture):
     run("in", "--prompts", text("p.txt", "a cat\na dog\n"))
     assert [float(row["clipscore"]) for row in table()] == clipscores(images, ["a cat", "a dog"])
     run("in", "--prompts", text("p.csv", "image,prompt\nb.png,a dog\n"))
-    assert [float(row["clipscore"]) for row in table()] == clipscores(images, ["carried", "a dog"])
+    first, second = table()
+    assert (first["prompt"], first["clipscore"], first["unscored"]) == ("", "", "clipscore: no prompt is known"), "none is made up"
+    assert (second["prompt"], float(second["clipscore"])) == ("a dog", clipscores(images[1:], ["a dog"])[0])
 
 
 # ------------------------------------------------------------------------------------------------------------- faults
@@ -268,7 +271,7 @@ def test_a_table_that_cannot_be_written_is_told_with_the_fix(run, picture):
     SCORES.mkdir(parents=True)
     found = run("in")
     assert found.code == 2
-    assert "--out" in found.err
+    assert found.err == f"error: Cannot write {SCORES}: is a directory. Choose another place.\n"
 
 
 def test_all_metrics_are_listed_with_what_they_need(run):
@@ -326,11 +329,11 @@ def test_a_table_keeps_odd_names_and_tells_each_reason(tmp_path):
     entries = [Entry('caf\u00e9, "2".png', Path("x")), Entry("half \ud800.png", Path("y"), group="g"), Entry("c.png", Path("z"))]
     down = Unscored(reason="down; very")
     scores = {"one": [Score(value=0.0), down, down], "two": [Score(value=-1.5), Score(value=2.0), Unscored(reason="odd")]}
-    write_table(tmp_path / "deep/out.csv", Scored(entries, scores, {}))
+    write_table(tmp_path / "deep/out.csv", table_of(Scored(entries, scores, {}, prompts=["a cat", None, None])))
     assert [list(row.values()) for row in table(tmp_path / "deep/out.csv")] == [
-        ['caf\u00e9, "2".png', "", "0.0", "-1.5", "", ""],
-        ["half \ufffd.png", "g", "", "2.0", "one: down; very", ""],
-        ["c.png", "", "", "", "one: down; very; two: odd", ""],
+        ['caf\u00e9, "2".png', "", "a cat", "0.0", "-1.5", "", ""],
+        ["half \ufffd.png", "g", "", "", "2.0", "one: down; very", ""],
+        ["c.png", "", "", "", "", "one: down; very; two: odd", ""],
     ]
 
 
@@ -399,7 +402,7 @@ def test_the_table_can_be_parquet(run, tmp_path):
     assert done.code == 0, done.err
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     assert [row["ssim"] for row in rows] == [pytest.approx(1.0)]
-    assert set(rows[0]) == {"image", "group", "ssim", "unscored", "why"}
+    assert set(rows[0]) == {"image", "group", "prompt", "ssim", "unscored", "why"}
 
 
 # ---------------------------------------------------------------------------------------------------------- questions

@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from vernissage.judging.spec import WEIGHTS
+from vernissage.records.table import read_rows
 from vernissage.zoo.catalogue import package_folder
+
+SAID = ("perception", "correspondence", "answers")
 
 
 @pytest.fixture
@@ -34,10 +38,11 @@ def recipe(tmp_path, internvl_folder):
 def test_a_recipe_becomes_a_judge_that_is_measured_on_prompts_it_never_saw_and_can_be_used(run, recipe, tmp_path):
     code, out, err = run("train", "judge", recipe)
     assert code == 0, err
-    validation, test, folder = out.splitlines()
+    validation, *tests, folder = out.splitlines()
     assert validation.startswith("validation, 5 pictures: SRCC perception ")
-    assert test.startswith("test, 10 pictures: SRCC perception ")
-    assert "answers right" in test
+    assert [line.split(":")[0] for line in tests[:3]] == ["test, perception", "test, correspondence", "test, answers"]
+    assert tests[0].endswith("n = 10")
+    assert [Path(line) for line in tests[3:]] == [tmp_path / "trained/test" / f"{name}.csv" for name in SAID]
     assert Path(folder) == tmp_path / "trained"
     (tmp_path / "vernissage.toml").write_text('judge = { driver = "trained", model = "./trained" }\n', encoding="utf-8")
     code, out, err = run("judge", "0.png", "--prompt", "a grey square", "--ask", "Is it bright?")
@@ -45,15 +50,25 @@ def test_a_recipe_becomes_a_judge_that_is_measured_on_prompts_it_never_saw_and_c
     assert "judged by judge" in err
     assert "unscored" not in out
     code, again, _ = run("train", "judge", recipe)
-    assert (code, again.splitlines()[:2]) == (0, [validation, test]), "a finished training is only measured again"
+    assert (code, again.splitlines()) == (0, [validation, *tests, folder]), "a finished training is only measured again"
 
 
 def test_cross_validation_judges_every_picture_once_and_resumes_with_the_same_numbers(run, recipe, tmp_path):
     code, out, err = run("train", "judge", recipe, "--cross-validate")
     assert code == 0, err
-    *folds, whole = out.splitlines()
-    assert [line.partition(",")[0] for line in folds] == [f"fold {number}: 10 pictures" for number in range(3)]
-    assert whole.startswith("all 30 pictures: SRCC perception ")
+    lines = out.splitlines()
+    told = [(place, dimension) for place in ("fold 0", "fold 1", "fold 2", "all folds") for dimension in SAID]
+    assert [tuple(line.partition(":")[0].split(", ")) for line in lines[:12]] == told
+    assert [line.rpartition(", ")[2] for line in lines[:12]] == ["n = 10"] * 9 + ["n = 30"] * 3
+    rows = {name: [row for _, row in read_rows(tmp_path / "trained" / f"{name}.csv", "predictions", ("image", "score"))] for name in SAID}
+    assert {name: sorted(int(row["image"].removesuffix(".png")) for row in own) for name, own in rows.items()} == {
+        name: list(range(30)) for name in SAID
+    }
+    assert all(
+        float(row["people"]) == pytest.approx(np.asarray(Image.open(tmp_path / row["image"])).mean() / 2.55) for row in rows["perception"]
+    )
+    ranks = stats.spearmanr(*([float(row[name]) for row in rows["perception"]] for name in ("score", "people"))).statistic
+    assert lines[9].startswith(f"all folds, perception: SRCC {ranks:.3f} [")
     before = (tmp_path / "trained" / "fold-0" / WEIGHTS).stat().st_mtime_ns
     (tmp_path / "trained" / "fold-2" / "predictions.jsonl").unlink()  # as if it had been cut off there
     code, again, _ = run("train", "judge", recipe, "--cross-validate")

@@ -10,9 +10,11 @@ import pytest
 
 from vernissage.bench.evalmi import accuracy_table, human_leaderboard, judge_table, model_ranking, read_answers, read_predictions
 from vernissage.bench.plots import bars, radar
+from vernissage.cli import main
 from vernissage.datasets.evalmi import DIMENSIONS, TASKS, folds, load_evalmi, task_of
 from vernissage.errors import BadInput
 from vernissage.metrics.interval import Estimate
+from vernissage.records.table import read_rows
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "evalmi-50k"
 TAGS = ["single_class", "counting", "color_attr + detail", "style + OCR + color"]
@@ -85,14 +87,51 @@ def test_a_judge_is_measured_on_what_it_scored_and_the_rest_is_counted(tmp_path)
                 f"{model}/{number:03d}.png,{'' if (index, number) == (0, 1) else data.opinions['perception'][index, number - 1] / 7}"
             )
     (tmp_path / "scores.csv").write_text("\n".join(lines), encoding="utf-8")
-    scores = read_predictions(tmp_path / "scores.csv", data)
+    scores = read_predictions(tmp_path / "scores.csv", data)["scores"]
     rows = {row.task: row for row in judge_table(data, scores, "perception")}
-    assert rows["all"][1:3] == pytest.approx((1, 1))
+    assert rows["all"].srcc == pytest.approx((1, 1, 1, 11))
+    assert rows["all"].plcc == pytest.approx((1, 1, 1, 11))
     assert (rows["all"].n, rows["all"].asked) == (11, 12)
     assert (rows["single class"].srcc, rows["single class"].n, rows["single class"].asked) == (None, 2, 3)
     ranking = model_ranking(data, scores, "perception")
     assert ranking.srcc == pytest.approx(1)
     assert ranking.relative_rmse == pytest.approx(0, abs=1e-9)
+
+
+def test_a_table_of_scores_is_a_judge_for_every_column_of_numbers(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    lines = ["image,group,clipscore,ssim,unscored", "somewhere/good/001.png,,0.25,,no reference", "somewhere/poor/004.png,,0.5,0.75,"]
+    (tmp_path / "scores.csv").write_text("\n".join(lines), encoding="utf-8")
+    scores = read_predictions(tmp_path / "scores.csv", data)
+    assert list(scores) == ["clipscore", "ssim"]
+    assert scores["clipscore"][0, 0] == 0.25
+    assert scores["ssim"][2, 3] == 0.75
+    assert (np.count_nonzero(~np.isnan(scores["clipscore"])), np.count_nonzero(~np.isnan(scores["ssim"]))) == (2, 1)
+    (tmp_path / "none.csv").write_text("image,why\ngood/001.png,nobody knows\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"none\.csv has no scores"):
+        read_predictions(tmp_path / "none.csv", data)
+
+
+def test_the_command_puts_judges_side_by_side_with_intervals_and_keeps_the_table(tmp_path, capsys):
+    data = load_evalmi(write_folder(tmp_path))
+    names = [(index, model, number) for index, model in enumerate(data.models) for number in range(1, 5)]
+    for name, sign in (("bad", -1), ("fine", 1)):
+        lines = [f"{model}/{number:03d}.png,{sign * data.opinions['correspondence'][index, number - 1]}" for index, model, number in names]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["image,score", *lines]), encoding="utf-8")
+    asked = ["bench", "evalmi", "--data", str(tmp_path), "--dimension", "correspondence", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, "--predictions", str(tmp_path / "bad.csv"), "--predictions", str(tmp_path / "fine.csv")])
+    assert not ended.value.code
+    shown = capsys.readouterr().out.splitlines()
+    judges = [line.split()[:4] for line in shown if line.startswith(("fine ", "bad "))]
+    assert judges == [["fine", "1.000", "[1.000,", "1.000]"], ["bad", "-1.000", "[-1.000,", "-1.000]"]], "best first"
+    assert "fine, ranking of the 3 models: SRCC 1.000, relative RMSE 0.000" in shown
+    rows = read_rows(tmp_path / "out" / "correspondence-judges.csv", "judges", ("judge", "task", "srcc_low"))
+    assert [(row["judge"], row["srcc"], row["scored"]) for _, row in rows if row["task"] == "all"] == [
+        ("bad", "-1.0", "12"),
+        ("fine", "1.0", "12"),
+    ]
+    assert "fine" in (tmp_path / "out" / "correspondence-judges.svg").read_text(encoding="utf-8")
 
 
 def test_a_judges_answers_are_counted_question_by_question(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vernissage.datasets.evalmi import EvalMi, EvalPrompt
-from vernissage.datasets.judged import JudgedPicture, folds_by_prompt, judged_evalmi, read_judged
+from vernissage.datasets.judged import JudgedPicture, folds_by_prompt, judged_evalmi, load_judged, read_judged
 from vernissage.errors import BadInput
 
 
@@ -71,6 +71,15 @@ def test_evalmi_rows_are_the_pictures_that_are_there_with_all_their_opinions(tmp
         ("001.png", "A", 10.0, 1.0, {"Is it?": True}),
         ("0002.jpg", "A", 20.0, 2.0, {"Is it?": False}),
     ], "B/002 has no perception, B/001 no picture"
+
+
+def test_a_folder_of_evalmi_needs_to_know_where_its_pictures_are(tmp_path):
+    with pytest.raises(BadInput, match=r"where are its pictures\? Name their folder as `images`"):
+        load_judged(tmp_path)
+    with pytest.raises(BadInput, match=r"AIGI2025_MOS_yn\.xlsx is not in"):
+        load_judged(tmp_path, tmp_path)
+    (tmp_path / "r.jsonl").write_text('{"image": "a.png", "perception": 4}\n', encoding="utf-8")
+    assert load_judged(tmp_path / "r.jsonl") == read_judged(tmp_path / "r.jsonl")
 
 
 def test_evalmi_without_any_picture_says_how_they_are_named(tmp_path):

@@ -242,7 +242,7 @@ def test_a_review_that_a_spreadsheet_wrote_is_read(tmp_path):
         (b"id;keep\na;no\n", "lacks the columns"),
         (b"id,keep\n\xff,yes\n", "UTF-8"),
         (b"id,keep\n" + b"x" * 200_000 + b",yes\n", "field larger"),
-        (None, "No such file"),
+        (None, "no such file"),
     ],
 )
 def test_a_review_with_a_mistake_is_refused(tmp_path, content, told):

@@ -10,7 +10,8 @@ from scipy import stats
 from vernissage.errors import BadInput
 from vernissage.judging.levels import expected_score, level_of, score_of
 from vernissage.judging.mos import Opinion, likert, mean_opinions, screen, vote, without, z_scores
-from vernissage.judging.ratings import Panel, Rating, panel_of, read_ratings, write_table
+from vernissage.judging.ratings import Panel, Rating, panel_of, read_ratings
+from vernissage.records.table import write_table
 from vernissage.records.verdict import LEVELS, Score, Unscored
 
 
@@ -117,7 +118,7 @@ def test_levels_follow_the_paper_s_equation():
 
 def test_ratings_are_read_and_written_and_a_bad_line_is_named(tmp_path):
     rows = [Rating("ann", "a.png", "perception", 4.0), Rating("ann", "b.png", "perception", 2.0)]
-    write_table(tmp_path / "ratings.csv", rows)
+    write_table(tmp_path / "ratings.csv", [row._asdict() for row in rows])
     assert read_ratings(tmp_path / "ratings.csv") == rows
     (tmp_path / "bad.csv").write_text("subject,picture,dimension,rating\nann,a.png,perception,4\nann,b.png,perception,NaN\n")
     with pytest.raises(BadInput, match="line 3"):

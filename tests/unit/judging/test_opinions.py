@@ -9,8 +9,9 @@ from vernissage.cli import main
 from vernissage.errors import BadInput
 from vernissage.judging.mos import mean_opinions
 from vernissage.judging.opinions import OpinionRow, gather_opinions
-from vernissage.judging.ratings import Panel, Rating, panel_of, read_rows, write_table
+from vernissage.judging.ratings import Panel, Rating, panel_of
 from vernissage.metrics.agreement import icc, krippendorff_alpha
+from vernissage.records.table import read_rows, write_table
 
 
 def ratings(values, dimension="perception"):
@@ -74,7 +75,7 @@ def test_what_cannot_be_known_is_empty_with_the_reason():
 def test_the_command_writes_the_table_and_tells_the_agreement(tmp_path, capsys, ending):
     if ending == "parquet":
         pytest.importorskip("pyarrow")
-    write_table(tmp_path / f"ratings.{ending}", ratings(GIVEN) + ratings([[1, 0]], "Is it red?"))
+    write_table(tmp_path / f"ratings.{ending}", [row._asdict() for row in ratings(GIVEN) + ratings([[1, 0]], "Is it red?")])
     out = tmp_path / f"mos.{ending}"
     with pytest.raises(SystemExit) as end:
         main(["data", "mos", str(tmp_path / f"ratings.{ending}"), "-o", str(out)])

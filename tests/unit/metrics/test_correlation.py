@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import krcc, plcc, srcc
+from vernissage.metrics.correlation import krcc, plcc, plcc_interval, srcc, srcc_interval
 from vernissage.metrics.interval import mean_interval, mean_of_means, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
@@ -138,3 +138,40 @@ def test_the_sign_flip_test_needs_a_row_of_differences(differences):
 def test_a_mean_of_missing_numbers_is_refused(values):
     with pytest.raises(BadInput, match="finite"):
         mean_interval(np.array(values))
+
+
+INTERVALS = {srcc: srcc_interval, plcc: plcc_interval}
+
+
+@pytest.mark.parametrize("measure", INTERVALS, ids=lambda measure: measure.__name__)
+def test_an_interval_is_that_of_correlations_of_items_drawn_again(measure):
+    rng = np.random.default_rng(1)
+    first = rng.integers(1, 6, size=60).astype(float)  # with ties
+    second = first + rng.normal(size=60)
+    drawing = np.random.default_rng(7)
+    drawn = [measure(first[chosen], second[chosen]) for chosen in (drawing.integers(60, size=60) for _ in range(300))]
+    found = INTERVALS[measure](first, second, draws=300, seed=7)
+    assert found == pytest.approx((measure(first, second), *np.percentile(drawn, [2.5, 97.5]), 60))
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize("measure", INTERVALS, ids=lambda measure: measure.__name__)
+def test_items_of_one_group_are_drawn_together(measure):
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(20), 5)
+    first = rng.normal(size=20)[groups] + 0.1 * rng.normal(size=100)
+    second = first + rng.normal(size=20)[groups]
+    drawing = np.random.default_rng(3)
+    drawn = []
+    for _ in range(300):
+        rows = np.concatenate([np.flatnonzero(groups == group) for group in drawing.integers(20, size=20)])
+        drawn.append(measure(first[rows], second[rows]))
+    found = INTERVALS[measure](first, second, groups=groups, draws=300, seed=3)
+    assert found[1:3] == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+    alone = INTERVALS[measure](first, second, draws=300, seed=3)
+    assert found.high - found.low > 1.5 * (alone.high - alone.low), "twenty groups tell less than a hundred items"
+
+
+def test_of_a_constant_there_is_no_interval():
+    assert srcc_interval(np.ones(9), np.arange(9.0)) is None
+    assert plcc_interval(np.arange(2.0), np.arange(2.0)) is None

@@ -208,7 +208,7 @@ def test_prompts_by_name_fit_paths_bare_names_and_nobody_else():
     prompts = text("p.csv", "image,prompt\nsub/b.png,by path\nelsewhere/a.png,by name\nc.png,by bare name\nd.jpg,of another\n")
     assert found("in", prompts) == [
         ("a.png", "by name", ""),
-        ("d.png", None, ""),
+        ("d.png", "", ""),
         ("sub/b.png", "by path", ""),
         ("sub/c.png", "by bare name", ""),
     ]
@@ -441,4 +441,4 @@ def test_pictures_are_looked_for_before_questions():
 def test_a_row_in_a_folder_gives_no_prompt_to_another_folders_picture_of_that_name():
     touch("in/a/1.png", "in/b/1.png", "in/2.png")
     prompts = text("p.csv", "image,prompt\na/1.png,a cat\nmoved/2.png,a dog\n")
-    assert found("in", prompts) == [("2.png", "a dog", ""), ("a/1.png", "a cat", ""), ("b/1.png", None, "")]
+    assert found("in", prompts) == [("2.png", "a dog", ""), ("a/1.png", "a cat", ""), ("b/1.png", "", "")]

@@ -259,19 +259,21 @@ def test_a_row_of_another_kind_is_refused(row):
 def test_a_prompt_with_half_a_character_ends_no_run():
     Path("t.jsonl").write_text('{"image": "a.png", "prompt": "a \\ud800 cat", "group": "\\ud800"}', encoding="utf-8")
     save("a.png")
-    from vernissage.cli.score import write_table
+    from vernissage.cli.score import table_of
+    from vernissage.records.table import write_table
 
     scored = score("t.jsonl", "clipscore", Sources(clip=FakeEncoder()))
-    write_table(Path("out.csv"), scored)
+    write_table(Path("out.csv"), table_of(scored))
 
 
 def test_a_group_with_half_a_character_is_written():
     Path("t.jsonl").write_text('{"image": "a.png", "prompt": "a cat", "group": "\\ud800"}', encoding="utf-8")
     save("a.png")
-    from vernissage.cli.score import write_table
+    from vernissage.cli.score import table_of
+    from vernissage.records.table import write_table
 
     scored = score("t.jsonl", "clipscore", Sources(clip=FakeEncoder()))
-    write_table(Path("out.csv"), scored)
+    write_table(Path("out.csv"), table_of(scored))
 
 
 def test_a_prompt_for_a_path_goes_before_one_for_a_like_named_file_elsewhere():
@@ -287,7 +289,7 @@ def test_an_ambiguous_bare_name_gives_no_prompt():
     Path("p.csv").write_text("image,prompt\ny/a.png,one\nz/a.png,two\nx/b.png,three\n", encoding="utf-8")
     save("in/x/b.png")
     found = {entry.name: entry.prompt for entry in find_entries(Path("in"), prompts=Path("p.csv"))}
-    assert found == {"x/a.png": None, "x/b.png": "three"}
+    assert found == {"x/a.png": "", "x/b.png": "three"}
 
 
 def test_a_reference_by_path_is_found_beside_a_like_named_one_below():

@@ -11,7 +11,7 @@ import torch
 from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadInput
 from vernissage.judging.nn.checkpoint import load_judge
-from vernissage.judging.nn.training import Agreement, agreement_of, check_same, content_hash, predict, split, train_judge
+from vernissage.judging.nn.training import check_same, content_hash, predict, split, train_judge
 from vernissage.judging.recipe import JudgeRecipe
 from vernissage.judging.spec import read_spec
 from vernissage.local.device import pick_device
@@ -21,16 +21,14 @@ _DONE = "predictions.jsonl"
 
 
 class Fold(NamedTuple):
-    """One held-out fold."""
+    """One held-out fold: its pictures, and what a judge that never saw their prompts says of them."""
 
     number: int
-    pictures: int
-    agreement: Agreement
+    rows: list[JudgedPicture]
+    said: list[dict[Any, float]]
 
 
-def cross_validate(
-    recipe: JudgeRecipe, rows: Sequence[JudgedPicture], *, progress: Callable[[int], Progress] | None = None
-) -> tuple[list[Fold], Agreement]:
+def cross_validate(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], *, progress: Callable[[int], Progress] | None = None) -> list[Fold]:
     """Train and test on every fold; one that is done already is read from its predictions.
 
     Args:
@@ -38,13 +36,10 @@ def cross_validate(
         rows: All judged pictures.
         progress: Gives for each fold who is told of its steps.
 
-    Returns:
-        The folds, and the agreement over all pictures together.
-
     Raises:
         BadInput: There are too few prompts, or the folder holds another training.
     """
-    folds, everything, everyone = [], [], []
+    folds: list[Fold] = []
     backbones: set[str] = set()
     for number in range(recipe.folds):
         part = split(rows, recipe.model_copy(update={"fold": number}))
@@ -68,11 +63,8 @@ def cross_validate(
         backbones.add(read_spec(folder).fingerprint)
         if len(backbones) > 1:
             raise BadInput(f"{folder} was trained on another backbone than the folds before it.", hint="Choose another `out`.")
-        said = _read(folder / _DONE)
-        folds.append(Fold(number, len(part.test), agreement_of(said, part.test)))
-        everything += said
-        everyone += part.test
-    return folds, agreement_of(everything, everyone)
+        folds.append(Fold(number, part.test, _read(folder / _DONE)))
+    return folds
 
 
 def _write(path: Path, said: Sequence[dict[Any, float]]) -> None:

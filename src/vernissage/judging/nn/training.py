@@ -23,8 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vernissage.datasets.evalmi import load_evalmi
-from vernissage.datasets.judged import JudgedPicture, folds_by_prompt, judged_evalmi, read_judged
+from vernissage.datasets.judged import JudgedPicture, folds_by_prompt
 from vernissage.errors import BadInput
 from vernissage.judging.levels import level_of
 from vernissage.judging.nn.checkpoint import load_judge, save_judge, trained_tensors
@@ -149,19 +148,6 @@ def train_judge(
     return read_spec(folder)
 
 
-def load_rows(recipe: JudgeRecipe) -> list[JudgedPicture]:
-    """The judged pictures that a recipe names.
-
-    Raises:
-        BadInput: They cannot be read.
-    """
-    if not recipe.data.is_dir():
-        return read_judged(recipe.data)
-    if recipe.images is None:
-        raise BadInput("A training on EvalMi-50K needs its pictures.", hint="Name their folder as `images` in the recipe.")
-    return judged_evalmi(load_evalmi(recipe.data), recipe.images)
-
-
 def split(rows: Sequence[JudgedPicture], recipe: JudgeRecipe, *, test: bool = True) -> Split:
     """Rows to learn from, to choose the best epoch by, and to test on; no prompt is in two of them, nor learnt beside another.
 
@@ -201,10 +187,10 @@ def agreement(model: JudgeModel, spec: JudgeSpec, rows: Sequence[JudgedPicture],
     return agreement_of(predict(model, spec, rows, batch_size=batch_size), rows)
 
 
-def measure_judge(folder: Path, rows: Sequence[JudgedPicture], *, batch_size: int = 16) -> Agreement:
-    """A saved judge against people on some pictures."""
+def judge_saved(folder: Path, rows: Sequence[JudgedPicture], *, batch_size: int = 16) -> list[dict[Any, float]]:
+    """What a saved judge says of pictures; see `predict`."""
     model, spec = load_judge(folder, device=pick_device("auto"))
-    return agreement(model, spec, rows, batch_size=batch_size)
+    return predict(model, spec, rows, batch_size=batch_size)
 
 
 def agreement_of(said: Sequence[dict[Any, float]], rows: Sequence[JudgedPicture]) -> Agreement:

@@ -247,8 +247,8 @@ def test_a_training_of_an_older_version_that_kept_less_is_gone_on_with(internvl_
 def test_the_folds_of_another_recipe_are_not_taken_over(internvl_folder, tmp_path):
     rows = [row.model_copy(update={"prompt": f"prompt {index}"}) for index, row in enumerate(grey_pictures(12))]
     recipe = recipe_for(internvl_folder, tmp_path, folds=2, validation=0.5, epochs=1, evaluations=1, levels=False)
-    folds, _ = cross_validate(recipe, rows)
-    assert cross_validate(recipe, rows)[0] == folds
+    folds = cross_validate(recipe, rows)
+    assert cross_validate(recipe, rows) == folds
     with pytest.raises(BadInput, match="another recipe"):
         cross_validate(recipe.model_copy(update={"lr": 1.0}), rows)
 

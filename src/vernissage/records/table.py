@@ -1,0 +1,113 @@
+"""Tables in files: CSV, and Parquet where pyarrow is installed."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vernissage.errors import BadInput, MissingExtra, reason_of
+
+
+def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with the lines they end on, or of a Parquet file with their numbers.
+
+    Args:
+        path: CSV in UTF-8, its first line naming the columns, or Parquet.
+        what: What it holds, for error messages.
+        columns: That it must have.
+
+    Raises:
+        BadInput: The file cannot be read, is empty, or lacks a column.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = read_parquet(path, what)
+            rows = [
+                (number, {name: "" if value is None else str(value) for name, value in row.items()})
+                for number, row in enumerate(table, start=1)
+            ]
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"Cannot read the {what} {path}: {reason_of(error)}.", hint="It must be a CSV file in UTF-8.") from error
+    if not rows or set(columns) - set(rows[0][1]):
+        raise BadInput(f"The {what} {path} need the columns {', '.join(columns)}.", hint="Add a first line that names them.")
+    return rows
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as CSV or, by the file's ending, as Parquet; the first row's keys are the columns.
+
+    Raises:
+        BadInput: There are no rows, the ending is another, or the file cannot be written.
+        MissingExtra: pyarrow is not installed.
+    """
+    if not rows:
+        raise BadInput("There is nothing to write.", hint="Give at least one row.")
+    check_table(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".parquet":
+            write_parquet(rows, list(rows[0]), path)
+            return
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another place.") from error
+
+
+def check_table(path: Path, *, forms: Sequence[str] = (".csv", ".parquet")) -> None:
+    """Refuse a name that does not tell the form of a table, before any work is done for it.
+
+    Raises:
+        BadInput: It ends otherwise.
+    """
+    if path.suffix.lower() not in forms:
+        raise BadInput(f"{path} does not tell its form by its ending.", hint=f"End it in {' or '.join(forms)}.")
+
+
+def read_parquet(path: Path, what: str) -> list[dict[str, Any]]:
+    """All rows of a file, by column.
+
+    Args:
+        path: The file.
+        what: What it holds, for error messages.
+
+    Raises:
+        BadInput: It is no Parquet file, or cannot be read.
+        MissingExtra: pyarrow is not installed.
+    """
+    arrow, parquet = arrow_modules()
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the {what} {path}: {str(error).splitlines()[0]}.", hint="It must be a Parquet file.") from error
+
+
+def write_parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """Write rows; what a row lacks is null.
+
+    Raises:
+        OSError: It cannot be written.
+        MissingExtra: pyarrow is not installed.
+    """
+    arrow, parquet = arrow_modules()
+    parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in columns}), path)
+
+
+def arrow_modules() -> tuple[Any, Any]:
+    """The modules of pyarrow: itself and its Parquet part.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pyarrow", extra="data") from error
+    return pyarrow, pyarrow.parquet
