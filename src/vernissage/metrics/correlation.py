@@ -46,23 +46,46 @@ def srcc(first: ndarray, second: ndarray) -> float:
 def krcc(first: ndarray, second: ndarray) -> float:
     """Kendall's rank correlation, tau-b, which allows for equal numbers. See `plcc`.
 
-    Compares every pair, block by block: seconds for 50,000 items, memory for a thousand rows.
+    Sorts instead of comparing every pair: a tenth of a second for 50,000 items.
 
     References:
-        Kendall (1945), The treatment of ties in ranking problems, tau-b.
+        Kendall (1945), The treatment of ties in ranking problems, tau-b; Knight (1966), A computer method for calculating
+        Kendall's tau with ungrouped data.
 
     Example:
         >>> round(krcc(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 2.0])), 3)
         -0.333
     """
     first, second = _checked(first, second)
-    agreeing = untied_first = untied_second = 0
-    for start in range(0, len(first), 1000):
-        signs = np.sign(first[start : start + 1000, None] - first), np.sign(second[start : start + 1000, None] - second)
-        agreeing += float((signs[0] * signs[1]).sum())
-        untied_first += float(np.abs(signs[0]).sum())
-        untied_second += float(np.abs(signs[1]).sum())
-    return float(agreeing / np.sqrt(untied_first * untied_second))
+    places = [np.unique(values, return_inverse=True)[1] for values in (first, second)]
+    pairs = len(first) * (len(first) - 1) // 2
+    untied = [pairs - _tied(place) for place in places]
+    tied_in_both = _tied(places[0] * len(first) + places[1])
+    disagreeing = _inversions(places[1][np.lexsort((places[1], places[0]))])
+    # Pairs tied in neither are all but those tied in one, of which those tied in both were counted twice.
+    untied_in_both = untied[0] + untied[1] - pairs + tied_in_both
+    return float((untied_in_both - 2 * disagreeing) / np.sqrt(float(untied[0]) * float(untied[1])))
+
+
+def _tied(codes: ndarray) -> int:
+    """Pairs of equal codes."""
+    counts = np.unique(codes, return_counts=True)[1].astype(np.int64)
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _inversions(values: ndarray) -> int:
+    """Pairs of which the later value is the smaller, counted while sorting by merging, all merges of a size at once."""
+    size = 1 << (len(values) - 1).bit_length()
+    rows = np.full(size, values.max() + 1)
+    rows[: len(values)] = values
+    found, half = 0, 1
+    while half < size:
+        rows = rows.reshape(-1, 2 * half)
+        order = np.argsort(rows, axis=1, kind="stable")
+        # A later value should stand behind all of the first half; it stands before those that are larger.
+        found += len(rows) * half * half + len(rows) * half * (half - 1) // 2 - int((order >= half).nonzero()[1].sum())
+        rows, half = np.take_along_axis(rows, order, axis=1), 2 * half
+    return found
 
 
 def plcc_logistic(predicted: ndarray, opinions: ndarray) -> float:
