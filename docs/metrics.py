@@ -21,6 +21,11 @@ def render() -> str:
     for m in METRICS.values():
         cells = [m.about, m.range, m.direction, ", ".join(sorted(m.needs)), m.driver, m.licence, m.source, m.checked]
         lines.append(f"| `{m.name}` | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Of texts there is BERTScore (Zhang et al. 2020, without idf weights): `vernissage score --texts pairs.csv`. Its numbers were",
+        "checked against the published formula on one tiny checkpoint, 1e-5, and by `benchmarks/bert_score_speed.py` against bert-score.",
+    ]
     return "\n".join(lines) + "\n"
 
 

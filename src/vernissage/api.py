@@ -34,6 +34,7 @@ from vernissage.repainting.select import RATINGS
 from vernissage.scoring.layouts import Entry, find_entries, with_prompts, with_questions
 from vernissage.scoring.registry import ENCODERS, METRICS, find_metrics
 from vernissage.scoring.score import Scored, Sources, gather_entries, score_entries
+from vernissage.scoring.texts import ScoredTexts, check_pairs, score_texts
 from vernissage.wiring import StudioConfig, identity_of, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
@@ -354,6 +355,25 @@ class Studio:
             cache=Path(cache) if cache else None,
             progress=progress,
         )
+
+    def score_texts(self, texts: Sequence[str], references: Sequence[str], *, progress: Progress | None = None) -> ScoredTexts:
+        """How alike texts are to those that they should be like: BERTScore by this studio's `text_encoder`.
+
+        Args:
+            texts: Such as planned prompts.
+            references: What each should be like.
+            progress: Called with (done, total) pairs.
+
+        Returns:
+            Precision, recall and F of each pair, raw and rescaled; see `scoring.texts`.
+
+        Raises:
+            BadInput: There are not as many texts as references, or there is no text encoder.
+        """
+        pairs = check_pairs(texts, references)
+        if self.text_encoder is None:
+            raise BadInput("Comparing texts needs a text encoder.", hint="Configure `text_encoder`.")
+        return score_texts(pairs, self.text_encoder, progress=progress)
 
     @cached_property
     def identities(self) -> dict[str, str]:

@@ -146,6 +146,8 @@ class TextEncoder(Protocol):
     """Texts to features of their tokens, for BERTScore."""
 
     name: str
+    baseline: tuple[float, float, float] | None
+    """Precision, recall and F of unrelated texts as somebody published them for this encoder; None where nobody has."""
 
     def encode_tokens(self, texts: Sequence[str]) -> Sequence[tuple[ndarray, ndarray]]:
         """For each text, in order, its tokens' features, shape (token, width), float32, unit length, and which of them count."""

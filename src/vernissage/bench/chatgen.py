@@ -163,19 +163,23 @@ def read_items(run: Run, queries: Sequence[Query]) -> dict[str, list[Item]]:
 
 
 class Prompts:
-    """BERTScore of planned prompts against the true ones, rescaled so that different queries' true prompts have 0.
+    """BERTScore of planned prompts against the true ones, rescaled so that unrelated ones have 0.
 
     Args:
-        encoder: Whose features are compared.
-        queries: All of the benchmark; the baseline is drawn from them.
+        encoder: Whose features are compared, and its published baseline where it brings one.
+        queries: All of the benchmark; without a published baseline, different queries' true prompts are the unrelated ones.
     """
 
     def __init__(self, encoder: TextEncoder, queries: Sequence[Query]) -> None:
         self._encoder = encoder
+        self.published = encoder.baseline is not None
+        if encoder.baseline:
+            self.zero = Match(*encoder.baseline)
+            return
         texts = sorted({query.plan.prompt for query in queries})
         if len(texts) < 2:
             raise BadInput("The prompts of these queries are all the same.", hint="A prompt score needs different ones.")
-        self.zero: Match = baseline([TokenFeatures(*features) for features in encoder.encode_tokens(texts)])
+        self.zero = baseline([TokenFeatures(*features) for features in encoder.encode_tokens(texts)])
 
     def scores(self, items: Sequence[Item]) -> ndarray:
         """F of each item that has a plan, shape (item,), nan for the others."""

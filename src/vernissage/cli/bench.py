@@ -159,7 +159,7 @@ def chatgen(
     vernissage bench chatgen --data test.jsonl --planners evo,base,mllm,baseline
     """  # noqa: D301  click wants the character itself
     from vernissage.bench.chatgen import Prompts, differences, open_run, read_items, run_benchmark, table
-    from vernissage.cli.show import check_folder, names_of, progress_bar
+    from vernissage.cli.show import check_folder, names_of, progress_bar, who
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.queries import read_queries
     from vernissage.painting.planner_spec import read_spec
@@ -184,6 +184,9 @@ def chatgen(
     items = read_items(run, queries)
     prompts = Prompts(studio.text_encoder, queries) if studio.text_encoder else None
     _show_steps(table(items, prompts))
+    if prompts and studio.text_encoder:
+        whose = "its published baseline" if prompts.published else "what these queries' prompts score with one another"
+        click.echo(f"prompts by {who(studio.text_encoder.name)}; 0 is {whose}, F {prompts.zero.f:.3f}")
     for row in differences(items, prompts):
         click.echo(f"{row.first} - {row.second}, {row.measure:<10} {row.difference}  n = {row.difference.n}")
     for name, own in items.items():

@@ -14,7 +14,7 @@ from vernissage.records.plan import whole_characters
 from vernissage.records.table import write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vernissage.metrics.interval import Estimate
     from vernissage.records.verdict import Score, Unscored
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--reference", type=click.Path(path_type=Path), help="Folder of reference pictures, or an .npz of FID statistics.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="CSV or JSONL with image and prompt, a JSON list, or a prompt a line.")
 @click.option("--questions", type=click.Path(path_type=Path), help="TIFA's JSON, DSG's CSV, or JSONL of prompt and questions.")
+@click.option("--texts", type=click.Path(path_type=Path), help="CSV with text and reference: compare texts by BERTScore, no pictures.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/score"), show_default=True, help="Folder for tables.")
 @click.option("--table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Form of the table of pictures.")
 @click.option("--list", "listed", is_flag=True, help="Show all metrics and what they need.")
@@ -37,6 +38,7 @@ def command(
     reference: Path | None,
     prompts: Path | None,
     questions: Path | None,
+    texts: Path | None,
     out: Path,
     table: str,
     listed: bool,
@@ -53,6 +55,7 @@ def command(
     \b
     vernissage score pictures/ --metrics clipscore,vqascore --prompts prompts.txt
     vernissage score pictures/ --metrics dinov2,ssim,clip-fid --reference originals/
+    vernissage score --texts pairs.csv
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import check_folder, names_of, progress_bar
     from vernissage.cli.studio import open_studio
@@ -64,6 +67,11 @@ def command(
                 f"{metric.name:<21} {metric.about}; {metric.range}, {metric.direction} is better; needs {', '.join(sorted(metric.needs))}"
             )
         return
+    if texts is not None:
+        if source is not None:
+            raise BadInput("Either pictures or texts are scored.", hint="Leave out SOURCE or --texts.")
+        _score_texts(texts, out, table, config)
+        return
     if source is None:
         raise BadInput("There is nothing to score.", hint="Name a folder of pictures, or see --list.")
     chosen = names_of(metrics)
@@ -74,18 +82,56 @@ def command(
     with progress_bar("scoring") as progress:
         given = {"reference": reference, "prompts": prompts, "questions": questions}
         scored = studio.score(source, chosen, **given, cache=out / "cache", progress=progress)
-    write_table(out / f"scores.{table}", table_of(scored))
-    (out / f"scores.{'csv' if table == 'parquet' else 'parquet'}").unlink(missing_ok=True)  # of a run before this one
-    rows = summary(scored)
+    _write(out, "scores", table, table_of(scored), summary(scored))
+
+
+def _score_texts(pairs: Path, out: Path, table: str, config: Path | None) -> None:
+    import numpy as np
+
+    from vernissage.cli.show import check_folder, progress_bar, who
+    from vernissage.cli.studio import open_studio
+    from vernissage.metrics.interval import mean_interval
+    from vernissage.scoring.texts import Matched, read_pairs
+
+    check_folder(out)
+    given = read_pairs(pairs)
+    with progress_bar("comparing") as progress:
+        found = open_studio(config).score_texts([pair.text for pair in given], [pair.reference for pair in given], progress=progress)
+    names = [f"bertscore-{name}" for name in ("precision", "recall", "f")]
+    values = {name: [each.match[place] if isinstance(each, Matched) else None for each in found.scores] for place, name in enumerate(names)}
+    if found.zero is not None:
+        values |= {
+            f"{name}-rescaled": [each.rescaled and each.rescaled[place] if isinstance(each, Matched) else None for each in found.scores]
+            for place, name in enumerate(names)
+        }
+    rows: list[dict[str, object]] = []
+    for index, pair in enumerate(found.pairs):
+        said, reason = {name: own[index] for name, own in values.items()}, getattr(found.scores[index], "reason", "")
+        rows.append({"text": whole_characters(pair.text), "reference": whole_characters(pair.reference), **said, "unscored": reason})
+    told: list[dict[str, object]] = []
+    reasons = dict(Counter(each.reason for each in found.scores if not isinstance(each, Matched)))
+    for name, own in values.items():
+        known = [value for value in own if value is not None]
+        estimate = mean_interval(np.array(known)) if known else None
+        told.append({"metric": name, "group": "", "scored": len(known), "asked": len(own), **_mean(estimate), "reasons": reasons})
+    zero = "its published baseline" if found.published else "what these references score with one another"
+    click.echo(f"by {who(found.encoder)}" + (f"; rescaled so that 0 is {zero}, F {found.zero.f:.3f}" if found.zero else ""))
+    _write(out, "texts", table, rows, told)
+
+
+def _write(out: Path, name: str, table: str, rows: "Sequence[Mapping[str, object]]", told: "Sequence[dict[str, object]]") -> None:
+    """The table and its summary, in files and on the screen; ends the program where nothing was scored."""
+    write_table(out / f"{name}.{table}", rows)
+    (out / f"{name}.{'csv' if table == 'parquet' else 'parquet'}").unlink(missing_ok=True)  # of a run before this one
     try:
-        (out / "summary.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (out / "summary.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"Cannot write {out / 'summary.json'}: {error.strerror}.", hint="Choose another folder with --out.") from error
-    for row in rows:
+    for row in told:
         click.echo(harmless(_line(row)))
-    for name in (f"scores.{table}", "summary.json"):
-        click.echo(named(out / name))
-    if not any(row["scored"] for row in rows):
+    for file in (f"{name}.{table}", "summary.json"):
+        click.echo(named(out / file))
+    if not any(row["scored"] for row in told):
         sys.exit(1)
 
 

@@ -107,7 +107,9 @@ def drop_near_doubles(
 
 
 def zero_of(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
-    """What unrelated texts of this kind score, from some of them by lot; None where there are too few different ones to tell."""
+    """What unrelated texts score: as published for the encoder, or from some of these by lot; None where too few differ to tell."""
+    if encoder.baseline:
+        return Match(*encoder.baseline)
     different = sorted(set(texts))
     if len(different) < FEWEST:
         return None

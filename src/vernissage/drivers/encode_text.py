@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from vernissage.errors import BadInput
 from vernissage.local.device import pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.streams import batches, side_by_side
-from vernissage.metrics.bert_score import TokenFeatures
+from vernissage.metrics.bert_score import TokenFeatures, read_baseline
 
 
 @final
@@ -27,10 +28,20 @@ class TransformersTextEncoder:
         dtype: "auto", "float32", "float16", "bfloat16".
         batch_size: Texts in one pass.
         revision: Commit or tag of the hub repository.
+        baseline: A table of what unrelated texts score, as the package bert-score has them in `rescale_baseline`; without one, scores are
+            rescaled by the texts that they are of.
     """
 
     def __init__(
-        self, model: str, *, layer: int = 0, device: str = "auto", dtype: str = "auto", batch_size: int = 64, revision: str | None = None
+        self,
+        model: str,
+        *,
+        layer: int = 0,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 64,
+        revision: str | None = None,
+        baseline: str = "",
     ) -> None:
         self._device = pick_device(device)
         whole = load_pretrained(AutoModel, model, dtype=pick_dtype(dtype, self._device), use_safetensors=True, revision=revision)
@@ -40,6 +51,7 @@ class TransformersTextEncoder:
         if not 0 <= layer <= config.num_hidden_layers:
             raise BadInput(f"{model} has {config.num_hidden_layers} layers, not {layer}.", hint="Correct `layer`.")
         self._layer = layer or config.num_hidden_layers
+        self.baseline = read_baseline(Path(baseline), self._layer) if baseline else None
         # Models of BERT's make have no norm behind their layers, so those above the wanted one may go.
         if isinstance(above := getattr(getattr(self._model, "encoder", None), "layer", None), torch.nn.ModuleList):
             del above[self._layer :]

@@ -47,8 +47,8 @@ def measure(said: Sequence[Mapping[Any, float]], rows: Sequence[JudgedPicture]) 
         both = np.isfinite(mine) & np.isfinite(theirs)
         if both.any():
             pair = mine[both], theirs[both]
-            intervals = (interval(*pair, groups=groups[both]) for interval in (srcc_interval, plcc_interval))
-            found.append(Measured(dimension, *intervals, or_none(krcc, *pair), None, int(both.sum())))
+            rank, line = (interval(*pair, groups=groups[both]) for interval in (srcc_interval, plcc_interval))
+            found.append(Measured(dimension, rank, line, or_none(krcc, *pair), None, int(both.sum())))
     right, asked = np.zeros(int(groups.max(initial=-1)) + 1), np.zeros(int(groups.max(initial=-1)) + 1)
     for own, row, group in zip(said, rows, groups, strict=True):
         for number, answer in enumerate(row.answers.values()):

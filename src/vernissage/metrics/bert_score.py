@@ -8,10 +8,14 @@ References:
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
+
+from vernissage.errors import BadInput
+from vernissage.records.table import read_rows
 
 
 class TokenFeatures(NamedTuple):
@@ -74,6 +78,24 @@ def baseline(features: Sequence[TokenFeatures], *, pairs: int = 2000, seed: int 
     second = (first + rng.integers(1, len(features), size=pairs)) % len(features)
     found = match_pairs([features[row] for row in first], [features[row] for row in second])
     return Match(*(float(value) for value in found.mean(axis=0)))
+
+
+def read_baseline(path: Path, layer: int) -> Match:
+    """What unrelated texts score at a layer, from a table of the published kind: CSV with the columns LAYER, P, R, F.
+
+    Raises:
+        BadInput: The file cannot be read, or does not tell the layer.
+    """
+    for _, row in read_rows(path, "baseline", ("LAYER", "P", "R", "F")):
+        try:
+            if int(row["LAYER"]) == layer:
+                found = Match(*(float(row[name]) for name in ("P", "R", "F")))
+                if not all(-1 <= value < 1 for value in found):
+                    raise ValueError("no baseline lies there")
+                return found
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"The baseline {path} is damaged at layer {row['LAYER']!r}.", hint="It needs numbers below 1.") from error
+    raise BadInput(f"The baseline {path} has no layer {layer}.", hint="Take the file of the same model, or another `layer`.")
 
 
 def rescale(scores: ndarray, zero: Match) -> ndarray:

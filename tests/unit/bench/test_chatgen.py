@@ -23,6 +23,7 @@ class Words:
     """A text encoder to which every word is a direction of its own."""
 
     name = "words"
+    baseline = None
 
     def __init__(self):
         self.known = {}

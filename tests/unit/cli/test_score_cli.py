@@ -552,3 +552,29 @@ def test_an_inception_that_tells_no_classes_ends_in_no_traceback(run, picture):
     for index in range(10):
         picture(f"in/{index}.png", index)
     assert run("in", "--metrics", "inception-score").code in (1, 2)
+
+
+# --------------------------------------------------------------------------------------------------------------- texts
+
+
+def test_texts_are_compared_with_those_that_they_should_be_like(run):
+    Path("pairs.csv").write_text("text,reference\na red cat,a red cat\ntwo blue stars,a green tree at night\nthe sea,\n", encoding="utf-8")
+    found = run("--texts", "pairs.csv", "--out", "out")
+    assert found.code == 0, found.err
+    lines = found.out.splitlines()
+    assert lines[0].startswith("by mini/clip ")
+    assert "0 is what these references score with one another" in lines[0]
+    same, other, empty = table(Path("out/texts.csv"))
+    assert float(same["bertscore-f"]) == pytest.approx(1, abs=1e-5)
+    assert float(other["bertscore-f-rescaled"]) < float(other["bertscore-f"]) < 1
+    assert (empty["bertscore-f"], empty["unscored"]) == ("", "its reference is empty")
+    told = {row["metric"]: row for row in json.loads(Path("out/summary.json").read_text(encoding="utf-8"))}
+    assert (told["bertscore-f"]["scored"], told["bertscore-f"]["asked"]) == (2, 3)
+    assert told["bertscore-f"]["mean"] == pytest.approx((float(same["bertscore-f"]) + float(other["bertscore-f"])) / 2)
+
+
+def test_texts_and_pictures_are_not_scored_in_one_go_and_a_table_without_references_is_refused(run):
+    found = run("in", "--texts", "pairs.csv")
+    assert (found.code, "Either pictures or texts" in found.err) == (2, True)
+    Path("pairs.csv").write_text("text,wanted\na,b\n", encoding="utf-8")
+    assert "need the columns text, reference" in run("--texts", "pairs.csv").err

@@ -20,6 +20,7 @@ class WordEncoder:
     """One token a word, between a token that begins and one that ends and that do not count."""
 
     name = "words"
+    baseline = None
 
     def __init__(self):
         self.encoded = []
