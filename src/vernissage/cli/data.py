@@ -50,6 +50,39 @@ def collect(out: Path, pictures: Path | None, count: int, address: str, **option
     _report(found.kept, "demonstrations", found.dropped, out)
 
 
+@command.command(name="fetch")
+@click.argument("demonstrations", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("fetched.jsonl"), show_default=True, help="JSONL file.")
+@click.option("--pictures", type=click.Path(path_type=Path), help="Folder for the pictures; default: `pictures` beside --out.")
+@click.option("--models", type=click.Path(path_type=Path), help="JSONL file of what models are; default: `models.jsonl` beside --out.")
+@click.option("--address", default="https://civitai.com/api/v1", hidden=True)
+def fetch(demonstrations: Path, out: Path, pictures: Path | None, models: Path | None, address: str) -> None:
+    """Fetch the pictures of DEMONSTRATIONS, and what Civitai says of their models; goes on where it was cut off.
+
+    With pictures at hand doubles are found by their look, and requests can be made with a reference picture. What models are,
+    and how often they were downloaded, serves `data filter` and `data role-play`.
+
+    \b
+    vernissage data fetch demonstrations.jsonl --out fetched.jsonl
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.show import check_folder, progress_bar
+    from vernissage.datasets.collect import read_demonstrations, write_demonstrations
+    from vernissage.datasets.fetch import fetch_models, fetch_pictures
+
+    _check_out(out)
+    pictures, models = pictures or out.parent / "pictures", models or out.parent / "models.jsonl"
+    check_folder(pictures)
+    found = read_demonstrations(demonstrations)
+    with progress_bar("fetching models") as progress:
+        notes = fetch_models([each.plan.model for each in found], models, address=address, progress=progress)
+    with progress_bar("fetching pictures") as progress:
+        got = fetch_pictures(found, pictures, progress=progress)
+    write_demonstrations(got.demonstrations, out)
+    gone = sum(note.gone for note in notes.values())
+    click.echo(f"{len(notes)} models in {named(models)}" + (f", {gone} of them no longer on Civitai" if gone else ""))
+    _report(got.fetched, f"pictures in {named(pictures)}", got.failed, out)
+
+
 def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> None:
     """What stays, what went and why, and where it lies."""
     click.echo(f"{kept} {what}")
@@ -79,16 +112,24 @@ _CONFIG = click.option(
 @click.option("--least", type=click.IntRange(1), default=3, show_default=True, help="Demonstrations that a model must have.")
 @click.option("--outdated", default="none", show_default=True, help='Base models to leave out, with commas between, like "SD 1.4,SD 2.0".')
 @click.option("--nsfw", is_flag=True, help="Keep what is not safe for work.")
-def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bool) -> None:
+@click.option("--models", type=click.Path(path_type=Path), help="What models are, as `data fetch` wrote it: those that are gone go.")
+@click.option("--downloads", type=click.IntRange(0), default=0, help="Downloads that a model must have, as --models tells them.")
+def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bool, models: Path | None, downloads: int) -> None:
     """Drop demonstrations of outdated or rare models, doubles, and what is not safe for work."""
     from vernissage.cli.show import names_of, progress_bar
     from vernissage.datasets.collect import read_demonstrations, write_demonstrations
+    from vernissage.datasets.fetch import read_models
     from vernissage.datasets.filtering import filter_demonstrations
 
     _check_out(out)
+    if downloads and models is None:
+        raise BadInput("--downloads needs to know how often models were downloaded.", hint="Give --models, which `data fetch` writes.")
+    notes = read_models(models) if models else {}
+    inactive = {name for name, note in notes.items() if note.gone or note.downloads < downloads}
     found = read_demonstrations(demonstrations)
+    given: dict[str, Any] = {"least": least, "outdated": names_of(outdated), "inactive": inactive, "nsfw": nsfw}
     with progress_bar("filtering") as progress:
-        filtered = filter_demonstrations(found, least=least, outdated=names_of(outdated), nsfw=nsfw, progress=progress)
+        filtered = filter_demonstrations(found, **given, progress=progress)
     write_demonstrations(filtered.kept, out)
     _report(len(filtered.kept), "demonstrations", filtered.dropped, out)
 
@@ -98,6 +139,7 @@ def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bo
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("queries.jsonl"), show_default=True, help="JSONL file.")
 @click.option("--each", type=click.IntRange(1), default=5, show_default=True, help="Requests made of a demonstration, by different roles.")
 @click.option("--roles", type=click.Path(path_type=Path), help="TOML with a list `roles`; default: 120 of ours.")
+@click.option("--models", type=click.Path(path_type=Path), help="What models are, as `data fetch` wrote it; default: what their cards say.")
 @click.option(
     "--config",
     "configs",
@@ -114,6 +156,7 @@ def role_play_(
     out: Path,
     each: int,
     roles: Path | None,
+    models: Path | None,
     configs: tuple[Path, ...],
     input_price: float,
     output_price: float,
@@ -128,6 +171,7 @@ def role_play_(
     from vernissage.cli.show import progress_bar
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.collect import read_demonstrations
+    from vernissage.datasets.fetch import read_models
     from vernissage.datasets.queries import resume_queries
     from vernissage.datasets.role_play import ROLES, estimate, load_roles, plan_tasks, role_play
 
@@ -136,6 +180,7 @@ def role_play_(
     chosen = load_roles(roles or ROLES)
     studios = {str(config or "default"): open_studio(config) for config in (configs or (None,))}
     descriptions = {model: card.description for model, card in next(iter(studios.values())).all_models.items()}
+    descriptions |= {model: f"{note.title}. {note.description}" for model, note in (read_models(models) if models else {}).items()}
     tasks = plan_tasks(found, list(studios), chosen, each=each, seed=seed)
     known = resume_queries(out)
     expected = estimate([task for task in tasks if task.id not in known], descriptions)

@@ -4,7 +4,6 @@ What is collected stands in a JSONL file, one demonstration a line. A collection
 list is kept beside the file, and nothing is taken twice. What is not taken is counted by its reason.
 """
 
-import email.utils
 import hashlib
 import json
 import os
@@ -14,21 +13,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import httpx
 from pydantic import ValidationError
 
 from vernissage.datasets.queries import beside
-from vernissage.errors import BadInput, DriverError, RateLimited, Refused, VernissageError
+from vernissage.errors import BadInput, VernissageError
 from vernissage.ports import Progress
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.parameters import extract_loras, read_parameters
 from vernissage.records.picture import SUFFIXES, Picture, read_plan
 from vernissage.records.plan import Arguments, Lora, Plan, whole_characters
 from vernissage.zoo.card import local_id
-from vernissage.zoo.civitai import ADDRESS, check, request
+from vernissage.zoo.civitai import ADDRESS, check, patiently, request
 
 PAGE = 200
-LONGEST_WAIT_S = 300.0
-_AGAIN = "Call it again later: what was collected is kept."
 Sort = Literal["Most Reactions", "Most Comments", "Newest"]
 Period = Literal["AllTime", "Year", "Month", "Week", "Day"]
 
@@ -259,28 +257,13 @@ class _Page(NamedTuple):
 
 def _page(address: str, options: dict[str, Any], cursor: str | None, retries: int, sleep: Callable[[float], None]) -> _Page:
     """A page, asked for again where Civitai is busy, fails, breaks off or sends what is no page."""
-    trouble: VernissageError = DriverError("Civitai did not send a page that can be read.")
-    for attempt in range(retries + 1):
-        wait = min(2.0**attempt, LONGEST_WAIT_S)
-        try:
-            response = request("images", options | ({"cursor": cursor} if cursor else {}), address=address)
-            if response.status_code == 429:
-                wait = _asked_wait(response.headers.get("retry-after"), wait)
-                trouble = RateLimited("Civitai asks to wait, again and again.", hint=_AGAIN)
-            else:
-                check(response, "list of pictures")
-                return _read_page(response.json())
-        except (Refused, BadInput):
-            raise  # asking again would change nothing
-        except VernissageError as error:
-            trouble = error
-        except (ValueError, RecursionError):
-            trouble = DriverError("Civitai did not send a page that can be read.", hint=_AGAIN)
-        if wait > LONGEST_WAIT_S:  # as only Civitai can want
-            raise RateLimited(f"Civitai asks to wait for {wait:.0f} seconds.", hint=_AGAIN)
-        if attempt < retries:
-            sleep(wait)
-    raise trouble
+
+    def read(response: httpx.Response) -> _Page:
+        check(response, "list of pictures")
+        return _read_page(response.json())
+
+    options |= {"cursor": cursor} if cursor else {}
+    return patiently(lambda: request("images", options, address=address), read, "page", retries=retries, sleep=sleep)
 
 
 def _read_page(answer: Any) -> _Page:
@@ -290,18 +273,6 @@ def _read_page(answer: Any) -> _Page:
     metadata = answer.get("metadata")
     following = metadata.get("nextCursor") if isinstance(metadata, dict) else None
     return _Page(answer["items"], None if following in (None, "") or not answer["items"] else str(following))
-
-
-def _asked_wait(header: str | None, otherwise: float) -> float:
-    """Seconds from a Retry-After header, which tells seconds or a date."""
-    if not header:
-        return otherwise
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return otherwise
 
 
 def _read_picture(path: Path, name: str) -> Demonstration | str:

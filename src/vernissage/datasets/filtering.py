@@ -4,7 +4,7 @@ Of doubles the more popular one stays. Everything that is dropped is counted by 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ def filter_demonstrations(
     *,
     least: int = 3,
     outdated: Sequence[str] = (),
+    inactive: Container[str] = frozenset(),
     nsfw: bool = False,
     progress: Progress | None = None,
 ) -> Filtered:
@@ -42,6 +43,7 @@ def filter_demonstrations(
         demonstrations: As collected.
         least: Demonstrations that a model must have left, else it counts as inactive.
         outdated: Base models that nobody should learn to choose, such as "SD 1.4"; letter case does not matter.
+        inactive: Models that hardly anybody uses, or that are gone.
         nsfw: Whether what is not safe for work stays.
         progress: Called with (done, total) demonstrations.
     """
@@ -58,6 +60,8 @@ def filter_demonstrations(
             dropped["not safe for work"] += 1
         elif each.base_model.lower() in old:
             dropped["an outdated model"] += 1
+        elif each.plan.model in inactive:
+            dropped["an inactive model"] += 1
         elif (plan := _plan_key(each)) in plans:
             dropped["the same plan as another"] += 1
         elif each.look and each.look in looks:

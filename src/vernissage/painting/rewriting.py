@@ -1,4 +1,4 @@
-"""Fills the port `Planner` as ChatGen's Baseline does: the prompt reworded by a language model, one model, its default arguments."""
+"""Fills the port `Planner` as ChatGen's Baseline does: the prompt reworded in context, one model, its default arguments."""
 
 from collections.abc import Sequence
 from typing import final
@@ -11,6 +11,9 @@ from vernissage.prompts import load_prompt
 from vernissage.records.chat import Chat
 from vernissage.records.plan import Plan
 from vernissage.zoo.catalogue import Catalogue
+
+SHOWN = 3
+"""Demonstrations of the model whose prompts are shown."""
 
 
 @final
@@ -34,11 +37,13 @@ class RewritingPlanner:
     ) -> list[Plan | VernissageError]:
         """A plan for each chat; see `ports.Planner`."""
         given = given or [Given()] * len(chats)
-        prompt = load_prompt("painting/prompt")
-        asks = [
-            Ask(messages=(Message(text=prompt.render(brief=self._mllm.brief, turns=chat.turns), images=tuple(own)),))
-            for chat, own in zip(chats, images, strict=True)
-        ]
+        prompt = load_prompt("painting/reword")
+        asks = []
+        for chat, own, fixed in zip(chats, images, given, strict=True):
+            model = fixed.model or self._model or next(iter(catalogue.choosable))
+            shown = [each.prompt for each in catalogue[model].demonstrations[:SHOWN]] if model in catalogue else []
+            asked = prompt.render(brief=self._mllm.brief, turns=chat.turns, shown=shown)
+            asks.append(Ask(messages=(Message(text=asked, images=tuple(own)),)))
         plans: list[Plan | VernissageError] = []
         for reply, fixed in zip(self._mllm.answer(asks), given, strict=True):
             try:

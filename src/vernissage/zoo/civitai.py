@@ -4,24 +4,29 @@ Speaks the public REST API, version 1. The token comes from $CIVITAI_TOKEN and g
 own host only: never into an address, a log or an error.
 """
 
+import email.utils
 import hashlib
+import math
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from vernissage.errors import BadInput, DriverError, IntegrityError, RateLimited, Refused, TimedOut
+from vernissage.errors import BadInput, DriverError, IntegrityError, RateLimited, Refused, TimedOut, VernissageError
 from vernissage.ports import Progress
 
 ADDRESS = "https://civitai.com/api/v1"
 TOKEN_VARIABLE = "CIVITAI_TOKEN"
+LONGEST_WAIT_S = 300.0
 _AGAIN = "Call it again: it goes on where it stopped."
+_LATER = "Call it again later: what was collected is kept."
 _LOGIN = f"Put a token into ${TOKEN_VARIABLE}."
 
 
@@ -91,6 +96,103 @@ def request(path: str, options: dict[str, Any], *, address: str = ADDRESS) -> ht
         return client.get(url, params=options, headers=_headers(url, address))
 
 
+class Answer(NamedTuple):
+    """What an address sent."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
+
+
+def fetch(url: str, *, largest: int, address: str = ADDRESS) -> Answer:
+    """What lies at an address, such as that of a picture.
+
+    Raises:
+        BadInput: It is larger than so many bytes, or no address of the web.
+        DriverError: It cannot be reached, or broke off.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise BadInput(f"{url} is no address of the web.", hint="It must begin with https://.")
+    headers, parts, size = _headers(url, address), [], 0
+    with (
+        _told("An address cannot be reached", "Is there a network?"),
+        _client() as client,
+        client.stream("GET", url, headers=headers) as response,
+    ):
+        for chunk in response.iter_bytes():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > largest:
+                raise BadInput(f"{url} is larger than {largest // 2**20} MB.", hint="Leave it out.")
+        return Answer(response.status_code, response.headers, b"".join(parts))
+
+
+class HasStatus(Protocol):
+    """An answer over HTTP."""
+
+    @property
+    def status_code(self) -> int:
+        """Such as 200."""
+        ...
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """By name, whatever its case."""
+        ...
+
+
+Asked = TypeVar("Asked", bound=HasStatus)
+Read = TypeVar("Read")
+
+
+def patiently(ask: Callable[[], Asked], read: Callable[[Asked], Read], what: str, *, retries: int, sleep: Callable[[float], None]) -> Read:
+    """Ask, and ask again where the server is busy, fails, breaks off or sends what cannot be read.
+
+    Args:
+        ask: Sends the request.
+        read: Makes of the answer what is wanted; a `ValueError` means that it cannot be read.
+        what: Is asked for, for errors.
+        retries: How often it is asked again; a wait of up to 300 seconds that the server asks for is kept.
+        sleep: Waits.
+
+    Raises:
+        RateLimited: The server asks to wait for longer, or again and again.
+        VernissageError: What `ask` or `read` raised last; a refusal or bad input at once.
+    """
+    trouble: VernissageError = DriverError(f"Civitai did not send a {what} that can be read.")
+    for attempt in range(retries + 1):
+        wait = min(2.0**attempt, LONGEST_WAIT_S)
+        try:
+            response = ask()
+            if response.status_code != 429:
+                return read(response)
+            wait = _asked_wait(response.headers.get("retry-after"), wait)
+            trouble = RateLimited("Civitai asks to wait, again and again.", hint=_LATER)
+        except (Refused, BadInput):
+            raise  # asking again would change nothing
+        except VernissageError as error:
+            trouble = error
+        except (ValueError, RecursionError):
+            trouble = DriverError(f"Civitai did not send a {what} that can be read.", hint=_LATER)
+        if wait > LONGEST_WAIT_S:  # as only a server can want
+            raise RateLimited(f"Civitai asks to wait for {wait:.0f} seconds.", hint=_LATER)
+        if attempt < retries:
+            sleep(wait)
+    raise trouble
+
+
+def _asked_wait(header: str | None, otherwise: float) -> float:
+    """Seconds from a Retry-After header, which tells seconds or a date."""
+    if not header:
+        return otherwise
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return otherwise
+
+
 def check(response: httpx.Response, what: str) -> None:
     """Raise the error that an answer's status stands for.
 
@@ -141,13 +243,13 @@ def parse_version(answer: Any) -> CivitaiVersion:
     files = [file for file in map(_table, _list(answer.get("files"))) if file.get("downloadUrl")]
     if not files:
         raise BadInput(f"Civitai's model version {version_id} has no file.", hint="Choose another version.")
-    model, chosen = _table(answer.get("model")), max(files, key=_suits)
+    facts, chosen = read_model(answer), max(files, key=_suits)
     return CivitaiVersion(
         id=version_id,
-        title=f"{_text(model.get('name')) or 'untitled'} {_text(answer.get('name'))}".strip(),
-        kind=_text(model.get("type")) or "Checkpoint",
-        base_model=_text(answer.get("baseModel")),
-        description=plain_text(_text(answer.get("description")) or _text(model.get("description"))),
+        title=facts.title,
+        kind=_text(_table(answer.get("model")).get("type")) or "Checkpoint",
+        base_model=facts.base_model,
+        description=facts.description,
         words=tuple(_text(word) for word in _list(answer.get("trainedWords")) if word is not None),
         file=CivitaiFile(
             name=_text(chosen.get("name")) or f"{version_id}.safetensors",
@@ -156,6 +258,32 @@ def parse_version(answer: Any) -> CivitaiVersion:
             kilobytes=_number(chosen.get("sizeKB")),
             safe=all(chosen.get(scan) in (None, "Success") for scan in ("pickleScanResult", "virusScanResult")),
         ),
+    )
+
+
+class ModelFacts(NamedTuple):
+    """What Civitai says of a model version beside its files."""
+
+    title: str
+    description: str
+    base_model: str
+    downloads: int
+
+
+def read_model(answer: Any) -> ModelFacts:
+    """Read the API's answer about a model version, whether or not it has files; what is missing is left empty.
+
+    Raises:
+        ValueError: It is no such answer.
+    """
+    if not isinstance(answer, dict) or "id" not in answer:
+        raise ValueError("no model version")
+    model, stats = _table(answer.get("model")), _table(answer.get("stats"))
+    return ModelFacts(
+        title=f"{_text(model.get('name')) or 'untitled'} {_text(answer.get('name'))}".strip(),
+        description=plain_text(_text(answer.get("description")) or _text(model.get("description"))),
+        base_model=_text(answer.get("baseModel")),
+        downloads=int(min(_number(stats.get("downloadCount")), 1e12)),
     )
 
 
@@ -183,9 +311,10 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> float:
     try:
-        return float(value or 0)
+        number = float(value or 0)
     except (TypeError, ValueError, OverflowError):
         return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def plain_text(html: str) -> str:

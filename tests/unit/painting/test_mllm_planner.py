@@ -16,6 +16,7 @@ from vernissage.painting.road import MAX_TEXT
 from vernissage.ports import Given
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.plan import Arguments, Choice, Plan
+from vernissage.zoo.card import Demonstration
 from vernissage.zoo.catalogue import Catalogue
 
 CATALOGUE = Catalogue([card("ink"), card("oil", defaults={"sampler": "DDIM", "steps": 9, "cfg_scale": 2.0}, width=128, height=32)])
@@ -166,6 +167,18 @@ def test_the_baseline_rewords_and_takes_the_first_models_defaults():
     assert found == Plan(prompt="a red cat, ink", model="ink", arguments=CATALOGUE["ink"].complete(CATALOGUE["ink"].defaults))
     assert mllm.asked[0].reply is None
     assert "a cat, red" in mllm.asked[0].messages[0].text
+
+
+def test_the_baseline_is_shown_requests_with_prompts_and_what_its_model_painted_well():
+    shown = [Demonstration(prompt=f"a heron {number}") for number in range(5)]
+    cards = [CATALOGUE["ink"].model_copy(update={"demonstrations": tuple(shown)}), CATALOGUE["oil"]]
+    mllm = FakeMLLM(lambda _: "a cat")
+    plans = RewritingPlanner(mllm).plan([Chat(turns=(Turn(text="a cat"),))] * 2, [()] * 2, Catalogue(cards), [Given(), Given(model="oil")])
+    assert [each.model for each in plans] == ["ink", "oil"]
+    first, second = (ask.messages[0].text for ask in mllm.asked)
+    assert [f"a heron {number}" in first for number in range(5)] == [True, True, True, False, False]
+    assert "heron" not in second
+    assert all("Request: can you do my grandma's old red bike" in text for text in (first, second))
 
 
 def test_the_baseline_paints_everything_with_one_model():
