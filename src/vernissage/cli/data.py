@@ -288,6 +288,32 @@ def split_(
     _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
 
 
+@command.command(name="convert")
+@click.argument("queries", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help=".jsonl, .json or, in our own layout, .parquet.")
+@click.option(
+    "--layout",
+    type=click.Choice(["ours", "conversations"]),
+    default="conversations",
+    show_default=True,
+    help="Ours, or conversations whose last answer is the plan, as InternVL is trained and ChatGenBench is read.",
+)
+def convert(queries: Path, out: Path, layout: str) -> None:
+    """Write QUERIES, of any layout that can be read, in another one.
+
+    \b
+    vernissage data convert chats/train.jsonl --out train.json
+    vernissage data convert chatgenbench.json --layout ours --out chatgenbench.parquet
+    """  # noqa: D301  click wants the character itself
+    from vernissage.datasets.queries import read_queries, write_conversations, write_queries
+
+    _check_out(out)
+    found = read_queries(queries)
+    (write_queries if layout == "ours" else write_conversations)(found, out)
+    click.echo(f"{len(found)} queries")
+    click.echo(named(out))
+
+
 @command.command(name="mos")
 @click.argument("ratings", type=click.Path(path_type=Path))
 @click.option(

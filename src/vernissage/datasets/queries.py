@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -90,6 +90,48 @@ def write_queries(queries: Sequence[Query], path: Path) -> None:
         fresh.replace(path)
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
+
+
+def write_conversations(queries: Sequence[Query], path: Path) -> None:
+    """Write a set as InternVL is trained on it and ChatGenBench has it: conversations whose last answer is the plan in JSON.
+
+    Each row has `id`, `conversations` of "human" and "gpt", `image` where there are pictures, one path or a list of them, and
+    `role` and `division` where they are known. `read_queries` reads them again.
+
+    Args:
+        queries: Of any input type.
+        path: .json for one list, .jsonl for a row a line; pictures' paths become relative to it where they can.
+
+    Raises:
+        BadInput: The ending is another, or the file cannot be written.
+    """
+    if path.suffix not in (".jsonl", ".json"):
+        raise BadInput(f"Conversations are written as .jsonl or .json, not {path.suffix or path.name}.", hint="Change the ending.")
+    rows = [_as_conversation(Query.model_validate_json(_line(query, path))) for query in queries]
+    texts = [json.dumps(row, ensure_ascii=False) for row in rows]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text("\n".join(texts) + "\n" if path.suffix == ".jsonl" else "[" + ",\n".join(texts) + "]\n", encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another file.") from error
+
+
+def _as_conversation(query: Query) -> dict[str, Any]:
+    said = []
+    for turn in query.chat.turns:
+        places = "".join(f"Image-{number}: {_IMAGE}\n" for number, _ in enumerate(turn.images, start=1))
+        # A place for a picture that somebody typed would stand for one.
+        said.append({"from": "human" if turn.role == "user" else "gpt", "value": places + turn.text.replace(_IMAGE, "< image >")})
+    chosen = query.plan.arguments.model_dump(mode="json", include={"sampler", "steps", "cfg_scale", "width", "height"})
+    arguments = {name: value for name, value in chosen.items() if value is not None}
+    answer = {"prompt": query.plan.prompt, "negative_prompt": query.plan.negative_prompt, "model": query.plan.model, "arguments": arguments}
+    said.append({"from": "gpt", "value": json.dumps(answer, ensure_ascii=False)})
+    images = [image.as_posix() for image in query.chat.images]
+    told = {"image": images[0] if len(images) == 1 else images} if images else {}
+    named = {name: value for name in ("role", "division") if (value := getattr(query, name))}
+    return {"id": query.id, **told, "conversations": said, **named}
 
 
 def check_ending(path: Path) -> None:
@@ -250,11 +292,10 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _made(told: dict[str, Any], number: int, turns: Sequence[Turn], plan: dict[str, Any]) -> Query:
-    """A query with the id, or else the number, and the role that its row tells."""
-    name, role = _first(told, "id", "index"), told.get("role")
-    return Query.model_validate(
-        {"id": str(number if name is None else name), "chat": Chat(turns=tuple(turns)), "plan": plan, "role": str(role or "")}
-    )
+    """A query with the id, or else the number, and the role and division that its row tells."""
+    name, role, division = _first(told, "id", "index"), str(told.get("role") or ""), told.get("division")
+    named = {"role": role, "division": division if division in get_args(Division) else None}
+    return Query.model_validate({"id": str(number if name is None else name), "chat": Chat(turns=tuple(turns)), "plan": plan, **named})
 
 
 def _first(told: dict[str, Any], *names: str) -> Any:

@@ -403,3 +403,15 @@ def test_from_demonstrations_to_a_split_set(run, playing):
     assert test
     assert not {each.demonstration for each in train} & {each.demonstration for each in test}
     assert {each.demonstration for each in [*train, *test]} <= {f"d{n}" for n in range(12)}
+
+
+def test_queries_are_written_in_another_layout_and_back(run, tmp_path):
+    made = [Query(id=str(number), chat=Chat.of(f"a cat {number}"), plan=Plan(prompt="a cat", model="mini/neon")) for number in range(3)]
+    write_queries(made, tmp_path / "q.jsonl")
+    code, out, err = run("convert", "q.jsonl", "--out", "c.json")
+    assert (code, out.splitlines()) == (0, ["3 queries", "c.json"]), err
+    code, *_ = run("convert", "c.json", "--layout", "ours", "--out", "back.parquet")
+    assert code == 0
+    assert read_queries(tmp_path / "back.parquet") == made
+    code, _, err = run("convert", "q.jsonl", "--out", "c.csv")
+    assert (code, "Change the ending" in err) == (2, True)

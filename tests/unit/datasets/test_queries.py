@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vernissage.datasets.queries import Query, append_queries, divide, read_queries, resume_queries, write_queries
+from vernissage.datasets.queries import Query, append_queries, divide, read_queries, resume_queries, write_conversations, write_queries
 from vernissage.errors import BadInput
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.plan import Arguments, Choice, Lora, Plan
@@ -460,3 +460,39 @@ def test_a_model_with_few_training_queries_is_few_shot():
     assert [each.division for each in found] == ["few-shot", "supervised", "few-shot", "few-shot"]
     assert [each.model_copy(update={"division": None}) for each in found] == [each.model_copy(update={"division": None}) for each in asked]
     assert [each.division for each in divide(asked, trained, few=0)] == ["supervised", "supervised", "few-shot", "supervised"]
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl"])
+def test_conversations_hold_the_same_chats_pictures_and_plans(tmp_path, ending):
+    (tmp_path / "p").mkdir()
+    turns = (
+        Turn(text='a cat like this, "please"', images=(tmp_path / "p" / "a.png", tmp_path / "p" / "b.png")),
+        Turn(role="assistant", text="Here."),
+        Turn(text="redder \u2028 now", images=(tmp_path / "c.png",)),
+    )
+    plan = Plan(
+        prompt="a red cat, \u00e9tude", negative_prompt="blur", model="mini/neon", arguments=Arguments(sampler="Euler a", cfg_scale=7.5)
+    )
+    written = [
+        Query(id="one", plan=plan, chat=Chat(turns=turns), division="few-shot", role="a baker"),
+        Query(id="two", plan=Plan(prompt="a dog", model="m", arguments=Arguments(steps=20, width=512, height=768)), chat=Chat.of("hm")),
+    ]
+    path = tmp_path / f"out{ending}"
+    write_conversations(written, path)
+    assert read_queries(path) == written
+    first, second = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        if ending == ".jsonl"
+        else json.loads(path.read_text(encoding="utf-8"))
+    )
+    assert [part["from"] for part in first["conversations"]] == ["human", "gpt", "human", "gpt"]
+    assert first["conversations"][0]["value"].startswith("Image-1: <image>\nImage-2: <image>\na cat")
+    assert (first["image"], "image" in second) == (["p/a.png", "p/b.png", "c.png"], False)
+    with pytest.raises(BadInput, match=r"as \.jsonl or \.json"):
+        write_conversations(written, tmp_path / "out.parquet")
+
+
+def test_a_place_for_a_picture_that_somebody_typed_is_none(tmp_path):
+    write_conversations([query("one", text="what does <image> mean")], tmp_path / "out.json")
+    (found,) = read_queries(tmp_path / "out.json")
+    assert (found.chat.turns[0].text, found.chat.images) == ("what does < image > mean", ())
