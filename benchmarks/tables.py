@@ -309,7 +309,7 @@ def chatgen_section(row: dict[str, Any]) -> list[str]:
             "",
             "Norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in names) + "; mini CLIP's scores lie beyond theirs.",
         ]
-        lines += ["", *(f"{a} against {b}, {name}: {w} won, {t} even, {x} lost." for a, b, name, w, t, x in figures["duels"])]
+        lines += ["", *(f"{a} against {b}, {name}: {w} won, {t} even, {x} lost." for a, b, name, w, t, x, *_ in figures["duels"])]
     return lines
 
 

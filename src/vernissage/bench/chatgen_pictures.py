@@ -10,6 +10,7 @@ import numpy as np
 
 from vernissage.api import Studio
 from vernissage.bench.chatgen import Item
+from vernissage.bench.duels import Duel, judged_duels
 from vernissage.bench.run import Run
 from vernissage.errors import BadInput
 from vernissage.metrics.interval import Estimate, mean_interval
@@ -17,14 +18,12 @@ from vernissage.metrics.unified import check_norms
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score
 from vernissage.scoring.layouts import Entry
 
 TRUE = "people"
 """The name under which the true plans are painted."""
 BATCH = 8
-TIE = 1.0
-"""Points of a judge within which two pictures are even."""
 
 
 class Drawn(NamedTuple):
@@ -37,17 +36,6 @@ class Drawn(NamedTuple):
     """Of the metrics, in [0, 1]; None where one of them is missing."""
     painted: int
     asked: int
-
-
-class Duel(NamedTuple):
-    """Two planners' pictures of the same chats, picture by picture."""
-
-    first: str
-    second: str
-    measure: str
-    wins: int
-    ties: int
-    losses: int
 
 
 class Painted(NamedTuple):
@@ -135,18 +123,4 @@ def score_pictures(
                 values = [value.value for value in scored.pictures[metric] if isinstance(value, Score)]
                 found[metric] = mean_interval(np.array(values)) if values else None
         drawn.append(Drawn(name, found, getattr(scored.sets["unified"], "value", None), len(own), asked))
-    return drawn, _duels(by_planner)
-
-
-def _duels(scores: dict[str, dict[str, dict[str, Score | Unscored]]]) -> list[Duel]:
-    """Win, tie and lose by the judge's two dimensions, where they were asked for (ChatGen's pairwise study, with a judge for people)."""
-    names, found = list(scores), []
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            for measure in ("judge-perception", "judge-correspondence"):
-                one, two = scores[first].get(measure, {}), scores[second].get(measure, {})
-                gaps = [a.value - b.value for key, a in one.items() if isinstance(a, Score) and isinstance(b := two.get(key), Score)]
-                if gaps:
-                    wins, losses = sum(gap > TIE for gap in gaps), sum(gap < -TIE for gap in gaps)
-                    found.append(Duel(first, second, measure, wins, len(gaps) - wins - losses, losses))
-    return found
+    return drawn, judged_duels(by_planner)

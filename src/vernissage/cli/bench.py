@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vernissage.bench.repaint import Item
     from vernissage.bench.run import Run
     from vernissage.datasets.evalmi import EvalMi
+    from vernissage.datasets.queries import Query
     from vernissage.metrics.interval import Estimate
 
 
@@ -145,15 +146,26 @@ def compare(first: Path, second: Path, which: str) -> None:
     "--paint", "painted", type=click.IntRange(0), default=0, show_default=True, help="Paint the plans of so many queries, and score."
 )
 @click.option("--metrics", default="clip-fid,clipscore,judge-perception,judge-correspondence", show_default=True, help="Of painted plans.")
+@click.option("--people", type=click.Path(path_type=Path), help="Votes of people on the page duels.html that --paint makes (CSV).")
 @click.option("--retry", is_flag=True, help="Plan again what ended unscored, for example because a server was down.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/chatgen"), show_default=True, help="Folder of the run.")
 @click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
 def chatgen(
-    data: Path, planners: str, known: "Known", limit: int | None, painted: int, metrics: str, retry: bool, out: Path, config: Path | None
+    data: Path,
+    planners: str,
+    known: "Known",
+    limit: int | None,
+    painted: int,
+    metrics: str,
+    people: Path | None,
+    retry: bool,
+    out: Path,
+    config: Path | None,
 ) -> None:
     """ChatGenBench: how good planners are at prompts, models and arguments.
 
     With --known prompt planners are told the true prompt, with --known model the model as well: what early steps cost late ones.
+    With --paint the plans' pictures are scored and meet in pairs, before the judge and, on the page duels.html, before people.
 
     \b
     vernissage bench chatgen --data test.jsonl --planners evo,base,mllm,baseline
@@ -167,6 +179,8 @@ def chatgen(
     from vernissage.zoo.catalogue import model_place
 
     check_folder(out)
+    if people and not painted:
+        raise BadInput("People's votes are about painted plans.", hint="Add --paint with the number that was painted for them.")
     names = names_of(planners)
     if not names:
         raise BadInput("No planner was named.", hint="Name some with --planners, with commas between.")
@@ -193,11 +207,14 @@ def chatgen(
         for reason, count in Counter(item.unscored for item in own if item.plan is None).most_common(5):
             click.echo(f"unscored: {name}: {count} x {harmless(reason.splitlines()[0])}", err=True)
     if painted:
-        _paint_and_score(run, studio, items, painted, names_of(metrics))
+        _paint_and_score(run, studio, items, painted, names_of(metrics), people)
 
 
-def _paint_and_score(run: "Run", studio: "Studio", items: "dict[str, list[Planned]]", count: int, metrics: tuple[str, ...]) -> None:
-    from vernissage.bench.chatgen_pictures import paint_items, score_pictures
+def _paint_and_score(
+    run: "Run", studio: "Studio", items: "dict[str, list[Planned]]", count: int, metrics: tuple[str, ...], people: Path | None
+) -> None:
+    from vernissage.bench.chatgen_pictures import TRUE, paint_items, score_pictures
+    from vernissage.bench.duels import pairs_of, voted_duels, write_key, write_page
     from vernissage.cli.show import progress_bar
     from vernissage.metrics.unified import NORMS
 
@@ -216,8 +233,19 @@ def _paint_and_score(run: "Run", studio: "Studio", items: "dict[str, list[Planne
         whole = "-" if row.unified is None else f"{100 * row.unified:.1f}"
         click.echo(f"{row.planner}: unified {whole}; {shown}; painted {row.painted}/{row.asked}")
     click.echo("norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in metrics))
-    for duel in duels:
-        click.echo(f"{duel.first} against {duel.second}, {duel.measure}: {duel.wins} won, {duel.ties} even, {duel.losses} lost")
+    pairs = pairs_of({name: own for name, own in entries.items() if name != TRUE})
+    for duel in duels + (voted_duels(people, pairs) if people else []):
+        counts = f"{duel.wins} won, {duel.ties} even, {duel.losses} lost; lead {duel.lead}"
+        click.echo(harmless(f"{duel.first} against {duel.second}, {duel.measure}: {counts}"))
+    if pairs:
+        write_page(pairs, {item.query.id: _said(item.query) for own in items.values() for item in own}, run.folder / "duels.html")
+        write_key(pairs, run.folder / "duels-key.csv")
+        click.echo(named(run.folder / "duels.html"))
+
+
+def _said(query: "Query") -> str:
+    """What somebody asked for, all turns."""
+    return "\n".join(turn.text if len(query.chat.turns) == 1 else f"{turn.role}: {turn.text}" for turn in query.chat.turns)
 
 
 def _show_steps(rows: "Sequence[Row]") -> None:

@@ -1,0 +1,89 @@
+"""Duels of planners' pictures: decided by a judge, or by people on a page that does not say who painted what."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from vernissage.bench.duels import TIE, judged_duels, pairs_of, voted_duels, write_key, write_page
+from vernissage.errors import BadInput
+from vernissage.records.table import read_rows
+from vernissage.records.verdict import Score, Unscored
+from vernissage.scoring.layouts import Entry
+
+QUERIES = [f"q{number}" for number in range(12)]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    entries = {}
+    for place, name in enumerate(("evo", "base")):
+        (tmp_path / "painted" / name).mkdir(parents=True)
+        entries[name] = []
+        for number, query in enumerate(QUERIES[place:]):
+            path = tmp_path / "painted" / name / f"{number}.png"
+            Image.new("RGB", (8, 8), (100 * place, 20 * number, 0)).save(path)
+            entries[name].append(Entry(query, path))
+    return pairs_of(entries)
+
+
+def voted(tmp_path, pairs, lines):
+    (tmp_path / "votes.csv").write_text("pair,question,choice,voter\n" + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return voted_duels(tmp_path / "votes.csv", pairs)
+
+
+def test_a_judge_decides_where_both_are_scored_and_the_gap_is_more_than_a_tie():
+    one = {"a": Score(value=50.0), "b": Score(value=50.0), "c": Score(value=50.0), "d": Unscored(reason="gone"), "e": Score(value=50.0)}
+    two = {"a": Score(value=40.0), "b": Score(value=50.0 + TIE), "c": Score(value=52.0), "d": Score(value=1.0), "f": Score(value=1.0)}
+    (duel,) = judged_duels({"evo": {"judge-perception": one}, "base": {"judge-perception": two}})
+    assert (duel.first, duel.second, duel.measure, duel.wins, duel.ties, duel.losses) == ("evo", "base", "judge-perception", 1, 1, 1)
+    assert (duel.lead.value, duel.lead.n) == (0, 3)
+
+
+def test_pairs_are_of_the_queries_that_both_painted_with_sides_drawn_by_lot(pairs):
+    assert sorted(pair.query for pair in pairs) == sorted(QUERIES[1:])
+    assert {pair.first_is_left for pair in pairs} == {True, False}
+    assert all(("evo" in str(pair.left)) == pair.first_is_left for pair in pairs)
+    assert len({pair.id for pair in pairs}) == len(pairs)
+
+
+def test_the_page_shows_every_pair_and_does_not_say_who_painted_it(pairs, tmp_path):
+    write_page(pairs, {query: f"please <b>{query}</b>" for query in QUERIES}, tmp_path / "duels.html")
+    page = (tmp_path / "duels.html").read_text(encoding="utf-8")
+    assert re.findall(r'data-pair="(\w+)"', page) == [pair.id for pair in pairs]
+    assert "please &lt;b&gt;q3&lt;/b&gt;" in page
+    assert "evo" not in page
+    assert "base" not in page
+    for pair in pairs:
+        for side, picture in (("left", pair.left), ("right", pair.right)):
+            assert f'src="duels/{pair.id}-{side}.png"' in page
+            assert (tmp_path / "duels" / f"{pair.id}-{side}.png").read_bytes() == picture.read_bytes()
+    write_key(pairs, tmp_path / "key.csv")
+    key = {row["pair"]: row for _, row in read_rows(tmp_path / "key.csv", "key", ("pair", "left", "right"))}
+    assert all(key[pair.id]["left"] == ("evo" if pair.first_is_left else "base") for pair in pairs)
+
+
+def test_votes_are_turned_to_the_planners_and_those_on_one_chat_weigh_as_one(pairs, tmp_path):
+    def choose(pair, first):
+        return "left" if pair.first_is_left == first else "right"
+
+    lines = [f"{pair.id},quality,{choose(pair, True)},ann" for pair in pairs[:4]]
+    lines += [f"{pairs[0].id},quality,{choose(pairs[0], False)},bob", f"{pairs[4].id},quality, Tie ,bob"]
+    lines += [f"{pairs[5].id},relevance,{choose(pairs[5], False)},bob"]
+    quality, relevance = voted(tmp_path, pairs, lines)
+    assert quality[:6] == ("evo", "base", "quality", 4, 1, 1)
+    assert (quality.lead.value, quality.lead.n) == (pytest.approx((0 + 1 + 1 + 1 + 0) / 5), 5)
+    assert relevance[:6] == ("evo", "base", "relevance", 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("nobody,quality,left,ann", "line 3: this run has no pair 'nobody'"),
+        ("{0},quality,both,ann", "line 3: the choice is 'both'. Write left, tie, right"),
+        ("{0},quality,left,", "line 3: the pair {0} was voted on twice"),
+    ],
+)
+def test_a_vote_with_a_mistake_is_refused_with_its_line(pairs, tmp_path, line, told):
+    with pytest.raises(BadInput, match=told.format(pairs[0].id)):
+        voted(tmp_path, pairs, [f"{pairs[0].id},quality,left,", line.format(pairs[0].id)])
