@@ -21,12 +21,12 @@ from vernissage.metrics.distribution import Statistics
 from vernissage.painting.mllm_planner import MLLMPlanner
 from vernissage.painting.planner_spec import CARDS, WEIGHTS
 from vernissage.painting.rewriting import RewritingPlanner
-from vernissage.painting.road import Overrides, check_overrides, listen, override, paint_plans
+from vernissage.painting.road import Overrides, check_overrides, listen, override, overrides_of, paint_plans
 from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.chat import Chat, Turn
-from vernissage.records.picture import Picture, read_plan
-from vernissage.records.plan import Arguments, Plan
+from vernissage.records.picture import ImageLike, Picture, listed, opened_picture, read_plan, several, to_image
+from vernissage.records.plan import Arguments, Plan, whole_characters
 from vernissage.records.verdict import Verdict
 from vernissage.repainting.lockstep import Ports
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
@@ -38,8 +38,6 @@ from vernissage.scoring.texts import ScoredTexts, check_pairs, score_texts
 from vernissage.wiring import StudioConfig, identity_of, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
-
-ImageLike = str | Path | Picture | Image.Image
 
 
 class Studio:
@@ -143,9 +141,10 @@ class Studio:
         self,
         request: str | Chat = "",
         *,
-        images: Sequence[ImageLike] = (),
+        images: ImageLike | Sequence[ImageLike] = (),
         history: Sequence[Turn] = (),
         overrides: Overrides | None = None,
+        **fixed: Any,
     ) -> Plan:
         """From a chat to a plan, without painting it.
 
@@ -154,6 +153,7 @@ class Studio:
             images: Reference pictures.
             history: Earlier turns.
             overrides: What is fixed already; with prompt and model fixed, no language model is asked.
+            fixed: The same by name: prompt, negative_prompt, model, seed, steps, cfg_scale, width, height, sampler and so on.
 
         Returns:
             A plan that its model can paint, with the runners-up and their probabilities where the planner tells them.
@@ -162,9 +162,14 @@ class Studio:
             UserError: The request or an override cannot be used.
             ReplyError: The planner answered unusably, twice.
         """
-        overrides = overrides or Overrides()
+        overrides = overrides_of(overrides, fixed)
         check_overrides(overrides, self.all_models if overrides.model else self.catalogue)
-        pictures = [_to_image(image) for image in [*_chat_images(request, history), *images]]
+        if not isinstance(request, str | Chat):
+            raise BadInput(f"A {type(request).__name__} is no request.", hint="Give a text, or a Chat.")
+        history = listed(history, "turns")
+        if not all(isinstance(turn, Turn) for turn in history):
+            raise BadInput("The history holds something that is no turn.", hint="Give a list of Turn.")
+        pictures = [to_image(image) for image in [*_chat_images(request, history), *several(images)]]
         if overrides.prompt is not None and overrides.model is not None:
             return override(Plan(prompt=overrides.prompt, model=overrides.model), overrides, self.all_models)
         if overrides.prompt is not None and not isinstance(request, Chat) and not request.strip():
@@ -183,10 +188,11 @@ class Studio:
         request: str | Chat = "",
         *,
         count: int = 1,
-        images: Sequence[ImageLike] = (),
+        images: ImageLike | Sequence[ImageLike] = (),
         history: Sequence[Turn] = (),
         overrides: Overrides | None = None,
         progress: Progress | None = None,
+        **fixed: Any,
     ) -> list[Picture]:
         """Paint several pictures of one plan that differ in their seed.
 
@@ -197,11 +203,14 @@ class Studio:
             history: Earlier turns.
             overrides: What is fixed already.
             progress: Called with (done, total) steps.
+            fixed: What is fixed already, by name; see `plan`.
 
         Raises:
             VernissageError: See `plan`; and what the painter may raise.
         """
-        plan = self.plan(request, images=images, history=history, overrides=overrides)
+        if not isinstance(count, int) or count < 1:
+            raise BadInput(f"{count!r} pictures cannot be painted.", hint="Give a `count` of 1 or more.")
+        plan = self.plan(request, images=images, history=history, overrides=overrides, **fixed)
         return self.paint_plan(plan, count=count, progress=progress, request=_last_words(request))
 
     def repaint(self, reference: ImageLike, *, model: str, settings: Settings | None = None, **options: Any) -> Repainted:
@@ -239,8 +248,10 @@ class Studio:
             UserError: The model or an argument cannot be used, or a picture cannot be read.
         """
         settings = self.check_repainting(settings or Settings())
+        if not isinstance(model, str):
+            raise BadInput(f"A {type(model).__name__} is no model.", hint="Give the id of one; `vernissage zoo list` shows them.")
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
-        images = [_to_image(reference) for reference in references]
+        images = [to_image(reference) for reference in several(references)]
         t2i = _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i
         ports = Ports(self.mllm, t2i, self.encoders, self.critic if settings.rater == "judge" else None, self.comparers)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
@@ -288,15 +299,24 @@ class Studio:
         Raises:
             BadInput: A picture cannot be read, or there are not as many prompts as pictures.
         """
-        questions = (questions,) if isinstance(questions, str) else questions
+        questions = (questions,) if isinstance(questions, str) else tuple(listed(questions, "questions"))
+        if not all(isinstance(question, str) and question.strip() for question in questions):
+            raise BadInput("A question is empty, or no text.", hint='Ask like "Is there a cat?".')
+        if isinstance(prompts, str) or not all(isinstance(prompt, str | None) for prompt in prompts):
+            raise BadInput("The prompts are no list of texts.", hint="Give one text, or None, a picture.")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise BadInput(f"The batch size is {batch_size!r}.", hint="Give 1 or more.")
+        pictures = several(pictures)
         if prompts and len(prompts) != len(pictures):
             raise BadInput(f"There are {len(pictures)} pictures and {len(prompts)} prompts.", hint="Give one prompt a picture, or none.")
+        prompts = [None if prompt is None else whole_characters(prompt) for prompt in prompts]
         verdicts: list[Verdict] = []
         for start in range(0, len(pictures), batch_size):
             part = list(pictures[start : start + batch_size])
-            opened = [each if isinstance(each, Image.Image | Picture) else Picture.open(each) for each in part]
+            opened = [opened_picture(each) if isinstance(each, str | Path | Picture) else each for each in part]
+            images = [to_image(each) for each in opened]
             said = list(prompts[start : start + batch_size]) if prompts else [_own_prompt(each) for each in opened]
-            verdicts += self.critic.judge([_to_image(each) for each in opened], said, [questions] * len(part))
+            verdicts += self.critic.judge(images, said, [questions] * len(part))
             if progress:
                 progress(len(verdicts), len(pictures))
         return verdicts
@@ -333,7 +353,9 @@ class Studio:
         Raises:
             UserError: A metric is unknown or needs what is not there.
         """
-        chosen = find_metrics((metrics,) if isinstance(metrics, str) else tuple(metrics))
+        chosen = find_metrics((metrics,) if isinstance(metrics, str) else tuple(listed(metrics, "metrics")))
+        if not isinstance(source, str | Path) and not all(isinstance(entry, Entry) for entry in listed(source, "entries")):
+            raise BadInput("There is something to score that is no Entry.", hint="Give a folder or table, or a list of layouts.Entry.")
         entries = find_entries(Path(source)) if isinstance(source, str | Path) else list(source)
         entries = with_prompts(entries, Path(prompts)) if prompts else entries
         entries = with_questions(entries, Path(questions)) if questions else entries
@@ -443,7 +465,7 @@ def paint(request: str = "", *, studio: Studio | None = None, **options: Any) ->
     Args:
         request: Freestyle text.
         studio: Who paints; see `Studio.from_toml` for real models.
-        options: images, history, overrides, progress; see `Studio.paint_several`.
+        options: images, history, overrides, progress, or what is fixed by name, such as model and seed; see `Studio.paint_several`.
 
     Example:
         picture = vs.paint("two yellow stars over the sea at night, neon please")
@@ -514,12 +536,6 @@ def _or_raise(result: Any) -> Any:
     if isinstance(result, VernissageError):
         raise result
     return result
-
-
-def _to_image(image: ImageLike) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    return (image if isinstance(image, Picture) else Picture.open(image)).image
 
 
 def _own_prompt(picture: Image.Image | Picture) -> str | None:

@@ -12,7 +12,7 @@ import json
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -164,7 +164,7 @@ def load_config(path: Path) -> StudioConfig:
         BadCard: It cannot be read, or has a mistake in it.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadCard(f"Cannot read the configuration {path}: {error.strerror}.", hint="Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -294,9 +294,10 @@ def _check_options(config: DriverConfig, accepted: dict[str, inspect.Parameter])
             raise BadCard(
                 f"The driver {config.driver!r} has no option {option!r}.", hint=f"It takes: {', '.join(sorted(accepted)) or 'none'}."
             )
-        if accepted[option].annotation in (str, int, float, bool):
+        kind = accepted[option].annotation
+        if kind in (str, int, float, bool) or get_origin(kind) is Literal:
             try:
-                options[option] = TypeAdapter(accepted[option].annotation).validate_python(value)
+                options[option] = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise BadCard(f"The option {option!r} of the driver {config.driver!r} has a mistake: {reason}.", hint="Mend it.") from error

@@ -826,3 +826,76 @@ def test_malformed_probabilities_are_refused_and_do_not_hurt_the_other_choices(s
 
 def test_the_driver_is_named_after_its_model_and_brief_only_when_told(make):
     assert (make().name, make().brief, make(brief=True).brief) == ("openai:tiny", False, True)
+
+
+def test_what_a_server_says_of_a_failure_is_words_that_can_be_written(server, make):
+    def halves(handler):
+        handler.send(400, {"error": {"message": "bad \ud800 thing"}})
+
+    server.faults.append(halves)
+    told = str(one(make(retries=0)))
+    assert "bad" in told
+    assert told.encode("utf-8")
+
+
+@pytest.mark.parametrize("charset", ["rot13", "base64", "nonsense"])
+def test_an_error_page_in_no_encoding_of_texts_is_told_all_the_same(server, make, charset):
+    def page(handler):
+        handler.send_response(400)
+        handler.send_header("Content-Type", f"text/html; charset={charset}")
+        handler.send_header("Content-Length", "4")
+        handler.end_headers()
+        handler.wfile.write(b"oops")
+
+    server.faults.append(page)
+    assert "oops" in str(one(make(retries=0)))
+
+
+def test_a_date_to_wait_for_that_is_none_is_passed_over(server, make):
+    def busy(handler):
+        handler.send_response(503)
+        handler.send_header("Retry-After", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.faults.append(busy)
+    assert isinstance(one(make(retries=1, first_wait_s=0.0)), Reply)
+
+
+def test_a_reply_that_comes_byte_by_byte_is_given_up_when_its_time_is_over(server, make):
+    def drip(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(60):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            if server.closing.wait(0.1):
+                return
+
+    server.faults.append(drip)
+    started = time.monotonic()
+    assert isinstance(one(make(retries=0, timeout_s=0.5)), TimedOut)
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("option", ["timeout_s", "longest_wait_s", "first_wait_s"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1.0])
+def test_a_time_that_is_none_is_refused_by_name(make, option, value):
+    with pytest.raises(BadCard, match=f"The option {option}"):
+        make(**{option: value})
+
+
+def test_the_beginning_of_a_key_is_not_left_where_a_reason_is_cut(server, make, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    def long(handler):
+        handler.send(400, {"error": {"message": "x" * (500 - len(KEY) // 2) + KEY}})
+
+    server.faults.append(long)
+    assert KEY[:8] not in str(one(make(retries=0)))
+
+
+def test_the_answer_is_the_last_object_and_not_the_example_before_it(server, make):
+    server.content = lambda body: f'An example: {{"name": "Tim"}}. Mine: {TOM}'
+    assert one(make(), ask("Which cat?", reply=Cat)).record.name == "Tom"

@@ -319,3 +319,22 @@ def test_a_configuration_that_names_no_language_model_keeps_the_embedded_judge(t
         assert (found is not None) == trained, text
     assert found.options["model"] == str(tmp_path / "mine")
     assert StudioConfig().trained_judge.options["model"] == "mini/judge"
+
+
+@pytest.mark.parametrize(
+    ("driver", "port", "options", "told"),
+    [
+        ("dinov2", "encoder", {"model": "mini/dinov2", "pooling": "CLS"}, "'pooling'"),
+        ("openai", "mllm", {"model": "m", "timeout_s": float("inf")}, "'timeout_s'"),
+        ("openai", "mllm", {"model": "m", "longest_wait_s": float("nan")}, "'longest_wait_s'"),
+        ("openai", "mllm", {"model": "m", "base_url": "http://xn--.../v1"}, "base_url"),
+    ],
+)
+def test_an_option_that_is_none_of_its_choices_or_no_finite_number_is_refused(driver, port, options, told):
+    with pytest.raises(BadCard, match=told):
+        load_driver(port, config(driver, **options))
+
+
+def test_a_configuration_may_begin_with_a_mark_of_its_encoding(tmp_path):
+    (tmp_path / "v.toml").write_bytes(b"\xef\xbb\xbf" + b'models = ["mini/neon"]\n')
+    assert load_config(tmp_path / "v.toml").models == ("mini/neon",)

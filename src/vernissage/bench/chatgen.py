@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy import ndarray
+from pydantic import ValidationError
 
 from vernissage.api import Studio
 from vernissage.bench.run import Header, Run
 from vernissage.datasets.queries import Query, content_hash
-from vernissage.errors import BadInput, UserError, VernissageError
+from vernissage.errors import BadInput, IntegrityError, UserError, VernissageError
 from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_pairs, rescale
 from vernissage.metrics.interval import Estimate, mean_interval
 from vernissage.ports import Given, Planner, Progress, TextEncoder
@@ -157,8 +158,11 @@ def read_items(run: Run, queries: Sequence[Query]) -> dict[str, list[Item]]:
             line = run.items.get(f"{name} {query.id}")
             if line is None:
                 continue
-            plan = Plan.model_validate(line["plan"]) if "plan" in line else None
-            found[name].append(Item(query, plan, line.get("unscored", ""), line["seconds"]))
+            try:
+                plan = Plan.model_validate(line["plan"]) if "plan" in line else None
+                found[name].append(Item(query, plan, line.get("unscored", ""), line["seconds"]))
+            except (ValidationError, KeyError) as error:
+                raise IntegrityError(f"In items.jsonl the line of {line['key']!r} is damaged.", hint="Delete that line.") from error
     return found
 
 

@@ -3,6 +3,7 @@
 Pictures are painted once and kept below the run; each planner's plan and the true plan of a query share a seed.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,8 +51,10 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
     """Pictures of the first `count` queries that every planner has planned, painted where they are not there yet.
 
     Raises:
-        BadInput: There is no such query.
+        BadInput: There is no such query, or a planner has the true plans' name.
     """
+    if TRUE in items:
+        raise BadInput(f"Under the name {TRUE!r} the true plans are painted.", hint="Give the planner's folder another name.")
     planned = [{item.query.id for item in own if item.plan is not None} for own in items.values()]
     shared = set.intersection(*planned) if planned else set()
     first = next(iter(items.values()), [])
@@ -67,7 +70,7 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
     failures: dict[str, list[str]] = {}
     done, total = 0, len(plans) * len(queries)
     for name, own in plans.items():
-        folder = run.folder / "painted" / name.replace("/", "-")
+        folder = run.folder / "painted" / _folder_of(name)
         paths = {query.id: folder / f"{seeds[query.id]:05d}.png" for query in queries}
         missing = [query.id for query in queries if not paths[query.id].exists()]
         for start in range(0, len(missing), BATCH):
@@ -83,6 +86,12 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
         done += len(queries)
         entries[name] = [Entry(query.id, paths[query.id], query.plan.prompt) for query in queries if paths[query.id].exists()]
     return Painted(entries, failures)
+
+
+def _folder_of(planner: str) -> str:
+    """A folder of its own for each planner, whatever paths their names are."""
+    told = hashlib.sha256(planner.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{planner.replace('/', '-').strip('.-')}-{told}" if "/" in planner or planner.startswith(".") else planner
 
 
 def _complete(plan: Plan, studio: Studio) -> Plan:

@@ -5,19 +5,21 @@ depend on where a run was cut off. Several groups are under way at once: while o
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from vernissage.api import Studio
 from vernissage.bench.references import Reference
 from vernissage.bench.run import Header, Run
-from vernissage.errors import UserError, VernissageError
+from vernissage.errors import IntegrityError, UserError, VernissageError
 from vernissage.metrics.interval import Estimate, mean_interval, sign_flip_test
 from vernissage.ports import Progress
+from vernissage.processes import Pool
 from vernissage.records.picture import Picture
 from vernissage.records.regeneration import Candidate, Regeneration
 from vernissage.records.verdict import Score, Unscored
@@ -72,7 +74,10 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
 def run_benchmark(
     run: Run, studio: Studio, references: Sequence[Reference], settings: Settings, *, retry: bool = False, progress: Progress | None = None
 ) -> None:
-    """Do what is not done yet; with `retry`, also what ended unscored."""
+    """Do what is not done yet, and again what lost a picture; with `retry`, also what ended unscored."""
+    for item in read_items(run.header, run.items):
+        if item.regeneration and not all(map(run.has_picture, pictures := _pictures(item.regeneration))):
+            run.forget(_key_of(item.model, item.reference), pictures)
     models: list[str] = run.header.settings["models"]
     groups = [(model, list(references[start : start + GROUP])) for model in models for start in range(0, len(references), GROUP)]
     done = {key for key, item in run.items.items() if not (retry and "unscored" in item)}
@@ -83,7 +88,7 @@ def run_benchmark(
     _ports = studio.mllm, studio.t2i, studio.encoders  # loaded here, once, before several threads want them
     waiting = iter(left)
     at_once = 1 if studio.config.mllm.driver == "transformers" else UNDER_WAY
-    with ThreadPoolExecutor(at_once) as pool:
+    with Pool(at_once) as pool:
         under_way: dict[Future[list[_Result]], tuple[str, list[Reference]]] = {}
         while True:
             for model, group in islice(waiting, at_once - len(under_way)):
@@ -129,7 +134,11 @@ def _keep(run: Run, model: str, reference: Reference, result: _Result) -> None:
 
 
 def _key(model: str, reference: Reference) -> str:
-    return f"{model} {reference.name}"
+    return _key_of(model, reference.name)
+
+
+def _key_of(model: str, reference: str) -> str:
+    return f"{model} {reference}"
 
 
 def _pictures(regeneration: Regeneration) -> list[str]:
@@ -147,10 +156,14 @@ def read_items(header: Header, lines: Mapping[str, Mapping[str, Any]]) -> list[I
     items = []
     for model in header.settings["models"]:
         for name in header.settings["references"]:
-            found = lines.get(f"{model} {name}")
-            if found is not None:
+            found = lines.get(_key_of(model, name))
+            if found is None:
+                continue
+            try:
                 regeneration = Regeneration.model_validate(found["regeneration"]) if "regeneration" in found else None
                 items.append(Item(model, name, found["kind"], regeneration, found.get("unscored", "")))
+            except (ValidationError, KeyError) as error:
+                raise IntegrityError(f"In items.jsonl the line of {found['key']!r} is damaged.", hint="Delete that line.") from error
     return items
 
 

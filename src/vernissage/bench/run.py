@@ -16,10 +16,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.errors import BadInput, IntegrityError
+from vernissage.processes import work_at
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.picture import Picture
 
 _UNFINISHED_HEADER = ".header.json.part"
+_END = b"IEND\xaeB`\x82"
+"""Of every PNG that is whole."""
 
 
 class Header(BaseModel):
@@ -70,7 +73,7 @@ class Run:
         header: What this run is.
 
     Raises:
-        BadInput: The folder holds another run, or something else.
+        BadInput: The folder holds another run, or something else, or another process works in it.
         IntegrityError: A line is damaged that is not the last one.
     """
 
@@ -87,7 +90,7 @@ class Run:
                     f"{folder} holds a run that differs in: {', '.join(changed)}.",
                     hint="Choose another folder with --out, or go on as before.",
                 )
-        elif folder.exists() and any(each.name != _UNFINISHED_HEADER for each in folder.iterdir()):
+        elif folder.exists() and any(each.name not in (_UNFINISHED_HEADER, ".lock") for each in folder.iterdir()):
             raise BadInput(f"{folder} is not empty and holds no run.", hint="Choose another folder with --out.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +100,7 @@ class Run:
             (folder / "pictures").mkdir(exist_ok=True)
         except OSError as error:
             raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
+        self._place = work_at(folder)
         self._cut_off_last_line()
         self.items = read_lines(folder)
 
@@ -123,6 +127,22 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         self.items[item["key"]] = item
+
+    def forget(self, key: str, pictures: Iterable[str]) -> None:
+        """Let an item be done again, because pictures that it speaks of are gone or cut off; what is left of those goes as well."""
+        del self.items[key]
+        for content in pictures:
+            if not self.has_picture(content):
+                self.picture_path(content).unlink(missing_ok=True)
+
+    def has_picture(self, content: str) -> bool:
+        """Whether the picture with this hash is there to its end."""
+        try:
+            with self.picture_path(content).open("rb") as file:
+                file.seek(-len(_END), os.SEEK_END)
+                return file.read() == _END
+        except OSError:
+            return False
 
     def picture_path(self, content: str) -> Path:
         """Where the picture with this hash lies."""
@@ -170,6 +190,6 @@ def read_lines(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             item = json.loads(line)
             items[item["key"]] = item
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(f"{path}, line {number} is damaged.", hint="Delete that line; its item is done again.") from error
     return items

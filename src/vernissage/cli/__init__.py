@@ -1,10 +1,12 @@
 """The command line: one file per command, loaded when it is called, so that --help is instant."""
 
 import importlib
+import math
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -26,20 +28,46 @@ COMMANDS = {
 
 
 def harmless(text: str) -> str:
-    r"""A text from outside without the control characters that command a terminal.
+    r"""A text from outside without the control characters that command a terminal, and without halves of characters.
 
     Example:
         >>> harmless("a cat\x1b[2J")
         'a cat[2J'
     """
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text).encode("utf-8", "replace").decode()
 
 
 def named(path: Path) -> str:
     """A path to be shown, whatever its name is made of."""
     from vernissage.records.plan import whole_characters
 
-    return harmless(whole_characters(str(path)))
+    return harmless(whole_characters(str(path))).replace("\n", " ")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text; halves of characters, which models' words may hold, are replaced.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    from vernissage.errors import BadInput, reason_of
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another folder with --out.") from error
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds that is one: `nan` lies within all of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or an error that names the option."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return found
 
 
 class _Lazy(click.Group):
@@ -67,10 +95,20 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; mistakes of the user end with a message and exit code 2, other failures with 1."""
     try:
-        return cli.main(args=arguments, prog_name="vernissage", standalone_mode=True)
+        code = cli.main(args=arguments, prog_name="vernissage", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Aborted: what was finished is kept.", err=True)
+        if arguments is None:  # the program itself: answers that threads still wait for are in vain
+            sys.stdout.flush()
+            os._exit(1)
+        sys.exit(1)
     except VernissageError as error:
         click.echo(click.style("error: ", fg="red") + harmless(str(error)), err=True)
         sys.exit(2 if isinstance(error, UserError | MissingExtra) else 1)
+    sys.exit(code if isinstance(code, int) else 0)

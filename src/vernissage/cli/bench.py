@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named
+from vernissage.cli import harmless, named, write_file
 from vernissage.errors import BadInput
 from vernissage.records.table import write_table
 
@@ -97,7 +97,7 @@ def repaint(
         )
         click.echo(f"{row.score} with people's {row.opinion}: {values}  n = {row.n}")
     report = run.folder / "report.html"
-    report.write_text(render_report(run, items), encoding="utf-8")
+    write_file(report, render_report(run, items))
     click.echo(named(report))
     if export:
         click.echo(named(export_results(run, items, export)))
@@ -360,7 +360,7 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
     click.echo(named(out / f"{dimension}-judges.csv"))
     if drawn := {name: row.srcc for name, row in shown if row.srcc is not None}:
         path = out / f"{dimension}-judges.svg"
-        path.write_text(bars(drawn, f"SRCC with people's {dimension}", digits=3), encoding="utf-8")
+        write_file(path, bars(drawn, f"SRCC with people's {dimension}", digits=3))
         click.echo(named(path))
 
 
@@ -416,7 +416,7 @@ def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path
     paths = []
     for name, svg in drawn.items():
         paths.append(folder / f"{dimension}{f'-{task}' if task else ''}-{name}.svg")
-        paths[-1].write_text(svg, encoding="utf-8")
+        write_file(paths[-1], svg)
     return paths
 
 
@@ -526,5 +526,5 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
         drawn = {row.metric: row.srcc for row in found if row.dimension == dimension and row.srcc is not None}
         if drawn:
             path = out / f"{dimension}.svg"
-            path.write_text(bars(drawn, f"SRCC with people's {dimension}", digits=3), encoding="utf-8")
+            write_file(path, bars(drawn, f"SRCC with people's {dimension}", digits=3))
             click.echo(named(path))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vernissage.cli import harmless, named
+from vernissage.cli import FiniteRange, harmless, named
 from vernissage.errors import BadInput
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bo
     type=click.Path(path_type=Path),
     help="A vernissage.toml; give several to have several MLLMs play.",
 )
-@click.option("--input-price", type=click.FloatRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
-@click.option("--output-price", type=click.FloatRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
+@click.option("--input-price", type=FiniteRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
+@click.option("--output-price", type=FiniteRange(0), default=0.0, help="For a million tokens, for the estimate of the cost.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--yes", is_flag=True, help="Begin without asking.")
 def role_play_(
@@ -173,7 +173,7 @@ def role_play_(
     from vernissage.datasets.collect import read_demonstrations
     from vernissage.datasets.fetch import read_models
     from vernissage.datasets.queries import resume_queries
-    from vernissage.datasets.role_play import ROLES, estimate, load_roles, plan_tasks, role_play
+    from vernissage.datasets.role_play import ROLES, estimate, keep_settings, load_roles, plan_tasks, role_play
 
     _check_out(out)
     found = read_demonstrations(demonstrations)
@@ -182,13 +182,16 @@ def role_play_(
     descriptions = {model: card.description for model, card in next(iter(studios.values())).all_models.items()}
     descriptions |= {model: f"{note.title}. {note.description}" for model, note in (read_models(models) if models else {}).items()}
     tasks = plan_tasks(found, list(studios), chosen, each=each, seed=seed)
-    known = resume_queries(out)
+    known, settings = resume_queries(out), {"seed": seed, "roles": hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:16]}
+    if out.exists():
+        keep_settings(out, settings)
     expected = estimate([task for task in tasks if task.id not in known], descriptions)
     words = f"{expected.calls} requests, about {expected.input_tokens} tokens in and {expected.output_tokens} out"
     cost = expected.cost(input_price, output_price)
     click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
     if not yes and not click.confirm("Begin?", err=True):
         raise SystemExit(1)
+    keep_settings(out, settings)
     with progress_bar("playing") as progress:
         made = role_play(tasks, {name: studio.mllm for name, studio in studios.items()}, out, descriptions=descriptions, progress=progress)
     _report(made.kept, "queries", made.dropped, out)
@@ -199,9 +202,7 @@ def role_play_(
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("distinct.jsonl"), show_default=True, help=".jsonl, .json, .parquet."
 )
-@click.option(
-    "--bound", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="Rescaled BERTScore above which queries are doubles."
-)
+@click.option("--bound", type=FiniteRange(0, 1), default=0.8, show_default=True, help="Rescaled BERTScore above which queries are doubles.")
 @_CONFIG
 def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> None:
     """Drop queries that say nearly the same as an earlier one."""
@@ -239,7 +240,7 @@ def _by_pictures(queries: "Sequence[Query]") -> list[list[int]]:
 @command.command(name="split")
 @click.argument("queries", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("."), help="Folder for train.jsonl, test.jsonl, review.csv.")
-@click.option("--share", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, help="Of each model's queries, for the test.")
+@click.option("--share", type=FiniteRange(0, 0.9), default=0.2, show_default=True, help="Of each model's queries, for the test.")
 @click.option(
     "--few", type=click.IntRange(0), default=10, show_default=True, help="Training queries up to which a model counts as few-shot."
 )

@@ -15,6 +15,7 @@ import click
 from vernissage.cli import harmless, named
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, reason_of
+from vernissage.processes import work_at
 from vernissage.records.picture import SUFFIXES
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import check_table, read_rows
@@ -56,6 +57,7 @@ def command(
     if prompt and prompts:
         raise BadInput("Both one prompt for all and a file of prompts are given.", hint="Leave out --prompt or --prompts.")
     paths = find_pictures(pictures)
+    prompt = whole_characters(prompt) if prompt else prompt
     said = [prompt] * len(paths) if prompt and prompt.strip() else read_prompts(prompts, paths) if prompts else None
     if out:
         check_folder(out.parent)
@@ -96,6 +98,7 @@ class Journal:
 
     def __init__(self, out: Path | None, settings: object) -> None:
         self._path = out.with_name(f"{out.name}.part") if out else None
+        self._place = work_at(out) if out and out.parent.is_dir() else None
         self._settings = json.dumps(settings, sort_keys=True, default=str)
         from vernissage.records.verdict import Verdict
 
@@ -245,10 +248,12 @@ def _read_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
         for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
             if line.strip():
                 row = json.loads(line)
-                rows.append((number, {"image": str(row["image"]), "prompt": str(row["prompt"] or "")}))
+                if not isinstance(row["image"], str) or not isinstance(row["prompt"] or "", str):
+                    raise TypeError("no text")
+                rows.append((number, {"image": row["image"], "prompt": whole_characters(row["prompt"] or "")}))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the prompts {path}: {reason_of(error)}.", hint="It must be a JSONL file in UTF-8.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(f"{path}, line {number}: there is no image and prompt.", hint='Write {"image": "a.png", "prompt": "…"}.') from error
     return rows
 

@@ -10,7 +10,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vernissage.errors import BadInput, DriverError, Refused, reason_of
 from vernissage.ports import Progress
+from vernissage.processes import Pool
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import SUFFIXES, decode
 from vernissage.records.plan import Text
@@ -84,7 +84,7 @@ def fetch_pictures(
         name = _name(each)
         return here[name] if name in here else _fetch_picture(each.picture, folder / name, retries, sleep)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with Pool(AT_ONCE) as pool:
         for start in range(0, len(wanted), 16 * AT_ONCE):
             part = wanted[start : start + 16 * AT_ONCE]
             for each, got in zip(part, pool.map(get, part), strict=True):
@@ -125,7 +125,7 @@ def fetch_models(
     wanted = [name for name in dict.fromkeys(names) if re.fullmatch(r"civitai/\d+", name)]
     left = [name for name in wanted if name not in known]
     done = len(wanted) - len(left)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with Pool(AT_ONCE) as pool:
         for start in range(0, len(left), AT_ONCE):
             part = left[start : start + AT_ONCE]
             notes = list(pool.map(lambda name: _fetch_model(name, address, retries, sleep), part))

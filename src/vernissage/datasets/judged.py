@@ -69,8 +69,9 @@ def read_judged(path: Path) -> list[JudgedPicture]:
             row = JudgedPicture.model_validate(json.loads(line, parse_constant=lambda _: math.nan))
         except ValidationError as error:
             raise BadInput(f"{path}, line {number}: {explain(error)}.", hint="Mend or delete that line.") from error
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{path}, line {number} is no JSON: {error.msg}.", hint="Mend or delete that line.") from error
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise BadInput(f"{path}, line {number} is no JSON: {reason}.", hint="Mend or delete that line.") from error
         rows.append(row.model_copy(update={"image": path.parent / row.image}))  # pyright: ignore[reportOperatorIssue]
     if not rows:
         raise BadInput(f"There are no judged pictures in {path}.", hint="Give one JSON object a line.")

@@ -4,6 +4,7 @@ Every request is kept as soon as it is written, so a set that was cut off is gon
 """
 
 import hashlib
+import json
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from vernissage.datasets.collect import Collected
 from vernissage.datasets.queries import Query, append_queries, resume_queries
 from vernissage.errors import BadInput, ReplyError, reason_of
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply
+from vernissage.processes import work_at
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import INPUT_TYPE_SHARES, Chat, InputType, Turn
 from vernissage.records.demonstration import Demonstration
@@ -77,7 +79,7 @@ def load_roles(path: Path = ROLES) -> tuple[str, ...]:
     """
     try:
         roles = tomllib.loads(path.read_text(encoding="utf-8")).get("roles")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"Cannot read the roles {path}: {reason_of(error)}.", hint="It must be TOML with a list `roles`.") from error
     if not isinstance(roles, list) or not roles or not all(isinstance(role, str) and role.strip() for role in roles):
         raise BadInput(f"{path} holds no list `roles` of texts.", hint='Write roles = ["a baker", …].')
@@ -122,8 +124,10 @@ def role_play(
         progress: Called with (done, total) requests.
 
     Raises:
-        BadInput: The file cannot be read or written.
+        BadInput: The file cannot be read or written, or another process writes it.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _place = work_at(out)
     known = resume_queries(out)
     left = [task for task in tasks if task.id not in known]
     dropped: Counter[str] = Counter()
@@ -143,6 +147,26 @@ def role_play(
         if progress:
             progress(done, len(tasks))
     return Collected(len(known), dict(dropped))
+
+
+def keep_settings(out: Path, settings: Mapping[str, object]) -> None:
+    """Remember beside a file of queries what decided who asks for what, and refuse to go on with others.
+
+    Raises:
+        BadInput: The file was begun with other settings, or cannot be written.
+    """
+    path = out.with_name(f"{out.name}.settings")
+    try:
+        if out.exists() and path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            changed = [name for name in settings if not isinstance(kept, dict) or kept.get(name) != settings[name]]
+            if changed:
+                raise BadInput(f"{out} was begun with other settings: {', '.join(changed)}.", hint="Choose another file with --out.")
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings), encoding="utf-8")
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"Cannot use {path}: {reason_of(error)}.", hint="Choose another file with --out.") from error
 
 
 def _ask(task: Task, descriptions: Mapping[str, str], brief: bool) -> Ask:

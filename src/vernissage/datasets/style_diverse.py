@@ -59,7 +59,7 @@ def load_ingredients(path: Path = OURS) -> Ingredients:
         return Ingredients.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(f"Cannot read {path}: {error.strerror}.", hint="Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, RecursionError) as error:
         raise BadInput(f"{path} does not hold two lists, captions and styles: {error}.", hint="Mend it.") from error
 
 

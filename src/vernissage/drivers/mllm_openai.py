@@ -14,7 +14,6 @@ import random
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, final
 
@@ -26,10 +25,12 @@ from PIL import Image
 from vernissage.drivers.replies import in_words, read_reply
 from vernissage.errors import BadCard, BadInput, DriverError, NoProbabilities, RateLimited, Refused, ReplyError, TimedOut, VernissageError
 from vernissage.ports import Ask, Message, Reply
+from vernissage.processes import Pool
 from vernissage.records.plan import whole_characters
 
 _SHAPES: tuple[Literal["json_schema", "json_object", "words"], ...] = ("json_schema", "json_object", "words")
 _MOST_OPTIONS = 20  # the protocol's limit of top_logprobs
+_LONGEST = 86_400.0  # seconds; more than any wait is worth
 _LEAST_MASS = 0.1  # of the letters' probabilities together; with less, the model was about to say something else, perhaps to think
 _CHANGEABLE = ("max_tokens", "temperature", "seed")  # what reasoning models refuse: the first under that name, the others altogether
 
@@ -67,14 +68,16 @@ class OpenAIMLLM:
         first_wait_s: float = 0.5,
         brief: bool = False,
     ) -> None:
-        for option, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), ("timeout_s", timeout_s, 1e-3)):
-            if value < least:
-                raise BadCard(f"The option {option} of the driver 'openai' is {value}.", hint=f"It must be at least {least}.")
+        times = (("timeout_s", timeout_s, 1e-3), ("longest_wait_s", longest_wait_s, 0), ("first_wait_s", first_wait_s, 0))
+        for option, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), *times):
+            if not least <= value <= _LONGEST:
+                raise BadCard(f"The option {option} of the driver 'openai' is {value}.", hint=f"It must be from {least} to {_LONGEST}.")
         self.name = f"openai:{model}"
         self.brief = brief
         self.model = model
         self.concurrency = concurrency
         self.retries = retries
+        self.timeout_s = timeout_s
         self.longest_wait_s = longest_wait_s
         self.first_wait_s = first_wait_s
         self._key = _key(api_key_variable)
@@ -87,7 +90,7 @@ class OpenAIMLLM:
         """Answer all questions, in order. See `vernissage.ports.MLLM`."""
         if not asks:
             return []
-        with ThreadPoolExecutor(min(self.concurrency, len(asks))) as pool:
+        with Pool(min(self.concurrency, len(asks))) as pool:
             return list(pool.map(self._answer_or_error, asks))
 
     def choose(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError]:
@@ -123,7 +126,7 @@ class OpenAIMLLM:
                 return Refused(f"{self.name} gave the log-probabilities of other words: the options have {mass:.2g} of 1 together.")
             return weights / mass
 
-        with ThreadPoolExecutor(min(self.concurrency, max(1, len(asks)))) as pool:
+        with Pool(min(self.concurrency, max(1, len(asks)))) as pool:
             return list(pool.map(one, asks))
 
     def _answer_or_error(self, ask: Ask) -> Reply | VernissageError:
@@ -202,7 +205,7 @@ class OpenAIMLLM:
             last = attempt == self.retries
             asked = 0.0
             try:
-                response = self._client.post("chat/completions", json=body)
+                response = self._exchange(body)
             except httpx.TimeoutException as error:
                 if last:
                     raise TimedOut(f"{self.name} did not answer in time.", hint="Raise timeout_s.") from error
@@ -216,13 +219,29 @@ class OpenAIMLLM:
                         return response.json()
                     except (ValueError, RecursionError) as error:
                         if last:
-                            raise ReplyError(f"{self.name} sent broken JSON.", reply=self._cut(response.text)) from error
+                            raise ReplyError(f"{self.name} sent broken JSON.", reply=self._cut(_body_of(response))) from error
                 else:
                     asked = self._pause_after(response, last=last)
             # What the server asks for is the least; only our own pause is varied and bounded.
             time.sleep(max(asked, min(wait * random.uniform(0.8, 1.2), self.longest_wait_s)))
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _exchange(self, body: dict[str, Any]) -> httpx.Response:
+        """The server's response, whole.
+
+        Raises:
+            httpx.ReadTimeout: It takes longer than `timeout_s` in all, however little at a time.
+        """
+        ends = time.monotonic() + self.timeout_s
+        with self._client.stream("POST", "chat/completions", json=body) as response:
+            parts = []
+            for part in response.iter_raw():
+                parts.append(part)
+                if time.monotonic() > ends:
+                    raise httpx.ReadTimeout("the reply takes too long", request=response.request)
+            headers = [(name, value) for name, value in response.headers.items() if name != "content-length"]
+            return httpx.Response(response.status_code, headers=headers, content=b"".join(parts), request=response.request)
 
     def _pause_after(self, response: httpx.Response, *, last: bool) -> float:
         """Seconds that a server in trouble asks to wait; an error where it is to be given up."""
@@ -241,17 +260,17 @@ class OpenAIMLLM:
 
     def _reason(self, response: httpx.Response) -> str:
         try:
-            error = response.json().get("error", response.text)
+            error = response.json().get("error", _body_of(response))
             if not isinstance(error, dict):
                 return self._cut(str(error), 500)
             message, named = self._cut(str(error.get("message", error)), 500), f"'{self._cut(str(error.get('param') or ''), 100)}'"
             return message if named in message or named == "''" else f"{message} ({named})"
         except (ValueError, AttributeError, RecursionError):
-            return self._cut(response.text, 500)
+            return self._cut(_body_of(response), 500)
 
     def _cut(self, text: str, limit: int = 2000) -> str:
         """The beginning of what the server sent, without the key, which some servers send back."""
-        return (text.replace(self._key, "(key)") if self._key else text)[:limit]
+        return whole_characters((text.replace(self._key, "(key)") if self._key else text)[:limit])
 
 
 def _key(variable: str) -> str:
@@ -265,7 +284,8 @@ def _address(base_url: str) -> httpx.URL:
     hint = 'Give it as base_url = "http://localhost:8000/v1", say.'
     try:
         url = httpx.URL(base_url.rstrip("/") + "/")
-    except httpx.InvalidURL as error:
+        _ = url.host  # decoded when it is asked for
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise BadCard(f"The base_url of the driver 'openai' is no address: {error}.", hint=hint) from error
     if url.scheme not in ("http", "https") or not url.host:
         raise BadCard("The base_url of the driver 'openai' does not begin with http:// or https:// and a host.", hint=hint)
@@ -335,8 +355,13 @@ def _asked_pause(response: httpx.Response) -> float:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
+
+
+def _body_of(response: httpx.Response) -> str:
+    """Its text, whatever encoding it claims."""
+    return response.content.decode("utf-8", "replace")
 
 
 def strict_schema(schema: Any) -> Any:

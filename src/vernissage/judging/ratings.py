@@ -11,6 +11,8 @@ from numpy import ndarray
 from vernissage.errors import BadInput
 from vernissage.records.table import read_rows
 
+LARGEST = 1e6
+"""Of a rating; larger ones are mistakes, and their squares have no room."""
 COLUMNS = ("subject", "picture", "dimension", "rating")
 
 
@@ -45,7 +47,7 @@ def read_ratings(path: Path) -> list[Rating]:
             value = float(row["rating"])
         except (TypeError, ValueError):
             value = math.nan
-        if not math.isfinite(value) or None in (row["subject"], row["picture"], row["dimension"]):
+        if not abs(value) <= LARGEST or None in (row["subject"], row["picture"], row["dimension"]):
             raise BadInput(f"{path}, line {number}: the rating is {row['rating']!r}, not a number.", hint="Mend or delete that line.")
         ratings.append(Rating(row["subject"], row["picture"], row["dimension"], value))
     return ratings

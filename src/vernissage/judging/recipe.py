@@ -1,7 +1,7 @@
 """How a judge is trained, as a TOML file; the defaults are the paper's where it says."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ class JudgeRecipe(BaseModel):
         epochs, 4:1 split by 5 folds. The widths of the head are those of the released code.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     backbone: str
     """Folder, hub id, or mini/…"""
@@ -38,7 +38,7 @@ class JudgeRecipe(BaseModel):
     """Where adapters sit; none leaves the backbone as it is."""
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16, gt=0)
-    head: tuple[int, ...] = (1024, 256, 64, 16)
+    head: tuple[Annotated[int, Field(ge=1)], ...] = (1024, 256, 64, 16)
     resize: int | None = Field(default=None, ge=1)
     """Width and height to which every picture is brought first, 1024 in the paper; then tiles of InternVL are the same for all."""
     levels: bool = True
@@ -64,7 +64,7 @@ class JudgeRecipe(BaseModel):
     """Share of the training prompts that choose the best epoch; the test fold never does."""
     evaluations: int = Field(default=5, ge=1)
     """How many times on the way the validation set is looked at."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 def load_recipe(path: Path) -> JudgeRecipe:

@@ -8,11 +8,13 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251  the error, not the reader
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from vernissage.errors import BadInput, IntegrityError, reason_of
 from vernissage.local.device import pick_precision
 
 SAVE_EVERY_S = 120.0
@@ -56,6 +58,27 @@ class Average:
                 self.weights[name].copy_(value)
 
 
+def read_kept(path: Path) -> dict[str, Any]:
+    """What a training remembers of its recipe; its folder is made where there is none.
+
+    Raises:
+        BadInput: The folder cannot be made.
+        IntegrityError: The file is damaged.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except OSError as error:
+        raise BadInput(f"Cannot write into {path.parent}: {reason_of(error)}.", hint="Choose another `out`.") from error
+    except (ValueError, RecursionError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise IntegrityError(
+            f"{path} is damaged, so nobody knows what was trained there.", hint="Choose another `out`, or delete that folder."
+        )
+    return kept
+
+
 def cosine(step: int, steps: int, peak: float) -> float:
     """Learning rate: a short linear warm-up to `peak`, then half a cosine down to a twentieth of it."""
     warmup = min(200, max(1, steps // 10))
@@ -95,13 +118,18 @@ def training_steps(
     state_path, log_path = folder / "state.pt", folder / "log.jsonl"
     first, spent = 0, 0.0
     if state_path.exists():
-        state = torch.load(state_path, map_location=DEVICE, weights_only=True)
-        first, spent = state["step"], state["seconds"]
-        optimizer.load_state_dict(state["optimizer"])
-        for name, module in modules.items():
-            module.load_state_dict(state["modules"][name])
-        for name, average in averages.items():
-            average.weights, average.steps = state["averages"][name], first
+        try:
+            state = torch.load(state_path, map_location=DEVICE, weights_only=True)
+            first, spent = state["step"], state["seconds"]
+            optimizer.load_state_dict(state["optimizer"])
+            for name, module in modules.items():
+                module.load_state_dict(state["modules"][name])
+            for name, average in averages.items():
+                average.weights, average.steps = state["averages"][name], first
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, UnpicklingError) as error:
+            raise IntegrityError(
+                f"The state {state_path} of a training is damaged.", hint="Delete it; the training begins anew."
+            ) from error
     started = saved = time.monotonic()
     window: dict[str, list[float]] = {}
 

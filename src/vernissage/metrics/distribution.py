@@ -110,7 +110,7 @@ def load_statistics(path: Path) -> Statistics:
     """
     try:
         with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-            mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
+            mean, covariance = (file[name].astype(np.float64, casting="same_kind") for name in ("mu", "sigma"))
             n = int(file["n"]) if "n" in file else 0
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} holds no FID statistics: {error}.", hint="It must be an .npz with mu and sigma.") from error
@@ -118,6 +118,11 @@ def load_statistics(path: Path) -> Statistics:
         raise BadInput(f"{path} has numbers that are not finite.", hint="Save the statistics again.")
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise BadInput(f"{path} has mu of {mean.shape} and sigma of {covariance.shape}.", hint="Save the statistics again.")
+    spread = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    if not np.allclose(covariance, covariance.T, rtol=1e-3, atol=1e-6 * spread.max(initial=0) ** 2):
+        raise BadInput(f"The sigma of {path} is no covariance: it is not symmetric.", hint="Save the statistics again.")
+    if (np.diag(covariance) < 0).any() or (np.abs(covariance) > 1.001 * np.outer(spread, spread) + 1e-6 * spread.max(initial=0) ** 2).any():
+        raise BadInput(f"The sigma of {path} is no covariance: no features vary like that.", hint="Save the statistics again.")
     return Statistics(n or 2, mean, covariance * ((n or 2) - 1))
 
 

@@ -17,7 +17,7 @@ class PlannerRecipe(BaseModel):
         paper tunes the whole backbone in step 1; here an adapter is, so that both planners share one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Kind
     backbone: str
@@ -51,7 +51,7 @@ class PlannerRecipe(BaseModel):
     parameters, which cannot read unknown text yet, needs it."""
     kept: int = Field(default=64, ge=1)
     """Demonstrations of a model that go along with the planner."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 def load_recipe(path: Path) -> PlannerRecipe:

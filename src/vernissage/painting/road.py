@@ -7,10 +7,11 @@ an argument overrides that station alone.
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from vernissage.errors import BadInput, BadPlan, ReplyError, UnknownName, VernissageError
 from vernissage.painting.reply import PlanReply
@@ -20,7 +21,7 @@ from vernissage.records.chat import Chat, Turn
 from vernissage.records.parameters import extract_loras
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Choice, Plan, Text, whole_characters
-from vernissage.zoo.card import Card
+from vernissage.zoo.card import Card, explain
 from vernissage.zoo.catalogue import Catalogue
 
 MAX_TEXT = 8000
@@ -164,6 +165,29 @@ class Overrides(BaseModel):
     negative_prompt: Text | None = None
     model: str | None = None
     arguments: Arguments = Arguments()
+
+
+def overrides_of(given: Overrides | None, named: dict[str, Any]) -> Overrides:
+    """What the caller fixed, as a whole or by name.
+
+    Raises:
+        BadInput: A name is unknown, or a value is none of its kind.
+    """
+    if given is not None and not isinstance(given, Overrides):
+        raise BadInput("`overrides` are no Overrides.", hint="Name what is fixed itself: model=..., prompt=..., seed=....")
+    plain, arguments = set(Overrides.model_fields) - {"arguments"}, set(Arguments.model_fields)
+    for name in named:
+        if name not in plain | arguments:
+            raise UnknownName("option of painting", name, [*plain, *arguments, "count", "images", "history", "overrides", "progress"])
+    if not named:
+        return given or Overrides()
+    base = given or Overrides()
+    try:
+        fixed = base.arguments.model_dump() | {name: value for name, value in named.items() if name in arguments}
+        whole = base.model_dump(exclude={"arguments"}) | {name: value for name, value in named.items() if name in plain}
+        return Overrides.model_validate({**whole, "arguments": fixed})
+    except ValidationError as error:
+        raise BadInput(f"What is fixed has a mistake: {explain(error)}.", hint="See painting.road.Overrides.") from error
 
 
 def override(plan: Plan, overrides: Overrides, catalogue: Catalogue) -> Plan:

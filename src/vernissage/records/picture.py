@@ -12,7 +12,7 @@ import struct
 import tempfile
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,17 @@ class Picture(BaseModel):
         picture = cls(data=data, provenance=provenance)
         vars(picture).update(image=image, told=found)  # the cached properties below: what is decoded once is not decoded again
         return picture
+
+    def __repr__(self) -> str:
+        """Short: its bytes would fill the screen."""
+        try:
+            width, height = self.image.size
+        except BadInput:
+            return f"<Picture, damaged, {len(self.data)} bytes>"
+        told = f", painted by {self.plan.model}: {self.plan.prompt!r}" if self.plan else ""
+        return f"<Picture {width}x{height}{told}>"
+
+    __str__ = __repr__
 
     @property
     def plan(self) -> Plan | None:
@@ -252,3 +263,47 @@ def carried_prompt(told: Mapping[str, str]) -> str | None:
 def provenance_json(picture: Picture) -> str:
     """The vernissage chunk, indented for reading; empty where there is none."""
     return json.dumps(picture.provenance.model_dump(mode="json"), indent=2) if picture.provenance else ""
+
+
+ImageLike = str | Path | Picture | Image.Image
+"""What programs may give for a picture."""
+
+
+def to_image(image: ImageLike) -> Image.Image:
+    """The picture itself.
+
+    Raises:
+        BadInput: It is no picture, cannot be read, or has no pixels.
+    """
+    if not isinstance(image, Image.Image | Picture | str | Path):
+        raise BadInput(f"A {type(image).__name__} is no picture.", hint="Give a path, a Picture, or an image of PIL.")
+    found = image.convert("RGB") if isinstance(image, Image.Image) else opened_picture(image).image
+    if not all(found.size):
+        raise BadInput("A picture has no pixels.", hint="Give one that is at least 1 x 1.")
+    return found
+
+
+def opened_picture(image: str | Path | Picture) -> Picture:
+    """A picture, read where it is a file.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
+    return image if isinstance(image, Picture) else Picture.open(image)
+
+
+def several(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """Pictures from one or many; a text is the path of one."""
+    return [images] if isinstance(images, str | Path | Picture | Image.Image) else listed(images, "pictures")
+
+
+def listed(things: Any, what: str) -> list[Any]:
+    """A list of these.
+
+    Raises:
+        BadInput: It is none.
+    """
+    try:
+        return list(things)
+    except TypeError as error:
+        raise BadInput(f"A {type(things).__name__} is no list of {what}.", hint="Give a list.") from error

@@ -201,7 +201,10 @@ def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
     if prompts.suffix.lower() not in (".csv", ".jsonl"):
         return _by_group(entries, _listed(prompts), prompts)
     rows = [(row["image"], row.get("prompt") or "") for row in _rows(prompts)]
-    exact = dict(rows)
+    exact: dict[str, str] = {}
+    for name, said in rows:
+        if exact.setdefault(name, said) != said:
+            raise BadInput(f"{prompts} has several prompts for {name}.", hint="Keep one of them.")
     by_path = prompts_by_path(rows, [entry.path for entry in entries])
     found = [exact.get(entry.name, next(iter(said)) if len(said) == 1 else None) for entry, said in zip(entries, by_path, strict=True)]
     if not any(found):

@@ -71,7 +71,7 @@ def _files(source: Path) -> list[Path]:
         try:
             state = json.loads((source / "state.json").read_text(encoding="utf-8"))
             found = [source / Path(each["filename"]).name for each in state["_data_files"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadInput(f"{source} is no whole dataset: {error}.", hint="Save it again with save_to_disk.") from error
     else:
         found = sorted([*source.glob("*.parquet"), *source.glob("*/*.parquet")])

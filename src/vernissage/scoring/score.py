@@ -6,7 +6,6 @@ A picture that cannot be read, or lacks what a metric needs, is Unscored with th
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.distribution import Manifold, load_statistics
 from vernissage.ports import ImageEncoder, Progress
+from vernissage.processes import Pool
 from vernissage.records.picture import Picture, carried_prompt
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.checks import Check
@@ -239,7 +239,7 @@ def _opened(entries: Sequence[Entry], references: References | None) -> Iterator
         return opened._replace(reference=read(path, ""))
 
     parts = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
-    with ThreadPoolExecutor(4) as pool:
+    with Pool(4) as pool:
         waiting = [pool.submit(read_pair, entry) for entry in parts[0]] if parts else []
         for index in range(len(parts)):
             ahead = [pool.submit(read_pair, entry) for entry in parts[index + 1]] if index + 1 < len(parts) else []
@@ -258,7 +258,7 @@ class _Journal:
                 try:
                     row = json.loads(line)
                     self.scores[row["key"]] = Score(value=row["value"], reason=row["reason"])
-                except (ValueError, LookupError, TypeError):
+                except (ValueError, LookupError, TypeError, RecursionError):
                     continue  # a line that was cut off
 
     def key(self, metric: Metric, source: str, picture: Opened) -> str:

@@ -29,7 +29,7 @@ def read_recipe(kind: type[Record], path: Path, *, places: Sequence[str], page: 
         recipe = kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadCard(f"Cannot read the recipe {path}: {error.strerror}.", hint="Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCard(f"The recipe {path} is not valid TOML: {error}.", hint="Mend that line.") from error
     except ValidationError as error:
         raise BadCard(f"The recipe {path} has a mistake: {explain(error)}.", hint=f"See {page}.") from error

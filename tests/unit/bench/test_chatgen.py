@@ -12,7 +12,7 @@ from vernissage.bench.chatgen import Item, Prompts, argument_matches, difference
 from vernissage.bench.chatgen_pictures import TRUE, paint_items, score_pictures
 from vernissage.datasets.queries import Query
 from vernissage.drivers.fake import FakeT2I
-from vernissage.errors import BadInput, DriverError, ReplyError
+from vernissage.errors import BadInput, DriverError, IntegrityError, ReplyError
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Choice, Plan
@@ -414,3 +414,34 @@ def test_two_queries_of_one_id_are_refused_or_kept_apart(tmp_path):
         return
     run_benchmark(run, studio, {"p": lambda: Scripted({"q1": planned(), "other": planned(model="n")})}, twins)
     assert [each.plan.model for each in read_items(run, twins)["p"]] == ["m", "n"]
+
+
+def test_planners_whose_paths_look_alike_do_not_share_pictures(tmp_path):
+    fake = DriverConfig(driver="fake")
+    studio = Studio(StudioConfig(t2i=fake, clip=fake))
+    queries = [query("q0", model="mini/neon", prompt="p")]
+    names = ["a/b", "a-b", "./a/b", ".a/b"]
+    run = open_run(tmp_path / "run", studio, names, queries, "nothing")
+    plans = {name: Scripted({"q0": planned(model="mini/neon", prompt=f"by {name}")}) for name in names}
+    run_benchmark(run, studio, {name: lambda planner=planner: planner for name, planner in plans.items()}, queries)
+    entries, _ = paint_items(run, studio, read_items(run, queries), 1)
+    assert [Picture.open(entries[name][0].path).plan.prompt for name in names] == [f"by {name}" for name in names]
+    with pytest.raises(BadInput, match="Under the name 'people'"):
+        paint_items(run, studio, {TRUE: read_items(run, queries)["a-b"]}, 1)
+
+
+def test_a_line_without_its_seconds_is_told(tmp_path):
+    studio = Studio(StudioConfig(t2i=DriverConfig(driver="fake")))
+    queries = [query("q0", model="mini/neon", prompt="p")]
+    run = open_run(tmp_path / "run", studio, ["p"], queries, "nothing")
+    run.add({"key": "p q0", "unscored": "down"})
+    with pytest.raises(IntegrityError, match="the line of 'p q0' is damaged"):
+        read_items(run, queries)
+
+
+def test_a_run_states_studio_and_models(tmp_path):
+    fake = DriverConfig(driver="fake")
+    studio = Studio(StudioConfig(mllm=fake, t2i=fake))
+    stated = open_run(tmp_path / "run", studio, ["p"], [query("q", model="mini/neon", prompt="p")], "nothing").header.settings
+    assert stated["studio"]["mllm"]["driver"] == stated["studio"]["t2i"]["driver"] == "fake"
+    assert stated["models"] == {name: studio.catalogue.digest(name) for name in studio.catalogue.choosable} != {}

@@ -39,7 +39,7 @@ from vernissage.bench.repaint import (
 from vernissage.bench.report import mark_changes, plot_kinds, render_report
 from vernissage.bench.run import Run, read_header, read_lines
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
-from vernissage.errors import BadInput, BadPlan, DriverError, UnknownName
+from vernissage.errors import BadInput, BadPlan, DriverError, IntegrityError, UnknownName
 from vernissage.ports import Ask
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments
@@ -825,3 +825,47 @@ def test_a_painter_that_fails_for_one_model_leaves_the_other_scored(tmp_path, fo
     assert (table["ink"]["clip"].estimate.n, table["oil"]["clip"]) == (7, (None, 7))
     assert all("no oil" in item.unscored for item in items if item.model == "oil")
     assert compare_models(items, "last") == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off"])
+def test_an_item_that_lost_a_picture_is_done_again_and_the_table_is_the_same(tmp_path, found, whole, damage):
+    shutil.copytree(whole.folder, tmp_path / "run")
+    (lost, *_) = sorted((tmp_path / "run" / "pictures").iterdir())
+    if damage == "gone":
+        lost.unlink()
+    else:
+        lost.write_bytes(lost.read_bytes()[:-20])
+    run = benchmark(tmp_path / "run", found)
+    assert len(lines(run)) > len(lines(whole)), "what spoke of it was done again"
+    assert leaderboard(items_of(run.folder), "last") == leaderboard(items_of(whole.folder), "last")
+    assert stored(run) == stored(whole)
+    assert lost.read_bytes() == (whole.folder / "pictures" / lost.name).read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"kind": None}, {"regeneration": {"x": 1}}])
+def test_a_line_with_something_else_in_it_is_told(tmp_path, found, whole, change):
+    shutil.copytree(whole.folder, tmp_path / "run")
+    item = {name: value for name, value in (json.loads(lines(whole)[0]) | change).items() if value is not None}
+    path = tmp_path / "run" / "items.jsonl"
+    path.write_bytes(b"\n".join([json.dumps(item).encode(), *lines(whole)[1:], b""]))
+    with pytest.raises(IntegrityError, match=f"the line of '{item['key']}' is damaged"):
+        benchmark(tmp_path / "run", found)
+
+
+def test_a_run_states_who_judges_and_who_answers(tmp_path, found):
+    stated = open_run(tmp_path / "run", studio(), MODELS, found, Settings(rater="judge")).header.settings
+    assert stated["judge"] == "zero-shot"
+    assert (stated["studio"]["mllm"]["driver"], stated["studio"]["t2i"]["driver"]) == ("fake", "fake")
+
+
+def test_runs_are_compared_by_the_round_that_is_asked_for():
+    first, second = [clip("a", "r", 0.9, 0.1)], [clip("a", "r", 0.4, 0.3)]
+    (last,), (best,) = compare_runs(first, second, "last"), compare_runs(first, second, "best")
+    assert (last.difference.value, best.difference.value) == (pytest.approx(-0.2), pytest.approx(0.5))
+
+
+def test_a_judges_ratings_are_not_exported_on_the_papers_scale(tmp_path, found):
+    for rater, there in (("judge", False), ("mllm", True)):
+        run = open_run(tmp_path / rater, studio(), MODELS, found, Settings(rater=rater))
+        told = json.loads((export_results(run, [], tmp_path / f"out-{rater}") / "benchmark_final.json").read_text(encoding="utf-8"))
+        assert ("on_the_papers_scale" in told) is there

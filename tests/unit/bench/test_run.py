@@ -179,7 +179,7 @@ def test_a_run_that_was_cut_off_before_its_header_was_whole_can_be_begun_anew(tm
         (folder / ".header.json.part").write_bytes(left)
     run = Run(folder, header())
     assert read_header(folder) == header()
-    assert sorted(path.name for path in folder.iterdir()) == ["header.json", "pictures"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "header.json", "pictures"]
     run.add({"key": "one"}, [picture(1)])
     assert list(Run(folder, header()).items) == ["one"]
 

@@ -415,3 +415,21 @@ def test_queries_are_written_in_another_layout_and_back(run, tmp_path):
     assert read_queries(tmp_path / "back.parquet") == made
     code, _, err = run("convert", "q.jsonl", "--out", "c.csv")
     assert (code, "Change the ending" in err) == (2, True)
+
+
+def test_a_role_play_is_not_gone_on_with_by_other_people(run, playing, tmp_path):
+    playing(lambda ask: '{"turns": [{"role": "user", "text": "a cat please"}]}')
+    write_demonstrations([Demonstration(id="a", plan=Plan(prompt="a cat", model="m"))], tmp_path / "d.jsonl")
+    assert run("role-play", "d.jsonl", "--yes", "--each", "2", "--out", "q.jsonl")[0] == 0
+    assert run("role-play", "d.jsonl", "--yes", "--each", "3", "--out", "q.jsonl")[0] == 0, "more of the same may follow"
+    code, _, err = run("role-play", "d.jsonl", "--yes", "--seed", "5", "--out", "q.jsonl")
+    assert (code, "q.jsonl was begun with other settings: seed" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("deduplicate", "q.jsonl", "--bound", "nan"), ("split", "q.jsonl", "--share", "nan"), ("role-play", "d", "--input-price", "nan")],
+)
+def test_a_number_that_is_none_lies_within_no_bounds(run, options):
+    code, _, err = run(*options)
+    assert (code, "'nan' is" in err) == (2, True), err

@@ -437,3 +437,17 @@ def test_verdicts_and_prompts_travel_as_json_lines(run, asked):
 def test_a_prompt_line_with_a_mistake_is_named(fails, line):
     picture("a.png", "red")
     assert "line 1" in fails("a.png", "--prompts", text("prompts.jsonl", line))
+
+
+@pytest.mark.parametrize("prompt", ['{"a": 1}', "5", '["a"]'])
+def test_a_prompt_that_is_no_text_is_refused_with_its_line(run, prompt):
+    picture("a.png")
+    Path("p.jsonl").write_text(f'{{"image": "a.png", "prompt": {prompt}}}\n', encoding="utf-8")
+    found = run("a.png", "--prompts", "p.jsonl")
+    assert (found.code, "p.jsonl, line 1: there is no image and prompt" in found.err) == (2, True)
+
+
+def test_an_empty_question_and_a_table_of_no_known_form_are_refused(run):
+    picture("a.png")
+    assert "A question is empty" in run("a.png", "--ask", " ").err
+    assert "End it in .csv or .jsonl" in run("a.png", "--out", "v.txt").err

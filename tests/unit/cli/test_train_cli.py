@@ -239,3 +239,42 @@ def test_a_folder_that_holds_no_planner_is_named(run, tmp_path):
     code, _, err = run("paint", "--planner", "empty", "a cat", "--plan-only")
     assert code == 2
     assert "There is no planner in empty" in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("lr = 0.01", "lr = inf", "'lr'"),
+        ("epochs = 1", "epochs = inf", "'epochs'"),
+        ("head = [4]", "head = [-1]", "'head"),
+        ("rank = 2", "rank = 2\nseed = -1", "'seed'"),
+    ],
+)
+def test_a_number_that_nothing_can_be_trained_with_is_refused(run, recipe, old, new, told):
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    code, _, err = run("train", "judge", recipe)
+    assert (code, told in err) == (2, True), err
+
+
+def test_a_training_whose_memory_is_damaged_says_which_file_to_delete(run, recipe, tmp_path):
+    assert run("train", "judge", recipe)[0] == 0
+    kept = tmp_path / "trained" / "recipe.json"
+    text = kept.read_text(encoding="utf-8")
+    for damaged in (text[:-20], "[]"):
+        kept.write_text(damaged, encoding="utf-8")
+        code, _, err = run("train", "judge", recipe)
+        assert (code, f"{kept} is damaged" in err) == (1, True), err
+    kept.write_text(text, encoding="utf-8")
+    (state, *_) = sorted((tmp_path / "trained").rglob("state.pt"))
+    state.write_bytes(b"nothing")
+    for weights in (tmp_path / "trained").glob("judge.*"):
+        weights.unlink()
+    code, _, err = run("train", "judge", recipe)
+    assert (code, "state.pt of a training is damaged. Delete it" in err) == (1, True), err
+
+
+def test_a_training_is_not_gone_on_with_when_a_picture_was_exchanged(run, recipe, tmp_path):
+    assert run("train", "judge", recipe)[0] == 0
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "7.png")
+    code, _, err = run("train", "judge", recipe)
+    assert (code, "other pictures" in err) == (2, True), err

@@ -424,3 +424,8 @@ def test_a_line_with_a_mistake_is_named(tmp_path):
         read_demonstrations(tmp_path / "none.jsonl")
     with pytest.raises(BadInput, match="no folder"):
         collect_pictures(tmp_path / "none", tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(("level", "unsafe"), [(1, False), (3, False), (4, True), (8, True), ("Soft", False), ("Mature", True)])
+def test_what_is_not_safe_for_work_is_told_by_its_level(level, unsafe):
+    assert read_civitai_image(item(1, nsfwLevel=level)).nsfw is unsafe

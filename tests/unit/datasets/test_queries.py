@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vernissage.datasets.queries import Query, append_queries, divide, read_queries, resume_queries, write_conversations, write_queries
+from vernissage.datasets.queries import (
+    Query,
+    append_queries,
+    content_hash,
+    divide,
+    read_queries,
+    resume_queries,
+    write_conversations,
+    write_queries,
+)
 from vernissage.errors import BadInput
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.plan import Arguments, Choice, Lora, Plan
@@ -496,3 +505,13 @@ def test_a_place_for_a_picture_that_somebody_typed_is_none(tmp_path):
     write_conversations([query("one", text="what does <image> mean")], tmp_path / "out.json")
     (found,) = read_queries(tmp_path / "out.json")
     assert (found.chat.turns[0].text, found.chat.images) == ("what does < image > mean", ())
+
+
+def test_the_content_of_queries_is_also_that_of_their_pictures(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    asked = Query(id="1", chat=Chat(turns=(Turn(text="like this", images=(path,)),)), plan=Plan(prompt="x", model="m"))
+    before = content_hash([asked])
+    assert content_hash([asked]) == before
+    path.write_bytes(b"two")
+    assert content_hash([asked]) != before

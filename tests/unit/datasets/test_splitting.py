@@ -94,7 +94,7 @@ def test_nothing_made_from_a_tested_demonstration_is_trained_on_and_all_that_is_
     tested = {each.demonstration for each in found.test if each.demonstration}
     assert tested
     assert not tested & {each.demonstration for each in found.train}
-    gone = found.returned.get("left out of training: made from a tested demonstration", 0)
+    gone = found.returned.get("in neither set: made from a tested demonstration", 0)
     assert len(found.train) + len(found.test) + gone == len(queries)
     assert sum(each.plan.model == "other" for each in found.train + found.test) == 20, "queries of no demonstration have no siblings"
 
@@ -262,3 +262,16 @@ def test_a_review_without_its_columns_is_refused(tmp_path, content):
 def test_a_review_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(BadInput):
         write_review([query("a", "b")], tmp_path)
+
+
+def test_requests_made_from_a_tested_demonstration_do_not_train_planners_of_other_models(encoder):
+    def made(name, model, demonstration):
+        chat = Chat.of(f"could you make me a {name}")
+        return Query(id=name, chat=chat, plan=Plan(prompt="x", model=model), demonstration=demonstration)
+
+    queries = [made(f"thing{n}", "m", f"d{n}") for n in range(20)] + [made(f"other{n}", f"rare{n}", f"d{n}") for n in range(20)]
+    found = split_queries(queries, encoder)
+    tested = {each.demonstration for each in found.test}
+    assert len(tested) == 4
+    assert not tested & {each.demonstration for each in found.train}
+    assert found.returned["in neither set: made from a tested demonstration"] == 4

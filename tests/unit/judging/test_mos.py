@@ -130,3 +130,17 @@ def test_ratings_are_read_and_written_and_a_bad_line_is_named(tmp_path):
         panel_of([rows[0], rows[0]], "perception")
     with pytest.raises(BadInput, match="no ratings of 'beauty'"):
         panel_of(rows, "beauty")
+
+
+def test_a_rating_beyond_all_scales_is_refused(tmp_path):
+    (tmp_path / "r.csv").write_text("subject,picture,dimension,rating\nann,a,perception,1e308\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"line 2: the rating is '1e308'"):
+        read_ratings(tmp_path / "r.csv")
+
+
+def test_ratings_far_from_normal_are_screened_by_the_wider_bound():
+    rng = np.random.default_rng(0)
+    values = rng.normal(3, 0.1, size=(20, 40))
+    values[0, :4] += [9, -9, 9, -9]  # lone outliers: 4.36 of the 4.47 standard deviations that BT.500 allows there
+    (found, *_) = screen(Panel(tuple(map(str, range(20))), tuple(map(str, range(40))), values))
+    assert found.kept

@@ -99,3 +99,10 @@ def test_ratings_that_are_no_numbers_name_their_line(tmp_path, capsys):
     assert "line 2" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
     assert isinstance(panel_of(ratings(GIVEN), "perception"), Panel)
+
+
+def test_nobody_is_screened_for_votes():
+    said = [Rating(f"s{s}", f"p{p}", "red?", 1.0 if s == 0 else float(p % 2)) for s in range(4) for p in range(6)]
+    (found,) = gather_opinions(said)
+    assert found.rejected == ()
+    assert {row.n for row in found.rows} == {4}

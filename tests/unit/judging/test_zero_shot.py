@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import DriverError, NoProbabilities, Refused, ReplyError, VernissageError
+from vernissage.errors import DriverError, NoProbabilities, Refused, ReplyError, TimedOut, VernissageError
 from vernissage.judging.zero_shot import NO_PROMPT, ZeroShotJudge
 from vernissage.ports import Ask
 from vernissage.records.verdict import LEVELS, Score, Unscored
@@ -292,3 +292,20 @@ def test_long_prompts_explain_the_task_and_fence_what_people_wrote():
     assert "a cat" not in perception
     assert "yes or no" in answer
     assert "Is there a cat?" in answer
+
+
+def test_one_answer_without_probabilities_among_failures_does_not_end_asking_for_them():
+    class Shaky(FakeMLLM):
+        calls = 0
+
+        def choose(self, asks, options):
+            self.calls += 1
+            if self.calls == 1:
+                return [NoProbabilities("not of this one"), *[TimedOut("busy")] * (len(asks) - 1)]
+            return [np.array([0, 0, 0, 0, 1.0])] * len(asks)
+
+    pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    judge = ZeroShotJudge(Shaky(lambda ask: "bad"))
+    judge.judge(pictures, [None, None], [[], []])
+    (verdict,) = judge.judge(pictures[:1], [None], [[]])
+    assert verdict.perception.value == 90

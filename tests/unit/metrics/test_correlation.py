@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import krcc, plcc, plcc_interval, srcc, srcc_interval
-from vernissage.metrics.interval import mean_interval, mean_of_means, sign_flip_test
+from vernissage.metrics.correlation import krcc, plcc, plcc_interval, plcc_logistic, srcc, srcc_interval
+from vernissage.metrics.interval import mean_interval, mean_of_means, ratio_interval, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
 ratings = st.integers(1, 5).map(float)
@@ -175,3 +175,32 @@ def test_items_of_one_group_are_drawn_together(measure):
 def test_of_a_constant_there_is_no_interval():
     assert srcc_interval(np.ones(9), np.arange(9.0)) is None
     assert plcc_interval(np.arange(2.0), np.arange(2.0)) is None
+
+
+def test_an_interval_of_a_share_is_as_wide_as_theory_says_and_draws_items_whole():
+    rng = np.random.default_rng(0)
+    asked = rng.integers(1, 9, size=400)
+    right = rng.binomial(asked, rng.beta(1, 1, 400))  # answers about one item hang together
+    found, share = ratio_interval(right, asked), right.sum() / asked.sum()
+    error = np.sqrt(((right - share * asked) ** 2).sum()) / asked.sum()
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+    values = rng.normal(size=400)
+    mean = mean_interval(values)
+    assert (mean.high - mean.low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.08)
+
+
+def test_draws_in_which_nothing_was_asked_say_nothing():
+    assert ratio_interval(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]))[:3] == (1, 1, 1)
+
+
+def test_a_correlation_is_never_beyond_one():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        x = rng.normal(size=5)
+        assert abs(plcc(x, 3 * x + 1)) <= 1
+
+
+def test_a_falling_logistic_is_fitted_too():
+    x = np.linspace(-3, 3, 50)
+    assert plcc_logistic(x, 1 / (1 + np.exp(2 * x))) == pytest.approx(1)
+    assert plcc_logistic(x, 1 / (1 + np.exp(2 * x))) > plcc(x, -1 / (1 + np.exp(2 * x))) + 0.01

@@ -18,7 +18,7 @@ from vernissage.metrics.distribution import (
     merge,
     save_statistics,
 )
-from vernissage.metrics.unified import Norm, unified
+from vernissage.metrics.unified import NORMS, Norm, unified
 
 
 def features(n, d, seed, shift=0.0):
@@ -178,3 +178,36 @@ def test_kid_over_subsets_is_the_mean_of_each_subsets_estimate(sizes, subsets, s
         expected.append((xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1)) - 2 * xy.mean())
     found = kernel_distance(one, two, subsets=subsets, subset_size=size, seed=5)
     assert found == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "told"),
+    [
+        (-100 * np.eye(3), "no features vary like that"),
+        (np.eye(3) + 2 * (np.eye(3, k=1) + np.eye(3, k=-1)), "no features vary like that"),
+        (np.eye(3) + np.eye(3, k=1), "not symmetric"),
+        (np.eye(3) * (1 + 1j), "holds no FID statistics"),
+    ],
+)
+def test_statistics_that_no_features_have_are_refused_and_not_scored_as_perfect(tmp_path, sigma, told):
+    np.savez(tmp_path / "s.npz", mu=np.zeros(3), sigma=sigma)
+    with pytest.raises(BadInput, match=told):
+        load_statistics(tmp_path / "s.npz")
+
+
+def test_statistics_of_few_or_constant_features_are_taken(tmp_path):
+    rng = np.random.default_rng(0)
+    for features in (rng.normal(size=(3, 40)), np.ones((5, 4)), rng.normal(size=(500, 6)).astype(np.float32)):
+        save_statistics(tmp_path / "s.npz", gather(features))
+        assert load_statistics(tmp_path / "s.npz").covariance == pytest.approx(gather(features).covariance)
+
+
+def test_kernel_distance_takes_a_hundred_subsets_of_a_thousand_as_its_authors_do():
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(1100, 4)), rng.normal(size=(1100, 4)) + 0.1
+    assert kernel_distance(one, two) == kernel_distance(one, two, subsets=100, subset_size=1000)
+
+
+def test_norms_of_unified_have_their_better_end_at_one():
+    ends = {name: (each.zero, each.one) for name, each in NORMS.items()}
+    assert (ends["pickscore"], ends["fd-dinov2"], ends["judge-perception"]) == ((15, 30), (1, 0), (0, 100))

@@ -1312,3 +1312,14 @@ def test_groups_that_walk_at_once_in_threads_never_leak_into_each_other():
     for group, results in zip(groups, found, strict=True):
         for (colour, image), result in zip(group, results, strict=True):
             check(result, colour, image)
+
+
+def test_a_rating_that_weighs_nothing_is_given_all_the_same():
+    def said(ask):
+        return json.dumps({"reason": "so", "rating": 4}) if ask.reply is not None else "a cat"
+
+    settings = Settings(rounds=1, candidates=1, words="direct", weights={"clip": 1, "match": 0}, rate=("match",))
+    ports = Ports(FakeMLLM(said, brief=True), FakeT2I(), {"clip": FakeEncoder()})
+    plan = Plan(prompt="x", model="m", arguments=Arguments(width=16, height=16))
+    (done,) = repaint_all([Image.new("RGB", (16, 16))], plan, settings, ports)
+    assert done.regeneration.best.scores["match"] == Score(value=0.75, reason="so")

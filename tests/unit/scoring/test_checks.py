@@ -632,7 +632,9 @@ def test_dsg_rows_without_an_id_are_told_apart_by_their_text():
     ],
 )
 def test_half_a_character_in_a_file_of_questions_never_gets_to_a_server(name, content):
-    for check in read_questions(file(name, content)).find("coco_1", None):
+    checks = read_questions(file(name, content)).find("coco_1", None)
+    assert checks
+    for check in checks:
         json.dumps(list(check), ensure_ascii=False).encode()
 
 
@@ -654,7 +656,19 @@ def test_any_json_is_read_or_refused(value):
 
 
 @examples(max_examples=40)
-@given(st.lists(st.lists(st.text(alphabet='ab,1"\r\n é', max_size=4), min_size=5, max_size=5), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b"]),
+            st.text(alphabet='ab,1"\r\n é', max_size=4),
+            st.sampled_from(["1", "2", "3", ""]),
+            st.sampled_from(["0", "1", "1,2", "2, 3", "9", "-1", "x", ""]),
+            st.text(alphabet='ab,1"\r\n é', max_size=4),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_any_table_with_dsg_s_columns_is_read_or_refused(rows):
     with Path("q.csv").open("w", encoding="utf-8", newline="") as out:
         csv.writer(out).writerows([["item_id", "text", "proposition_id", "dependency", "question_natural_language"], *rows])
@@ -786,3 +800,14 @@ def test_any_prompt_gives_questions_or_none(prompt):
         assert (check.expected, check.choices, check.needs) == ("yes", YES_NO, ())
         assert check.question.endswith("?")
     assert all(phrase in prompt for phrase in noun_phrases(prompt))
+
+
+def test_a_question_whose_probabilities_are_missing_is_unscored_where_another_has_them():
+    class Some(FakeMLLM):
+        def choose(self, asks, options):
+            return [NoProbabilities("not now"), np.array([0.6, 0.4])][: len(asks)]
+
+    picture = Image.new("RGB", (4, 4))
+    first, second = ask_checks(Some(lambda ask: "yes"), [(picture, Check("a?")), (picture, Check("b?"))])
+    assert isinstance(first, Unscored)
+    assert second.likely == pytest.approx(0.6)

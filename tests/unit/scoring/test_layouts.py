@@ -442,3 +442,23 @@ def test_a_row_in_a_folder_gives_no_prompt_to_another_folders_picture_of_that_na
     touch("in/a/1.png", "in/b/1.png", "in/2.png")
     prompts = text("p.csv", "image,prompt\na/1.png,a cat\nmoved/2.png,a dog\n")
     assert found("in", prompts) == [("2.png", "a dog", ""), ("a/1.png", "a cat", ""), ("b/1.png", "", "")]
+
+
+def test_two_prompts_for_one_picture_are_refused_and_the_same_twice_is_not():
+    touch("in/a.png", "in/b.png")
+    with pytest.raises(BadInput, match=r"several prompts for a\.png"):
+        find_entries(Path("in"), prompts=text("p.csv", "image,prompt\na.png,a cat\na.png,a dog\n"))
+    twice = text("q.csv", "image,prompt\na.png,a cat\na.png,a cat\n")
+    assert [entry.prompt for entry in find_entries(Path("in"), prompts=twice)] == ["a cat", ""]
+
+
+def test_numbers_that_stand_for_two_pictures_find_no_prompt():
+    touch("in/a/00000.png", "in/b/00000.png")
+    with pytest.raises(BadInput, match="3 prompts for 2 pictures"):
+        find_entries(Path("in"), prompts=text("p.json", '["a cat", "a dog", "a cup"]'))
+
+
+def test_a_name_with_two_prompts_elsewhere_gives_none():
+    touch("in/a/1.png", "in/b/2.png")
+    prompts = text("p.csv", "image,prompt\nx/1.png,a cat\ny/1.png,a dog\nb/2.png,a cup\n")
+    assert [entry.prompt for entry in find_entries(Path("in"), prompts=prompts)] == ["", "a cup"]

@@ -783,3 +783,52 @@ def test_a_journal_that_is_no_text_is_begun_anew(folders):
     Path("cache").mkdir()
     Path("cache/scores.jsonl").write_bytes(b"\xff\xfe\0\n\x80")
     assert values(score("vqascore", mllm=FakeMLLM(), cache=Path("cache")), "vqascore") == [1.0, 1.0]
+
+
+class Telling:
+    """A learned distance that tells the reference's first pixel, and is ill of the pictures that it is told."""
+
+    name = "telling"
+
+    def __init__(self, ill=()):
+        self.ill = ill
+
+    def score(self, images, prompts, references):
+        if any(image.getpixel((0, 0)) in self.ill for image in images):
+            raise DriverError("it is ill")
+        return [Score(value=float((each or image).getpixel((0, 0))[0])) for image, each in zip(images, references, strict=True)]
+
+
+def plain(path, level):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Picture.of(Image.new("RGB", (8, 8), (level, 0, 0)), Provenance(plan=Plan(prompt="a cat", model="m"))).save(path)
+
+
+def test_scores_of_pairs_that_were_kept_are_those_of_their_references(tmp_path):
+    for name, level in (("in", 1), ("one", 20), ("two", 30)):
+        plain(tmp_path / name / "a.png", level)
+    given = {"metrics": find_metrics(["lpips"]), "sources": Sources(scorers={"lpips": Telling()}), "cache": tmp_path / "cache"}
+    found = [
+        score_entries(find_entries(tmp_path / "in"), **given, reference=tmp_path / name).pictures["lpips"][0].value
+        for name in ("one", "two", "one")
+    ]
+    assert found == [20, 30, 20]
+
+
+def test_a_picture_that_makes_a_learned_metric_fail_costs_none_of_the_others(tmp_path):
+    for index in range(3):
+        plain(tmp_path / f"{index}.png", index)
+    sources = Sources(scorers={"pickscore": Telling(ill=[(1, 0, 0)])}, clip=FakeEncoder())
+    found = score_entries(find_entries(tmp_path), find_metrics(["pickscore"]), sources).pictures["pickscore"]
+    assert [getattr(each, "value", None) for each in found] == [0.0, None, 2.0]
+    assert "it is ill" in found[1].reason
+
+
+def test_a_picture_that_cannot_be_read_keeps_its_place_in_later_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("vernissage.scoring.score.CHUNK", 2)
+    for index in range(5):
+        plain(tmp_path / f"{index}.png", index)
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    scored = score_entries(find_entries(tmp_path), find_metrics(["clipscore"]), Sources(clip=FakeEncoder()))
+    assert list(scored.unread) == [3]
+    assert list(scored.prompts) == ["a cat", "a cat", "a cat", None, "a cat"]

@@ -1,6 +1,7 @@
 """FID, KID and Inception Score of folders, through an encoder that tells classes too: against plain computations, and what they lack."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from vernissage.errors import BadInput
 from vernissage.metrics.distribution import frechet_distance, gather, inception_score, kernel_distance, save_statistics
 from vernissage.records.picture import Picture
 from vernissage.records.verdict import Score, Unscored
+from vernissage.scoring.features import SAMPLE
 from vernissage.scoring.layouts import find_entries
 from vernissage.scoring.registry import find_metrics
 from vernissage.scoring.score import Sources, score_entries
-from vernissage.scoring.sets import unify
+from vernissage.scoring.sets import _sampled, unify
 
 REFERENCE = Path("ref")
 CLASSES = 5
@@ -272,3 +274,9 @@ def test_without_one_of_its_scores_there_is_no_unified(folder):
 def test_unified_alone_is_chatgens():
     assert [metric.name for metric in find_metrics(["unified"])] == ["fid", "clipscore", "hpsv2", "image-reward", "unified"]
     assert [metric.name for metric in find_metrics(["unified", "clipscore"])] == ["unified", "clipscore"]
+
+
+def test_a_large_set_is_told_to_be_a_sample_though_the_other_is_small():
+    large, small = SimpleNamespace(seen=SAMPLE + 1), SimpleNamespace(seen=10)
+    assert _sampled(large, small) == _sampled(small, large) == [f"of a sample of {SAMPLE:,}"]
+    assert _sampled(small, small) == []

@@ -252,7 +252,7 @@ def _check(wanted: set[str], found: set[str], source: Path) -> None:
 def _read_config(source: Path) -> dict[str, Any]:
     try:
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadCard(f"There is no checkpoint in {source}: {error}.", hint="Give a folder with config.json and weights.") from error
     if "llm_config" not in config or "vision_config" not in config:
         raise BadCard(f"The checkpoint {source} is not in the InternVLChat layout.", hint="Its config.json must have an llm_config.")

@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,9 +43,10 @@ from vernissage.judging.spec import SPEC, Dimension, HeadSpec, JudgeSpec, read_s
 from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import Trained, add_adapter
 from vernissage.local.device import pick_device, pick_precision
-from vernissage.local.training import training_steps
+from vernissage.local.training import read_kept, training_steps
 from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
+from vernissage.processes import Pool
 from vernissage.prompts import load_prompt
 from vernissage.records.verdict import LEVELS
 from vernissage.zoo.catalogue import model_place, seen_from
@@ -334,7 +334,7 @@ def _batch(count: int, size: int, seed: int, step: int) -> ndarray:
 
 def _opened(rows: Sequence[JudgedPicture], groups: Sequence[list[int]]) -> Iterator[tuple[list[JudgedPicture], list[Image.Image]]]:
     """Rows with their pictures, group by group, the next group being decoded while one is worked on."""
-    with ThreadPoolExecutor(4) as pool:
+    with Pool(4) as pool:
         waiting = [[pool.submit(rows[index].open) for index in group] for group in groups[:1]]
         for number, group in enumerate(groups):
             if number + 1 < len(groups):
@@ -401,10 +401,9 @@ def check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture],
     Raises:
         BadInput: The folder holds another training.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images", "backbone"})
-    values["pictures"] = content_hash(rows)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    values |= {"pictures": content_hash(rows), "files": _files_hash(rows)}
+    kept = read_kept(path)
     now = values | ({"backbone": backbone} if backbone else {})
     if any(name in kept and kept[name] != value for name, value in now.items()):  # an older version kept less
         raise BadInput(
@@ -417,6 +416,19 @@ def check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture],
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
     fresh.replace(path)
+
+
+def _files_hash(rows: Sequence[JudgedPicture]) -> str:
+    """What tells the pictures' files from others of the same names, quickly: their sizes and first bytes."""
+    digest = hashlib.sha256()
+    for row in rows:
+        try:
+            if isinstance(row.image, Path):
+                with row.image.open("rb") as file:
+                    digest.update(f"{os.fstat(file.fileno()).st_size} ".encode() + file.read(4096))
+        except OSError:
+            digest.update(b"missing")  # told when it is opened
+    return digest.hexdigest()[:16]
 
 
 def content_hash(rows: Sequence[JudgedPicture]) -> str:

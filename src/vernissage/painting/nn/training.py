@@ -23,7 +23,7 @@ from vernissage.local.adapters import Trained, adapter_tensors, add_adapter, use
 from vernissage.local.branches import Branch
 from vernissage.local.device import pick_device, pick_precision
 from vernissage.local.tensors import read_tensors, save_tensors
-from vernissage.local.training import training_steps
+from vernissage.local.training import read_kept, training_steps
 from vernissage.painting.likeness import Shelf
 from vernissage.painting.nn.model_tokens import Samples, choose_model, train_model_tokens, word_mass
 from vernissage.painting.nn.network import ADAPTER, PROMPTS, STATES, Network, Weights, chat_question, load_network, save_planner
@@ -295,11 +295,10 @@ def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) 
     Raises:
         BadInput: The folder holds another training.
     """
-    recipe.out.mkdir(parents=True, exist_ok=True)
     path, values = recipe.out / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "backbone", "cards"})
     said = {prompt: load_prompt(prompt).hash for prompt in PROMPTS[recipe.kind]}
     values |= {"queries": content_hash(queries), "fingerprint": backbone, "prompts": said}
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = read_kept(path)
     if any(name in kept and kept[name] != value for name, value in values.items()):  # an older version kept less
         raise BadInput(
             f"{recipe.out} holds a training of another recipe, other queries, other prompts or another backbone.",

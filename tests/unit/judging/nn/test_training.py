@@ -420,3 +420,45 @@ def test_agreement_counts_only_what_both_said():
     assert found.perception == pytest.approx(1.0)
     assert found.correspondence is None
     assert found.accuracy == 0.5
+
+
+def test_the_epoch_that_agrees_best_is_kept_not_the_last(internvl_folder, tmp_path, monkeypatch):
+    said = iter([Agreement(0.9, 0.9, 0.9), Agreement(0.1, 0.1, 0.1)])
+    monkeypatch.setattr(training, "agreement", lambda *_, **__: next(said))
+    rows = grey_pictures(8)
+    spec = train_judge(recipe_for(internvl_folder, tmp_path, levels=False), rows, rows[:4], tmp_path / "judge")
+    assert (spec.trained["step"], spec.trained["validation"]["perception"]) == (1, 0.9)
+
+
+def test_gradients_of_several_passes_are_as_long_as_those_of_one(internvl_folder, tmp_path, monkeypatch):
+    lengths = []
+
+    def measure(tensors, _most):
+        lengths.append(sum(float(each.grad.norm()) ** 2 for each in tensors if each.grad is not None))
+
+    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", measure)
+    rows = [row.model_copy(update={"answers": {}}) for row in grey_pictures(8)]
+    for accumulate in (1, 4):
+        changes = {"accumulate": accumulate, "levels": False, "epochs": 1, "evaluations": 1}
+        train_judge(recipe_for(internvl_folder, tmp_path, **changes), rows, rows[:6], tmp_path / str(accumulate))
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-3)
+    assert lengths[0] > 0
+
+
+def test_losses_are_the_distance_in_spreads_and_answers_by_their_weight(internvl_folder, tmp_path):
+    rows = grey_pictures(6)
+    recipe = recipe_for(internvl_folder, tmp_path, levels=False, epochs=1, evaluations=1, answer_weight=0.25)
+    spec = train_judge(recipe, rows, rows, tmp_path / "judge")
+    model, _ = load_judge(tmp_path / "judge", device=torch.device("cpu"))
+    images = [row.open() for row in rows]
+    found = training._Losses(model, spec, recipe, words=False)("shared", rows, images)
+    apart = np.mean([abs(own["perception"] - row.perception) for own, row in zip(training.predict(model, spec, rows), rows, strict=True)])
+    assert found["perception"].item() == pytest.approx(apart / spec.heads["perception"].spread, rel=1e-3)
+    whole = training._Losses(model, spec, recipe.model_copy(update={"answer_weight": 1.0}), words=False)("shared", rows, images)
+    assert found["words"].item() == pytest.approx(whole["words"].item() / 4, rel=1e-4)
+
+
+def test_pictures_are_told_from_others_by_every_opinion():
+    row = JudgedPicture(image="x.png", perception=1.0, correspondence=2.0, answers={"a": True})
+    changes = ({"perception": 9.0}, {"correspondence": 9.0}, {"answers": {"a": False}}, {"prompt": "p"})
+    assert len({training.content_hash([row]), *(training.content_hash([row.model_copy(update=each)]) for each in changes)}) == 5

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vernissage.painting.nn.new_models import RIDGES, SCALES, RowMap, fit_row_map
+from vernissage.painting.nn.new_models import RIDGES, SCALES, RowMap, _taken, fit_row_map
 
 MODELS, WIDTH, HIDDEN, SAMPLES = 24, 12, 6, 480
 
@@ -99,3 +99,9 @@ def test_equal_texts_about_different_models_break_nothing(world):
     _, tokens, states, targets = world
     found = fit_row_map(torch.ones(MODELS, WIDTH), torch.arange(MODELS), tokens[:MODELS], states, targets)
     assert torch.allclose(found.rows(tokens[:MODELS], torch.ones(1, WIDTH)), tokens[:MODELS].mean(dim=0), atol=1e-4)
+
+
+def test_a_query_that_stays_with_its_own_model_is_taken_from_nobody():
+    own = torch.tensor([[1.0], [1.0]])
+    scores = torch.tensor([[2.0, 0.0], [3.0, 2.0]])  # the right ones, 0 and 1, take nothing from themselves
+    assert _taken(scores, own, torch.tensor([0, 1])) == pytest.approx(1 / 4)

@@ -1,0 +1,82 @@
+"""Processes and threads that share work: one process at a place at a time, and pools of threads that an interruption ends at once."""
+
+import os
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vernissage.errors import BadInput
+
+try:
+    import fcntl
+except ImportError:  # Windows: whoever starts two processes at one place there is not warned
+    fcntl = None
+
+
+class Place:
+    """A place where this process works, until nobody here holds it any more; other processes are kept out."""
+
+    def __init__(self, descriptor: int | None, path: Path) -> None:
+        self._descriptor, self._path = descriptor, path
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(self._descriptor)
+
+
+_held: weakref.WeakValueDictionary[Path, Place] = weakref.WeakValueDictionary()
+
+
+def work_at(place: Path) -> Place:
+    """Keep other processes out of a folder, or away from a file, as long as the answer is held.
+
+    Args:
+        place: An existing folder, or a file whose folder exists.
+
+    Raises:
+        BadInput: Another process works there.
+    """
+    path = (place / ".lock" if place.is_dir() else place.with_name(f".{place.name}.lock")).resolve()
+    if (known := _held.get(path)) is not None:
+        return known
+    held = Place(_locked(path, place), path)
+    _held[path] = held
+    return held
+
+
+def _locked(path: Path, place: Path) -> int | None:
+    if fcntl is None:
+        return None
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None  # what cannot be written is told by whoever writes there
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            raise BadInput(f"Another process works at {place}.", hint="Wait until it is done, or choose another place.") from error
+        except OSError:  # a file system without locks
+            return file
+        try:
+            same = os.fstat(file).st_ino == path.stat().st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            return file
+        os.close(file)  # whoever had it has just taken it away
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads whose work is waited for, but not where the program is interrupted: what they still do is then in vain."""
+
+    def __exit__(self, kind: type[BaseException] | None, *told: Any) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self.shutdown(wait=False, cancel_futures=True)
+            return
+        super().__exit__(kind, *told)
