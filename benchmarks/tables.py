@@ -374,6 +374,33 @@ def bert_score_section(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def evalmi_section(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    names = [name for name in figures if name not in ("means", "difference")]
+    return [
+        "## EvalMi-50K's tables",
+        "",
+        "| `vernissage bench evalmi` | seconds | peak MB |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {figures[name]['median_s']} | {figures[name]['peak_mb']} |" for name in names),
+        "",
+        f"The whole command, start and reading included. All {figures['means']} means by model and task are those of a plain loop over the",
+        f"authors' rows, to {figures['difference']:.0e}.",
+    ]
+
+
+def evalref_section(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    told = ", ".join(f"{name} {count}" for name, count in figures["scored"].items())
+    return [
+        "## Real pictures through the whole of repainting",
+        "",
+        f"{figures['repainted']} of {figures['references']} sample pictures of EvalRef-100 were repainted by mini/general in",
+        f"{figures['seconds']} s, none ended the run; scored of them: {told}.",
+        f"Unscored: {figures['unscored'] or 'none'}; answers that could not be had on the way: {figures['failures'] or 'none'}.",
+    ]
+
+
 SECTIONS = {
     "mini_t2i": t2i_section,
     "mini_plans": plans_section,
@@ -381,9 +408,11 @@ SECTIONS = {
     "mini_repaint": repaint_section,
     "repaint_speed": speed_section,
     "kill_runs": kills_section,
+    "evalref": evalref_section,
     "fid_speed": fid_section,
     "score_speed": score_speed_section,
     "bert_score_speed": bert_score_section,
+    "evalmi": evalmi_section,
     "mini_judge": judge_section,
     "judge_speed": judge_speed_section,
     "judge_speed_large": judge_speed_section,

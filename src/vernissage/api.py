@@ -58,8 +58,8 @@ class Studio:
 
     @property
     def is_mini(self) -> bool:
-        """Whether only the embedded models may be chosen, which know nothing but the mini world."""
-        return all(model.startswith("mini/") for model in self.catalogue)
+        """Whether only embedded models may be chosen, or ones that paint with their weights, which know nothing but the mini world."""
+        return all(card.id.startswith("mini/") or (card.source.base or "").startswith("mini/") for card in self.catalogue.values())
 
     @cached_property
     def all_models(self) -> Catalogue:
@@ -68,12 +68,17 @@ class Studio:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The models that this studio's planner chooses from: those configured, else a trained planner's and the user's own."""
-        if "models" not in self.config.model_fields_set and self._planner_cards:
-            folders = [*self._planner_cards, home() / "cards", *self.config.cards]
-            names = [name for folder in folders if folder.is_dir() for name in load_cards(folder)]
-            return self.all_models.choose(names or self.config.models)
-        return self.all_models.choose(self.config.models)
+        """The models that this studio's planner chooses from: those configured.
+
+        Without such a key they are a trained planner's and the user's own; without a trained planner the user's own and, as long as the
+        embedded language model plans or there are no others, the embedded ones.
+        """
+        if "models" in self.config.model_fields_set:
+            return self.all_models.choose(self.config.models)
+        folders = [*self._planner_cards, home() / "cards", *self.config.cards]
+        names = [name for folder in folders if folder.is_dir() for name in load_cards(folder)]
+        plans_mini = not self._planner_cards and str(self.config.mllm.options.get("model", "")).startswith("mini/")
+        return self.all_models.choose([*(self.config.models if plans_mini or not names else ()), *names])
 
     @cached_property
     def _planner_cards(self) -> list[Path]:
@@ -271,6 +276,8 @@ class Studio:
         for name in settings.rate:
             if name not in RATINGS:
                 raise UnknownName("rating", name, RATINGS)
+        if settings.words != "tree" and set(settings.weights) == {"facts"}:
+            raise BadPlan("Facts are those of the tree, and there is none.", hint="Choose --words tree, or weigh something else as well.")
         if settings.words == "interrogate" and self.clip is None:
             raise BadPlan("Interrogating a picture needs CLIP.", hint="Configure `clip`, or choose --words tree or direct.")
         return settings

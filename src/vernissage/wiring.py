@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from vernissage.errors import BadCard, BadInput, MissingExtra, UnknownName
 from vernissage.zoo.card import explain
-from vernissage.zoo.catalogue import model_place, package_folder
+from vernissage.zoo.catalogue import model_place
 
 Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "tagger", "judge", "scorer"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -69,6 +69,7 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
     },
     "judge": {
         "trained": Driver("vernissage.judging.nn.judge:TrainedJudge", "local"),
+        "several": Driver("vernissage.judging.nn.several:SeveralJudges", "local"),
     },
 }
 
@@ -204,11 +205,11 @@ def load_config(path: Path) -> StudioConfig:
 
 def _seen_from(folder: Path, part: DriverConfig) -> DriverConfig:
     """A driver's configuration with options that begin with a dot as whole paths; others are names or hub ids."""
-    whole = {
-        name: str((folder / value).resolve())
-        for name, value in part.options.items()
-        if isinstance(value, str) and value.startswith(("./", "../"))
-    }
+
+    def placed(value: Any) -> Any:
+        return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+    whole = {name: [placed(each) for each in value] if isinstance(value, list) else placed(value) for name, value in part.options.items()}
     return DriverConfig(driver=part.driver, **(part.options | whole)) if whole else part
 
 
@@ -245,7 +246,9 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
     given = {key: value for key, value in given.items() if key in accepted}
     options = given | _check_options(config, {key: value for key, value in accepted.items() if key not in given})
     if str(options.get("model", "")).startswith("mini/"):
-        options["model"] = str(package_folder("mini") / str(options["model"]).removeprefix("mini/"))
+        options["model"] = model_place(str(options["model"]), Path())
+    if isinstance(options.get("models"), list):
+        options["models"] = [model_place(each, Path()) if each.startswith("mini/") else each for each in options["models"]]
     return make(**options)
 
 
@@ -253,10 +256,11 @@ def identity_of(config: DriverConfig) -> str:
     """What tells a configured driver from others of the same name: its options, and the files that they name."""
     named: list[tuple[str, int, str]] = []
     for option, value in config.options.items():
-        place = Path(model_place(value, Path())) if isinstance(value, str) and value and option not in ("device", "dtype") else None
-        if place is not None and place.exists():
-            files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-            named += [(path.name, path.stat().st_size, _ends_hash(path)) for path in files]
+        for each in value if isinstance(value, list) else [value]:
+            place = Path(model_place(each, Path())) if isinstance(each, str) and each and option not in ("device", "dtype") else None
+            if place is not None and place.exists():
+                files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+                named += [(path.name, path.stat().st_size, _ends_hash(path)) for path in files]
     told = json.dumps([config.model_dump(mode="json"), named], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
@@ -295,7 +299,7 @@ def _check_options(config: DriverConfig, accepted: dict[str, inspect.Parameter])
                 f"The driver {config.driver!r} has no option {option!r}.", hint=f"It takes: {', '.join(sorted(accepted)) or 'none'}."
             )
         kind = accepted[option].annotation
-        if kind in (str, int, float, bool) or get_origin(kind) is Literal:
+        if kind in (str, int, float, bool) or get_origin(kind) in (Literal, list):
             try:
                 options[option] = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
             except ValidationError as error:

@@ -62,7 +62,14 @@ def test_the_commands_leave_everything_that_was_tried(reference, tmp_path, capsy
         main(command)
     assert end.value.code == 0
     folder = tmp_path / "repainted" / "scene_1"
-    assert {path.name for path in folder.iterdir()} == {"strip.png", "best.png", "last.png", "tree.svg", "regeneration.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "strip.png",
+        "best.png",
+        "last.png",
+        "tree.svg",
+        "regeneration.json",
+        "settings.json",
+    }
     kept = Regeneration.model_validate_json((folder / "regeneration.json").read_text(encoding="utf-8"))
     assert len(kept.rounds) == 2
     assert Picture.open(folder / "best.png").plan.model == "mini/early"

@@ -38,6 +38,7 @@ def command() -> None:
 @click.option("--rounds", type=click.IntRange(1, 20), default=4, show_default=True)
 @click.option("--candidates", type=click.IntRange(1, 32), default=3, show_default=True)
 @click.option("--words", type=click.Choice(["tree", "direct", "interrogate"]), default="tree", show_default=True)
+@click.option("--patience", type=click.IntRange(0), default=0, help="Stop a reference after so many rounds without a better picture.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
@@ -259,7 +260,7 @@ def _show_steps(rows: "Sequence[Row]") -> None:
         cells = ["-" if each is None else str(each) for each in estimates]
         single = [f"{100 * row.by_argument[name].value:.1f}" if name in row.by_argument else "-" for name in names]
         shown.add_row(row.planner, row.part, f"{row.scored}/{row.asked}", *cells, *single, f"{row.seconds:.3f}")
-    Console(width=200).print(shown)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
 
 
 @command.command(name="evalmi")
@@ -470,7 +471,7 @@ def _show_table(items: "Sequence[Item]") -> None:
         for model, cells in leaderboard(items, which, kind=kind).items():
             own = [item.regeneration is not None for item in items if item.model == model and kind in (None, item.kind)]
             table.add_row(model, f"{sum(own)}/{len(own)}", *(str(cells[name]) for name in names))
-        Console(width=30 * len(names) + 55).print(table)
+        Console(width=None if sys.stdout.isatty() else 30 * len(names) + 55).print(table)
     for item in items:
         if item.regeneration is None:
             click.echo(f"unscored: {item.model} {item.reference}: {harmless(item.unscored)}", err=True)

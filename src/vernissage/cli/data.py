@@ -90,7 +90,8 @@ def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> No
         click.echo(f"{sum(dropped.values())} not taken:")
         for reason, count in sorted(dropped.items(), key=lambda pair: -pair[1]):
             click.echo(harmless(f"  {count} x {reason}"))
-    click.echo(named(out))
+    if out.exists():
+        click.echo(named(out))
 
 
 def _check_out(out: Path) -> None:

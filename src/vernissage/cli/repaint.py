@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named
+from vernissage.cli import harmless, named, write_file
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, VernissageError
+
+if TYPE_CHECKING:
+    from vernissage.repainting.loop import Settings
 
 
 @click.command(name="repaint")
@@ -64,6 +68,10 @@ def command(
         raise BadInput(
             "There is nothing to repaint: no picture was given.", hint="Try: vernissage repaint picture.png --model mini/general"
         )
+    for path in images:
+        if path.is_dir():
+            hint = f"Name its pictures, {path}/*.png say, or compare models on all of them with vernissage bench repaint --data {path}."
+            raise BadInput(f"{path} is a folder.", hint=hint)
     references = {path: Picture.open(path) for path in images}
     folders = place_results(images, out)
     studio = open_studio(config)
@@ -80,7 +88,7 @@ def command(
         if isinstance(result, VernissageError):
             click.echo(click.style(f"{path}: not repainted: ", fg="red") + harmless(str(result)), err=True)
             continue
-        for kept in keep(result, reference, folders[path]):
+        for kept in keep(result, reference, folders[path], studio.check_repainting(settings)):
             click.echo(named(kept))
         _summarise(result)
     if any(isinstance(result, VernissageError) for result in results):
@@ -103,7 +111,7 @@ def place_results(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     return folders
 
 
-def keep(repainted, reference, folder: Path) -> list[Path]:
+def keep(repainted, reference, folder: Path, settings: "Settings") -> list[Path]:
     """Write what came of one reference into a folder.
 
     Raises:
@@ -118,10 +126,13 @@ def keep(repainted, reference, folder: Path) -> list[Path]:
         if candidate is not None:
             written.append(pictures[candidate.picture].save(folder / f"{name}.png"))
     if regeneration.tree is not None:
-        (folder / "tree.svg").write_text(draw_tree(regeneration.tree), encoding="utf-8")
+        write_file(folder / "tree.svg", draw_tree(regeneration.tree))
         written.append(folder / "tree.svg")
-    (folder / "regeneration.json").write_text(regeneration.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return [*written, folder / "regeneration.json"]
+    else:
+        (folder / "tree.svg").unlink(missing_ok=True)  # of a repainting before this one
+    write_file(folder / "regeneration.json", regeneration.model_dump_json(indent=2) + "\n")
+    write_file(folder / "settings.json", settings.model_dump_json(indent=2) + "\n")
+    return [*written, folder / "regeneration.json", folder / "settings.json"]
 
 
 def _summarise(repainted) -> None:

@@ -68,7 +68,7 @@ def add(
     SOURCE is one of
       a local diffusers folder      models/my-pipeline
       a local safetensors file      checkpoint or LoRA (a LoRA needs --base)
-      a hub id                      stabilityai/stable-diffusion-xl-base-1.0
+      a hub id                      stabilityai/stable-diffusion-xl-base-1.0   (hub:owner/name where a folder is called so)
       a Civitai model version       civitai:128713   (downloaded, checked by its hash, resumable)
     """  # noqa: D301  click wants the character itself
     from vernissage.zoo.catalogue import home, load_catalogue
@@ -81,7 +81,10 @@ def add(
         values |= _from_civitai(int(source.split(":")[1]), base, civitai_address)
     elif Path(source).exists() or source.endswith((".safetensors", ".ckpt", ".pt", ".bin")):
         values |= _from_path(Path(source), base)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    elif re.fullmatch(r"(hub:)?[\w.-]+/[\w.-]+", source):
+        if not source.startswith("hub:") and Path(source).parent.is_dir():
+            raise BadInput(f"There is no {source}.", hint=f"Correct the path, or write hub:{source} if a model of the hub is meant.")
+        source = source.removeprefix("hub:")
         values |= {"id": source, "title": source, "description": f"{source} from the hub.", "source": {"repo": source}}
         values |= {"width": 1024, "height": 1024, "defaults": {"steps": 28, "cfg_scale": 5.0}}
     else:
@@ -96,11 +99,13 @@ def add(
     if config_folder:
         values["source"]["config"] = str(Path(config_folder).resolve()) if Path(config_folder).is_dir() else config_folder
     card = parse_card(values, folder=home() / "cards", name="to be added")
-    if card.id in catalogue and not model:
+    if card.id in catalogue and (not model or card.id.startswith("mini/")):
         raise BadInput(f"There is a model {card.id!r} already.", hint="Give it another name with --id.")
     path = home() / "cards" / f"{card.id.replace('/', '--')}.toml"
     _write_card(path, card)
     click.echo(f"{card.id} is added: {path}")
+    if "repo" in values["source"]:
+        click.echo("It was taken for a model of the hub, and is downloaded when it paints for the first time.", err=True)
 
 
 def _write_card(path: Path, card: Card) -> None:
@@ -164,9 +169,11 @@ def _from_civitai(version_id: int, base: str | None, address: str) -> dict[str, 
 @command.command(name="import-judge")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--dimension", type=click.Choice(["perception", "correspondence"]), required=True, help="What the checkpoint scores.")
+@click.option(
+    "--dimension", type=click.Choice(["perception", "correspondence", "answers"]), required=True, help="What the checkpoint is for."
+)
 @click.option("--tokenizer", help="Folder or hub id of the backbone's tokenizer in transformers format; default: SOURCE.")
-@click.option("--wording", help="The question it was trained on, {prompt} standing for the prompt; default: LMM4LMM's.")
+@click.option("--wording", help="What it was asked in training, with {prompt}, or {question} for answers; default: LMM4LMM's.")
 @click.option("--lead", help="How its answers begin, up to the level word; default: as LMM4LMM's do.")
 @click.option("--low", type=float, default=0.0, show_default=True, help="Smallest score of its training set, for level words.")
 @click.option("--high", type=float, default=100.0, show_default=True, help="Largest.")
@@ -181,4 +188,4 @@ def import_judge(source: Path, out: Path, **options: Any) -> None:
 
     check_folder(out)
     spec = import_local("vernissage.judging.nn.internvl_chat").import_judge(source, out, **options)
-    click.echo(harmless(f"{out}: {spec.name}, scores {', '.join(spec.heads)}"))
+    click.echo(harmless(f"{out}: {spec.name}, {'scores ' + ', '.join(spec.heads) if spec.heads else 'answers questions'}"))

@@ -25,7 +25,8 @@ class Estimate(NamedTuple):
 def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:
     """The share of right answers, with a percentile bootstrap over items.
 
-    Answers about one item hang together, so items are resampled, not single answers.
+    Answers about one item hang together, so items are resampled, not single answers. Where all of them are right, or all wrong, no sample
+    differs; then the interval is the exact one for as many items, of which each is right or wrong.
 
     Args:
         right: Right answers per item, shape (item,).
@@ -40,12 +41,25 @@ def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: i
         BadInput: Shapes differ, or nothing was asked.
 
     References:
-        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3; Clopper and Pearson (1934), The use of
+        confidence or fiducial limits.
 
     Example:
         >>> ratio_interval(np.array([3, 1, 2]), np.array([3, 2, 2])).value
         0.8571428571428571
+        >>> print(ratio_interval(np.ones(12), np.ones(12)))
+        100.0 [73.5, 100.0]
     """
+    found = _resampled(right, asked, draws, seed)
+    known = int((np.asarray(asked) > 0).sum())
+    if found.value in (0.0, 1.0) and found.low == found.high:
+        reach = 0.025 ** (1 / known)
+        return found._replace(low=reach) if found.value else found._replace(high=1 - reach)
+    return found
+
+
+def _resampled(right: ndarray, asked: ndarray, draws: int, seed: int) -> Estimate:
+    """The ratio of two sums with its percentile bootstrap over items."""
     right, asked = np.asarray(right, dtype=float), np.asarray(asked, dtype=float)
     if right.shape != asked.shape or right.ndim != 1 or not asked.sum() > 0 or not np.isfinite(right).all():
         raise BadInput(
@@ -73,7 +87,7 @@ def mean_interval(values: ndarray, *, draws: int = 2000, seed: int = 0) -> Estim
         2.0
     """
     values = np.asarray(values, dtype=float)
-    return ratio_interval(values, np.ones_like(values), draws=draws, seed=seed)
+    return _resampled(values, np.ones_like(values), draws, seed)
 
 
 def mean_of_means(groups: Sequence[ndarray], *, draws: int = 2000, seed: int = 0) -> Estimate:

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from vernissage.errors import UnknownName
+from vernissage.errors import BadInput, UnknownName
 from vernissage.metrics.unified import CHATGEN, NORMS
 
 Need = Literal["prompt", "reference", "questions", "set", "references", "clip", "dinov2", "inception", "mllm", "judge", "scorer"]
@@ -407,14 +407,17 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metrics(names: list[str] | tuple[str, ...]) -> list[Metric]:
-    """Metrics by name, each once; beside "unified", where no other has a norm, what ChatGen's is of.
+    """Metrics by name, each once; "unified" alone brings what ChatGen's is of.
 
     Raises:
         UnknownName: There is no such metric.
+        BadInput: Unified is asked for beside metrics of which none has a norm.
     """
     for name in names:
         if name not in METRICS:
             raise UnknownName("metric", name, METRICS)
     if "unified" in names and not NORMS.keys() & set(names):
+        if set(names) != {"unified"}:
+            raise BadInput("Unified needs a metric that has a norm.", hint=f"It takes: {', '.join(NORMS)}; alone it brings ChatGen's four.")
         names = [*CHATGEN, *names]
     return [METRICS[name] for name in dict.fromkeys(names)]

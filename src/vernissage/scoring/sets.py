@@ -96,7 +96,7 @@ def unify(pictures: Mapping[str, Sequence[Found]], sets: Mapping[str, Found]) ->
     """One number of all scores that have a norm: of pictures their mean, of the set as it is.
 
     Returns:
-        In [0, 1] with the norms as its reason; Unscored where one of the scores is missing.
+        In [0, 1] with the norms, and what has none and is not in it, as its reason; Unscored where one of the scores is missing.
     """
     values: dict[str, list[float]] = {
         name: [each.value for each in found if isinstance(each, Score)]
@@ -108,4 +108,6 @@ def unify(pictures: Mapping[str, Sequence[Found]], sets: Mapping[str, Found]) ->
     if not values:
         return Unscored(reason="no score that has a norm was asked for")
     told = ", ".join(f"{name} {NORMS[name]}" for name in values)
-    return Score(value=unified({name: sum(own) / len(own) for name, own in values.items()}), reason=f"norms: {told}")
+    left = [name for name in (*pictures, *sets) if name not in NORMS and name != "unified"]
+    without = f"; without {', '.join(left)}, of which there is no norm" if left else ""
+    return Score(value=unified({name: sum(own) / len(own) for name, own in values.items()}), reason=f"norms: {told}{without}")

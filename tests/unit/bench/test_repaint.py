@@ -309,6 +309,7 @@ def test_settings_that_the_studio_cannot_follow_are_refused_before_the_folder_is
         (Settings(weights={"beauty": 1}), UnknownName),
         (Settings(rate=("clip",)), UnknownName),
         (Settings(words="interrogate"), BadPlan),
+        (Settings(words="direct", weights={"facts": 1}), BadPlan),
     ):
         made = studio()
         made.__dict__["clip"] = None if error is BadPlan else made.clip
@@ -664,7 +665,7 @@ def test_the_report_is_one_self_contained_page_that_names_everything(tmp_path, f
     assert page.startswith("<!doctype html>")
     for name in (*MODELS, *(each.name for each in found), *score_names(read_items(run.header, run.items))):
         assert name in page
-    assert "12 of 14 references repainted" in page
+    assert "12 of 14 repaintings (every model, every reference) are there" in page
     assert "6/7" in page
     assert "BadInput" in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
@@ -697,7 +698,7 @@ def test_what_models_and_files_say_cannot_change_the_page(tmp_path, monkeypatch)
 def test_a_run_without_a_single_result_has_a_report_too(tmp_path, found):
     run = benchmark(tmp_path / "run", found, script=())
     page = render_report(run, read_items(run.header, run.items))
-    assert "0 of 14 references repainted" in page
+    assert "0 of 14 repaintings (every model, every reference) are there" in page
     assert page.count("The script of this fake has run out.") == 14
 
 

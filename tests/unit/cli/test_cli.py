@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
+from vernissage.api import Studio
 from vernissage.cli import COMMANDS
 from vernissage.cli.paint import place_pictures, read_history, slug
 from vernissage.drivers.fake import FakeMLLM, FakeT2I
@@ -21,6 +22,7 @@ from vernissage.errors import BadInput
 from vernissage.records.chat import Turn
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
+from vernissage.wiring import DriverConfig, StudioConfig
 from vernissage.zoo.card import load_card
 from vernissage.zoo.catalogue import home
 
@@ -382,6 +384,25 @@ def test_a_checkpoint_is_added_and_can_be_planned_for_at_once(run, tmp_path, nam
     assert "local/dream-shaper" in run("zoo", "list").out
     planned = run("paint", "--plan-only", "--prompt", "a cat", "--model", "local/dream-shaper")
     assert Plan.model_validate_json(planned.out).arguments.width == size
+    assert "local/dream-shaper" in Studio().catalogue.choosable
+    assert "mini/neon" in Studio().catalogue.choosable, "beside the embedded ones"
+    real = DriverConfig(driver="openai", model="m", base_url="http://localhost/v1")
+    assert list(Studio(StudioConfig(mllm=real)).catalogue.choosable) == ["local/dream-shaper"]
+    assert list(Studio(StudioConfig(models=("mini/neon",))).catalogue.choosable) == ["mini/neon"]
+
+
+def test_a_folder_that_is_not_there_is_not_taken_for_a_model_of_the_hub(run, fails, tmp_path):
+    (tmp_path / "models").mkdir()
+    told = fails("zoo", "add", "models/my-pipelin")
+    assert "There is no models/my-pipelin" in told
+    assert "hub:models/my-pipelin" in told
+    assert run("zoo", "add", "hub:models/my-pipelin").code == 0
+    assert load_card(home() / "cards" / "models--my-pipelin.toml").source.repo == "models/my-pipelin"
+
+
+def test_an_embedded_model_is_not_replaced(fails, tmp_path):
+    weights(tmp_path / "model.safetensors", SD1)
+    assert "There is a model 'mini/neon' already" in fails("zoo", "add", "model.safetensors", "--id", "mini/neon")
 
 
 def test_an_adapter_is_added_with_the_model_it_belongs_to(run, tmp_path):

@@ -66,7 +66,7 @@ def test_a_picture_is_repainted_and_everything_is_kept(run, talking, tmp_path):
     found = run("repaint", reference(tmp_path / "cat.png"), "--model", "tiny/ink", "--rounds", "2", "--candidates", "2")
     assert found.code == 0, found.err
     folder = Path("repainted") / "cat"
-    names = ["strip.png", "best.png", "last.png", "tree.svg", "regeneration.json"]
+    names = ["strip.png", "best.png", "last.png", "tree.svg", "regeneration.json", "settings.json"]
     assert found.out.splitlines() == [str(folder / name) for name in names]
     done = Regeneration.model_validate_json((folder / "regeneration.json").read_text(encoding="utf-8"))
     assert done.reference == Picture.open(tmp_path / "cat.png").hash
@@ -150,7 +150,7 @@ def test_a_picture_given_twice_is_repainted_once(run, talking, tmp_path):
     found = run("repaint", path, path, "--model", "tiny/ink", "--rounds", "1", "--candidates", "1")
     assert found.code == 0, found.err
     assert [each.name for each in (tmp_path / "repainted").iterdir()] == ["cat"]
-    assert len(found.out.splitlines()) == 5
+    assert len(found.out.splitlines()) == 6
 
 
 def test_the_folder_is_looked_at_before_anything_is_painted(fails, monkeypatch, tmp_path):
@@ -175,7 +175,7 @@ def test_one_picture_that_fails_is_named_once_and_the_others_are_kept(run, monke
     assert found.err.count("not repainted") == found.err.count(str(pictures[1])) == 1
     assert f"{pictures[1]}: not repainted: The model cannot see[2J blue." in found.err
     assert sorted(path.name for path in (tmp_path / "repainted").iterdir()) == ["green", "red"]
-    assert len(found.out.splitlines()) == 2 * 5
+    assert len(found.out.splitlines()) == 2 * 6
 
 
 def test_weights_decide_which_picture_is_chosen(run, talking, tmp_path):
@@ -284,7 +284,7 @@ def test_references_that_could_not_be_scored_are_counted_and_named_with_the_reas
     for number in (1, 2, 3):
         assert f"unscored: tiny/ink portrait_{number}: ReplyError: The script of this fake has run out." in found.err
     assert "dinov2" not in found.out  # no column of numbers
-    assert "0 of 3 references repainted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "0 of 3 repaintings (every model, every reference) are there" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_ended_unscored_is_done_again_with_retry(run, data, tmp_path, request):
@@ -295,7 +295,7 @@ def test_what_ended_unscored_is_done_again_with_retry(run, data, tmp_path, reque
     assert (again.code, "unscored" in again.err) == (0, False)
     assert again.out.count("3/3") == 2 * (1 + 5), "repainted, and five scores"
     assert run(*bench(data)).out == again.out
-    assert "3 of 3 references repainted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "3 of 3 repaintings (every model, every reference) are there" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_exchanged_reference_is_refused_when_a_benchmark_goes_on(run, fails, talking, data):

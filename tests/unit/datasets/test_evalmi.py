@@ -3,6 +3,7 @@
 import json
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openpyxl
@@ -274,3 +275,26 @@ def test_real_folds_hold_every_prompt_once_and_every_task_evenly(data):
         shares = [sum(data.prompts[index].task == task for index in part) for part in parts]
         assert max(shares) - min(shares) <= 1
     assert [part.tolist() for part in folds(data)] == [part.tolist() for part in parts]
+
+
+def test_one_half_is_no_yes_and_the_ranking_error_is_a_share_of_peoples_range():
+    answers = np.array([[[0.0], [0.0]]])
+    data = SimpleNamespace(rows=lambda task: np.arange(2), answers=answers, models=("a",), opinions={})
+    assert accuracy_table(data, np.full(answers.shape, 0.5))[0].accuracy.value == 1
+    opinions = {"perception": np.array([[10.0, 10], [20, 20], [60, 60]])}
+    data = SimpleNamespace(rows=lambda task: np.arange(2), answers=answers, models=("a", "b", "c"), opinions=opinions)
+    line = np.array([5.0, 30, 55])  # the straight line nearest to people's means
+    expected = np.sqrt(((line - [10, 20, 60]) ** 2).mean()) / 50
+    assert model_ranking(data, np.array([[1.0, 1], [2, 2], [3, 3]]), "perception").relative_rmse == pytest.approx(expected)
+
+
+def test_ranks_are_told_for_nineteen_in_twenty_samples(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    noise = np.random.default_rng(0).normal(size=(2, 400))
+    noise = (noise - noise.mean(axis=1, keepdims=True)) / noise.std(axis=1, keepdims=True)
+    apart = 1.3 * np.std(noise[0] - noise[1]) / 20  # of the samples' means' differences: one in ten turns the two
+    opinions = {"perception": np.stack([50 + noise[0], 50 + apart + noise[1], np.full(400, 80.0)])}
+    prompts = data.prompts[:1] * 400
+    (first, second, third) = human_leaderboard(data._replace(opinions=data.opinions | opinions, prompts=prompts), "perception")
+    assert (first.rank_low, first.rank_high) == (1, 1)
+    assert {(place.rank_low, place.rank_high) for place in (second, third)} == {(2, 3)}, "more than one sample in forty"

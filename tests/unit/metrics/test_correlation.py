@@ -190,7 +190,17 @@ def test_an_interval_of_a_share_is_as_wide_as_theory_says_and_draws_items_whole(
 
 
 def test_draws_in_which_nothing_was_asked_say_nothing():
-    assert ratio_interval(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]))[:3] == (1, 1, 1)
+    found = ratio_interval(np.array([1.0, 1.0, 0.0, 0.0]), np.array([2.0, 1.0, 0.0, 0.0]))
+    assert (found.value, found.low, found.high) == (pytest.approx(2 / 3), 0.5, 1), "never nought of nought"
+
+
+@pytest.mark.parametrize("count", [1, 12, 300])
+def test_of_answers_that_are_all_right_or_all_wrong_the_interval_is_the_exact_one(count):
+    asked = np.arange(1, count + 1)
+    exact = stats.binomtest(count, count).proportion_ci(0.95)
+    assert ratio_interval(asked, asked)[:3] == pytest.approx((1, exact.low, 1))
+    assert ratio_interval(0 * asked, asked)[:3] == pytest.approx((0, 0, 1 - exact.low))
+    assert mean_interval(np.ones(count))[:3] == (1, 1, 1), "a mean of values that are no shares is left alone"
 
 
 def test_a_correlation_is_never_beyond_one():

@@ -471,3 +471,7 @@ nodes = st.fixed_dictionaries(
 def test_whatever_the_graph_reading_never_fails(nodes):
     found = read(nodes)
     assert found is None or found.model_dump_json()
+
+
+def test_two_colons_in_a_prompt_are_no_settings():
+    assert read_parameters("a cat\nSize: big, mood: calm").plan.prompt == "a cat\nSize: big, mood: calm"

@@ -252,7 +252,7 @@ def test_unified_is_the_mean_after_the_norms_that_it_tells(folder):
     found = score("fid,kid,unified", reference=REFERENCE)
     assert 0 < found["fid"].value < 100
     assert found["unified"].value == pytest.approx(1 - found["fid"].value / 100)
-    assert found["unified"].reason == "norms: fid 100 to 0"
+    assert found["unified"].reason == "norms: fid 100 to 0; without kid, of which there is no norm"
 
 
 def test_unified_takes_the_mean_of_pictures_and_skips_those_unscored():
@@ -260,7 +260,9 @@ def test_unified_takes_the_mean_of_pictures_and_skips_those_unscored():
         "clipscore": [Score(value=20.0), Unscored(reason="no prompt is known"), Score(value=36.0)],
         "ssim": [Score(value=0.1)] * 3,
     }
-    assert unify(pictures, {"fid": Score(value=50.0)}) == Score(value=0.6, reason="norms: clipscore 0 to 40, fid 100 to 0")
+    assert unify(pictures, {"fid": Score(value=50.0)}) == Score(
+        value=0.6, reason="norms: clipscore 0 to 40, fid 100 to 0; without ssim, of which there is no norm"
+    )
     assert unify({"clipscore": [Unscored(reason="x")]}, {}) == Unscored(reason="there is no score of clipscore")
     assert isinstance(unify({"ssim": [Score(value=1.0)]}, {}), Unscored)
 
@@ -274,6 +276,8 @@ def test_without_one_of_its_scores_there_is_no_unified(folder):
 def test_unified_alone_is_chatgens():
     assert [metric.name for metric in find_metrics(["unified"])] == ["fid", "clipscore", "hpsv2", "image-reward", "unified"]
     assert [metric.name for metric in find_metrics(["unified", "clipscore"])] == ["unified", "clipscore"]
+    with pytest.raises(BadInput, match="needs a metric that has a norm"):
+        find_metrics(["unified", "ssim"])
 
 
 def test_a_large_set_is_told_to_be_a_sample_though_the_other_is_small():

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251  the error alone, which torch raises instead of running code
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -30,7 +30,8 @@ from vernissage.local.tensors import restore
 _LANGUAGE = {"InternLM2ForCausalLM": "llama", "LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
 _VISION_FIELDS = {"attention_probs_dropout_prob": "attention_dropout", "qk_normalization": "use_qk_norm", "qkv_bias": "attention_bias"}
 # What the authors' inference code asks and lets the answer begin with; the state is read before the level word.
-_ASKED: dict[Dimension, tuple[str, str]] = {
+_ASKED: dict[Dimension | Literal["answers"], tuple[str, str]] = {
+    "answers": ("{question}", ""),
     "perception": ("How would you rate the quality of this image?", "The quality of the image is"),
     "correspondence": (
         "How would you rate the correspondence of this image and its prompt? prompt: {prompt}",
@@ -77,7 +78,7 @@ def import_judge(
     source: Path,
     out: Path,
     *,
-    dimension: Dimension,
+    dimension: Dimension | Literal["answers"],
     tokenizer: str | None = None,
     wording: str | None = None,
     lead: str | None = None,
@@ -91,9 +92,10 @@ def import_judge(
         source: Folder with config.json and safetensors, or PyTorch .bin files, and lora_weights.pth where there is one, whose tensors
             take the place of others of their name; PyTorch files are read without running code.
         out: Folder for the judge; its backbone goes to `out`/backbone.
-        dimension: What its head scores.
+        dimension: What its head scores; or "answers" of a checkpoint that answers questions, whose head is left out.
         tokenizer: Folder or hub id of the tokenizer in transformers format; default: `source`.
-        wording: The question it was trained on, {prompt} standing for the prompt; default: that of the authors' inference code.
+        wording: The question it was trained on, {prompt} standing for the prompt, or {question} of one that answers; default: that of the
+            authors' inference code, or the question itself.
         lead: How its answers begin, up to the level word; default: as in that code.
         low: Smallest score of its training, for level words.
         high: Largest.
@@ -123,28 +125,30 @@ def import_judge(
     rank = int(config.get("use_llm_lora") or config.get("use_backbone_lora") or 0)
     if rank and not lora:
         raise IntegrityError(f"The checkpoint {source} speaks of LoRA of rank {rank}, but there is none among its weights.")
-    name = "imported" if lora else ""
-    widths = tuple(len(head[f"layers.{index}.bias"]) for index in range(len(head) // 2 - 1))
-    head_spec = HeadSpec(adapter=name, widths=widths, last_relu=True, center=0.0, spread=1.0, low=low, high=high)
+    name, heads, tensors = "imported" if lora else "", {}, {}
+    if dimension != "answers":
+        widths = tuple(len(head[f"layers.{index}.bias"]) for index in range(len(head) // 2 - 1))
+        heads[dimension] = HeadSpec(adapter=name, widths=widths, last_relu=True, center=0.0, spread=1.0, low=low, high=high)
+        tensors |= {f"heads.{dimension}.{key}": value for key, value in head.items()}
     parts = tuple(part for part in PARTS if any((part == "vision") == ("vision_tower" in layer) for layer, _ in lora))
-    prompt_id, (asked, begun) = f"judging/{dimension}", _ASKED[dimension]
+    prompt_id, (asked, begun) = "judging/answer" if dimension == "answers" else f"judging/{dimension}", _ASKED[dimension]
     spec = JudgeSpec(
         name=f"{source.name}, imported",
         backbone="backbone",
         fingerprint=fingerprint(backbone),
         adapters={name: AdapterSpec(parts=parts, rank=rank, alpha=2 * rank)} if lora else {},  # alpha as the authors' code has it
         resize=resize,
-        heads={dimension: head_spec},
+        heads=heads,
+        answers=name if dimension == "answers" else None,
         wording={prompt_id: wording or asked},
-        leads={prompt_id: begun if lead is None else lead},
+        leads={} if dimension == "answers" else {prompt_id: begun if lead is None else lead},
         trained={"imported_from": source.name},
     )
     if lora:
         add_adapter(backbone, name, parts=parts, rank=rank, alpha=2 * rank)
     add_heads(model, spec.heads)
-    tensors = {f"adapters.{key}.{letter}.{name}.weight": value for (key, letter), value in lora.items()}
-    heads = {f"heads.{dimension}.{key}": value for key, value in head.items()}
-    restore(trained_tensors(model, spec), tensors | heads, spec.name)
+    tensors |= {f"adapters.{key}.{letter}.{name}.weight": value for (key, letter), value in lora.items()}
+    restore(trained_tensors(model, spec), tensors, spec.name)
     save_judge(out, model, spec)
     return spec
 

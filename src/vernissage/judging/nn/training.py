@@ -162,7 +162,13 @@ def split(rows: Sequence[JudgedPicture], recipe: JudgeRecipe, *, test: bool = Tr
     fold = folds_by_prompt(rows, recipe.folds, seed=recipe.seed)[recipe.fold].tolist() if test else []
     held = set(fold)
     left = [row for index, row in enumerate(rows) if index not in held]
-    chosen = set(folds_by_prompt(left, max(2, round(1 / recipe.validation)), seed=recipe.seed)[0].tolist())
+    parts = max(2, round(1 / recipe.validation))
+    if (known := len({row.prompt or index for index, row in enumerate(left)})) < parts:
+        raise BadInput(
+            f"{known} prompts are left to learn from, too few to keep {recipe.validation:g} of them for choosing the best epoch.",
+            hint=f"Rate pictures of more prompts, or raise `validation` to {1 / max(2, known):.2g} or more.",
+        )
+    chosen = set(folds_by_prompt(left, parts, seed=recipe.seed)[0].tolist())
     validation, tested = [row for index, row in enumerate(left) if index in chosen], [rows[index] for index in fold]
     kept = {row.prompt for row in [*validation, *tested]}
     learnt = [row for index, row in enumerate(left) if index not in chosen]

@@ -320,3 +320,14 @@ def test_what_is_no_such_checkpoint_is_refused(source, internvl_folder, tmp_path
     (source / "config.json").write_text(json.dumps(values))
     with pytest.raises(BadInput, match="Phi3ForCausalLM"):
         import_judge(source, tmp_path / "judge", dimension="perception", tokenizer=str(internvl_folder))
+
+
+def test_a_checkpoint_that_answers_is_read_without_its_head_and_answers_in_the_questions_own_words(source, internvl_folder, tmp_path):
+    out = tmp_path / "judge"
+    spec = import_judge(source, out, dimension="answers", tokenizer=str(internvl_folder))
+    assert (spec.heads, spec.answers, read_spec(out)) == ({}, "imported", spec)
+    assert question(spec, "judging/answer", question="Is it red?").text == "Is it red?"
+    judge = TrainedJudge(str(out), device="cpu")
+    (verdict,) = judge.judge([Image.new("RGB", (40, 24), "red")], ["a cat"], [["Is it red?"]])
+    assert 0 < verdict.answers[0].yes.value < 1
+    assert verdict.perception.reason.endswith("not trained on perception")

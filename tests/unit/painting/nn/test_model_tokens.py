@@ -109,3 +109,11 @@ def test_samples_that_do_not_fit_are_refused(data, wrong):
     }[wrong]
     with pytest.raises(BadInput, match="target"):
         train_model_tokens(changed, MODELS)
+
+
+def test_the_mass_of_words_counts_the_heads_bias():
+    torch.manual_seed(0)
+    hidden, head, bias = torch.randn(5, 4), torch.randn(7, 4), torch.randn(7)
+    expected = torch.logsumexp(hidden @ head.T + bias, dim=1)
+    assert word_mass(hidden, head, bias=bias, batch_size=2).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert word_mass(hidden, head).tolist() != pytest.approx(expected.tolist(), abs=1e-2)
