@@ -18,7 +18,8 @@ from record import append_result
 def run(arguments: list[str]) -> tuple[float, float]:
     """Wall-clock seconds and peak resident memory (MB) of one `vernissage` call."""
     started = time.monotonic()
-    child = os.posix_spawn(sys.executable, [sys.executable, "-m", "vernissage", *arguments], os.environ)
+    silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    child = os.posix_spawn(sys.executable, [sys.executable, "-m", "vernissage", *arguments], os.environ, file_actions=silent)
     _, status, usage = os.wait4(child, 0)
     assert status == 0, f"vernissage {arguments} failed"
     return time.monotonic() - started, usage.ru_maxrss / 1024

@@ -64,7 +64,7 @@ def main() -> None:
         calls = {dimension: [*common, "--dimension", dimension] for dimension in DIMENSIONS}
         calls["a judge"] = [*common, "--predictions", str(judge)]
         for name, call in calls.items():
-            run(call)
+            run(call)  # a warm-up of the disk's cache
             taken = [run(call) for _ in range(arguments.times)]
             own = {"median_s": round(statistics.median(s for s, _ in taken), 2), "peak_mb": round(max(mb for _, mb in taken))}
             figures[name] = own
