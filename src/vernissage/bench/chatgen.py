@@ -17,7 +17,7 @@ from vernissage.bench.run import Header, Run
 from vernissage.datasets.queries import Query, content_hash
 from vernissage.errors import BadInput, IntegrityError, UserError, VernissageError
 from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_pairs, rescale
-from vernissage.metrics.interval import Estimate, mean_interval
+from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.ports import Given, Planner, Progress, TextEncoder
 from vernissage.records.parameters import split_sampler
 from vernissage.records.picture import Picture
@@ -223,9 +223,7 @@ def _row(planner: str, part: str, items: Sequence[Item], scores: ndarray | None)
     told = bool(planned) and all(plan.choices for plan, _ in planned)
     matches = [argument_matches(plan, true) for plan, true in planned]
     by_argument = {
-        name: mean_interval(np.array([match[name] for match in matches if name in match], dtype=float))
-        for name in ARGUMENTS
-        if any(name in match for match in matches)
+        name: _share([match[name] for match in matches if name in match]) for name in ARGUMENTS if any(name in match for match in matches)
     }
     means = [float(np.mean(list(match.values()))) for match in matches if match]
     return Row(
@@ -234,12 +232,16 @@ def _row(planner: str, part: str, items: Sequence[Item], scores: ndarray | None)
         scored=len(planned),
         asked=len(items),
         prompt=None if scores is None else _mean(scores[np.isfinite(scores)].tolist()),
-        selection=_mean([plan.model == true.model for plan, true in planned]),
-        among_five=_mean([true.model in [choice.model for choice in plan.choices[:TOP]] for plan, true in planned]) if told else None,
+        selection=_share([plan.model == true.model for plan, true in planned]) if planned else None,
+        among_five=_share([true.model in [choice.model for choice in plan.choices[:TOP]] for plan, true in planned]) if told else None,
         arguments=_mean(means),
         by_argument=by_argument,
         seconds=float(np.mean([item.seconds for item in items])),
     )
+
+
+def _share(right: Sequence[bool]) -> Estimate:
+    return ratio_interval(np.array(right, dtype=float), np.ones(len(right)))
 
 
 def _mean(values: Sequence[float]) -> Estimate | None:
