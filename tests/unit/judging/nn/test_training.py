@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -193,10 +194,12 @@ def test_accumulated_gradients_give_the_step_of_the_whole_batch(internvl_folder,
         assert one.perception.value == pytest.approx(other.perception.value, abs=1e-2)
 
 
-def test_gradient_checkpointing_changes_memory_not_numbers(internvl_folder, tmp_path):
-    rows = grey_pictures(12)
+def test_gradient_checkpointing_changes_memory_not_numbers(internvl_folder, tmp_path, monkeypatch):
+    rows, real, passes = grey_pictures(12), transformers.modeling_utils.checkpoint, []
+    monkeypatch.setattr(transformers.modeling_utils, "checkpoint", lambda *given, **options: passes.append(name) or real(*given, **options))
     for name, on in (("plain", False), ("checkpointed", True)):
         train_judge(recipe_for(internvl_folder, tmp_path, checkpointing=on, lr=1e-4), rows, rows[:6], tmp_path / name)
+    assert set(passes) == {"checkpointed"}, "it was switched on"
     first, second = (TrainedJudge(str(tmp_path / name), device="cpu") for name in ("plain", "checkpointed"))
     images = [row.open() for row in rows[:3]]
     for one, other in zip(*(judge.judge(images, ["day"] * 3, [["day?"]] * 3) for judge in (first, second)), strict=True):
