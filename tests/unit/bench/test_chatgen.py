@@ -17,25 +17,7 @@ from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Arguments, Choice, Plan
 from vernissage.wiring import DriverConfig, StudioConfig
-
-
-class Words:
-    """A text encoder to which every word is a direction of its own."""
-
-    name = "words"
-    baseline = None
-
-    def __init__(self):
-        self.known = {}
-
-    def encode_tokens(self, texts):
-        found = []
-        for text in texts:
-            vectors = np.zeros((len(text.split()), 64), dtype=np.float32)
-            for row, word in enumerate(text.split()):
-                vectors[row, self.known.setdefault(word, len(self.known))] = 1
-            found.append((vectors, np.ones(len(vectors), dtype=bool)))
-        return found
+from words import Words
 
 
 class Scripted:

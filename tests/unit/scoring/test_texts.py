@@ -7,26 +7,9 @@ from vernissage.errors import BadInput
 from vernissage.metrics.bert_score import Match, read_baseline
 from vernissage.records.verdict import Unscored
 from vernissage.scoring.texts import Pair, check_pairs, read_pairs, score_texts
+from words import Words
 
 PUBLISHED = "LAYER,P,R,F\n0,0.25,0.5,0.75\n1,0.1,0.2,0.5\n"
-
-
-class Words:
-    """A text encoder to which every word is a direction of its own."""
-
-    name = "words"
-
-    def __init__(self, baseline=None):
-        self.known, self.baseline = {}, baseline
-
-    def encode_tokens(self, texts):
-        found = []
-        for text in texts:
-            vectors = np.zeros((len(text.split()), 64), dtype=np.float32)
-            for row, word in enumerate(text.split()):
-                vectors[row, self.known.setdefault(word, len(self.known))] = 1
-            found.append((vectors, np.ones(len(vectors), dtype=bool)))
-        return found
 
 
 def test_texts_are_matched_word_by_word_and_rescaled_by_the_published_baseline():
