@@ -4,13 +4,14 @@ from functools import partial
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.stride_tricks import sliding_window_view
 
 from vernissage.errors import BadInput
 
 _SIGMA = 1.5  # of the Gaussian window; Wang et al. 2004, section III.B
 _RADIUS = 5
 _K1, _K2 = 0.01, 0.03
+_STRIP = 400_000
+"""Values of a picture that are compared at once."""
 
 
 def ssim(first: ndarray, second: ndarray) -> float:
@@ -35,26 +36,41 @@ def ssim(first: ndarray, second: ndarray) -> float:
         >>> ssim(grey, grey)
         1.0
     """
-    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim not in (2, 3):
         raise BadInput(f"SSIM compares pictures of one size, not {first.shape} and {second.shape}.", hint="Resize one of them first.")
     if min(first.shape[:2]) < 2 * _RADIUS + 1:
         raise BadInput(f"SSIM needs at least {2 * _RADIUS + 1} pixels a side, not {first.shape[:2]}.", hint="Use larger pictures.")
+    rows = len(first) - 2 * _RADIUS  # strip by strip, so that a large picture does not fill the memory
+    strip = max(1, _STRIP // first[0].size)
+    parts = [slice(start, start + strip + 2 * _RADIUS) for start in range(0, rows, strip)]
+    maps = (_similarity_map(first[part].astype(float), second[part].astype(float)) for part in parts)
+    return float(sum(each.sum() for each in maps) / (rows * (first.shape[1] - 2 * _RADIUS) * first[0, 0].size))
+
+
+def _similarity_map(first: ndarray, second: ndarray) -> ndarray:
+    """SSIM at each pixel whose window lies inside."""
     blur = partial(gaussian_means, sigma=_SIGMA, radius=_RADIUS)
     mean_1, mean_2 = blur(first), blur(second)
     variance_1, variance_2 = blur(first**2) - mean_1**2, blur(second**2) - mean_2**2
     covariance = blur(first * second) - mean_1 * mean_2
     c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
     likeness = (2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)
-    return float((likeness / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))).mean())
+    return likeness / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))
 
 
 def gaussian_means(values: ndarray, *, sigma: float, radius: int) -> ndarray:
     """Gaussian means over all square windows that lie inside, over the first two axes."""
     window = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
     window /= window.sum()
-    rows = sliding_window_view(values, len(window), axis=0) @ window
-    return sliding_window_view(rows, len(window), axis=1) @ window
+    for axis in (0, 1):
+        length = values.shape[axis] - 2 * radius
+        shifted = [values[at : at + length] if axis == 0 else values[:, at : at + length] for at in range(len(window))]
+        total, product = shifted[0] * window[0], np.empty(shifted[0].shape)
+        for part, weight in zip(shifted[1:], window[1:], strict=True):
+            total += np.multiply(part, weight, out=product)
+        values = total
+    return values
 
 
 def psnr(first: ndarray, second: ndarray) -> float:

@@ -54,3 +54,14 @@ def test_psnr_of_pictures_of_different_size_is_refused():
         psnr(np.zeros((20, 20)), np.zeros((20, 21)))
     with pytest.raises(BadInput, match="one size"):
         psnr(np.zeros((4, 4, 3)), np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize("strip", [1, 500, 10**9])
+def test_a_picture_compared_in_strips_scores_as_in_one(monkeypatch, strip):
+    rng = np.random.default_rng(3)
+    first, second = (rng.integers(0, 256, size=(47, 31, 3)).astype(np.uint8) for _ in range(2))
+    monkeypatch.setattr("vernissage.metrics.similarity._STRIP", strip)
+    expected = structural_similarity(
+        first, second, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim(first, second) == pytest.approx(expected, abs=1e-9)
