@@ -35,14 +35,18 @@ def work_at(place: Path) -> Place:
     """Keep other processes out of a folder, or away from a file, as long as the answer is held.
 
     Args:
-        place: An existing folder, or a file whose folder exists.
+        place: An existing folder, or a file, whose folder is made where there is none.
 
     Raises:
-        BadInput: Another process works there.
+        BadInput: Another process works there, or the folder cannot be made.
     """
     path = (place / ".lock" if place.is_dir() else place.with_name(f".{place.name}.lock")).resolve()
     if (known := _held.get(path)) is not None:
         return known
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot write {place}: {error.strerror}.", hint="Choose another file.") from error
     held = Place(_locked(path, place), path)
     _held[path] = held
     return held

@@ -210,7 +210,7 @@ def _seen_from(folder: Path, part: DriverConfig) -> DriverConfig:
         return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
     whole = {name: [placed(each) for each in value] if isinstance(value, list) else placed(value) for name, value in part.options.items()}
-    return DriverConfig(driver=part.driver, **(part.options | whole)) if whole else part
+    return DriverConfig(driver=part.driver, **whole)
 
 
 def find_driver(port: Port, name: str) -> Driver:

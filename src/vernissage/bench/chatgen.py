@@ -16,7 +16,7 @@ from vernissage.api import Studio
 from vernissage.bench.run import Header, Run
 from vernissage.datasets.queries import Query, content_hash
 from vernissage.errors import BadInput, IntegrityError, UserError, VernissageError
-from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_pairs, rescale
+from vernissage.metrics.bert_score import Match, TokenFeatures, match_pairs, rescale, zero_of
 from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.ports import Given, Planner, Progress, TextEncoder
 from vernissage.records.parameters import split_sampler
@@ -177,13 +177,10 @@ class Prompts:
     def __init__(self, encoder: TextEncoder, queries: Sequence[Query]) -> None:
         self._encoder = encoder
         self.published = encoder.baseline is not None
-        if encoder.baseline:
-            self.zero = Match(*encoder.baseline)
-            return
-        texts = sorted({query.plan.prompt for query in queries})
-        if len(texts) < 2:
+        zero = zero_of(sorted({query.plan.prompt for query in queries}), encoder)
+        if zero is None:
             raise BadInput("The prompts of these queries are all the same.", hint="A prompt score needs different ones.")
-        self.zero = baseline([TokenFeatures(*features) for features in encoder.encode_tokens(texts)])
+        self.zero: Match = zero
 
     def scores(self, items: Sequence[Item]) -> ndarray:
         """F of each item that has a plan, shape (item,), nan for the others."""

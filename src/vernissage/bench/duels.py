@@ -4,7 +4,6 @@ For people the pictures of a run are shown in pairs on one page, in an order of 
 choose comes back as CSV.
 """
 
-import csv
 import hashlib
 import json
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 
 from vernissage.errors import BadInput, reason_of
 from vernissage.metrics.interval import Estimate, mean_interval
-from vernissage.records.table import read_rows
+from vernissage.records.table import read_rows, write_table
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.layouts import Entry
 
@@ -157,12 +156,8 @@ def write_key(pairs: Sequence[Pair], path: Path) -> None:
     Raises:
         BadInput: It cannot be written.
     """
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("pair", "query", "left", "right"))
-            for pair in pairs:
-                sides = (pair.first, pair.second) if pair.first_is_left else (pair.second, pair.first)
-                writer.writerow((pair.id, pair.query, *sides))
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another folder.") from error
+    rows = []
+    for pair in pairs:
+        sides = (pair.first, pair.second) if pair.first_is_left else (pair.second, pair.first)
+        rows.append({"pair": pair.id, "query": pair.query, **dict(zip(("left", "right"), sides, strict=True))})
+    write_table(path, rows)

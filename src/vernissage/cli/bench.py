@@ -217,6 +217,7 @@ def _paint_and_score(
     from vernissage.bench.chatgen_pictures import TRUE, paint_items, score_pictures
     from vernissage.bench.duels import pairs_of, voted_duels, write_key, write_page
     from vernissage.cli.show import progress_bar
+    from vernissage.metrics.interval import decimals
     from vernissage.metrics.unified import NORMS
 
     with progress_bar("painting") as progress:
@@ -228,9 +229,7 @@ def _paint_and_score(
         for reason, number in Counter(reasons).most_common(5):
             click.echo(f"not painted: {name}: {number} x {harmless(reason.splitlines()[0])}", err=True)
     for row in drawn:
-        shown = ", ".join(
-            f"{name} {'-' if each is None else f'{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]'}" for name, each in row.scores.items()
-        )
+        shown = ", ".join(f"{name} {decimals(each)}" for name, each in row.scores.items())
         whole = "-" if row.unified is None else f"{100 * row.unified:.1f}"
         click.echo(f"{row.planner}: unified {whole}; {shown}; painted {row.painted}/{row.asked}")
     click.echo("norms of unified: " + ", ".join(f"{name} {NORMS[name]}" for name in metrics))
@@ -311,8 +310,6 @@ def evalmi(data: Path, predictions: tuple[Path, ...], dimension: str, task: str 
             for path in _plot_people(table, dimension, task, out):
                 click.echo(named(path))
         return
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
     if dimension == "accuracy":
         _measure_answers(table, predictions, task, out)
     else:
@@ -324,6 +321,7 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
     from vernissage.bench.evalmi import judge_table, model_ranking, read_predictions
     from vernissage.bench.plots import bars
     from vernissage.cli.show import progress_bar
+    from vernissage.metrics.interval import decimals
 
     scores: dict[str, ndarray] = {}
     for path in predictions:
@@ -334,7 +332,6 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
         for name, own in scores.items():
             progress(len(rows), len(scores))
             rows[name] = judge_table(table, own, dimension)
-    rankings = {name: model_ranking(table, own, dimension) for name, own in scores.items()}
     click.echo(f"people's {dimension}: correlation [95 % interval over prompts]; fitted: after a four-parameter logistic")
     shown = [(name, row) for name, own in rows.items() for row in own if row.task == (task or "all")]
     shown.sort(key=lambda pair: -(pair[1].srcc.value if pair[1].srcc else -2))
@@ -342,10 +339,11 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
         shown = [(row.task, row) for row in next(iter(rows.values())) if task in (None, row.task)]
     click.echo(f"{'judge' if len(scores) > 1 else 'task':<22} {'SRCC':<22} {'PLCC':<22} {'fitted':>7} {'KRCC':>7}  scored/asked")
     for label, row in shown:
-        cells = " ".join(f"{_correlation(each):<22}" for each in (row.srcc, row.plcc))
+        cells = " ".join(f"{decimals(each):<22}" for each in (row.srcc, row.plcc))
         others = " ".join(f"{'-' if each is None else f'{each:.3f}':>7}" for each in (row.plcc_fitted, row.krcc))
         click.echo(f"{harmless(label):<22} {cells} {others}  {row.n}/{row.asked}")
-    for name, ranking in rankings.items() if task is None else ():
+    for name, own in scores.items() if task is None else ():
+        ranking = model_ranking(table, own, dimension)
         srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
         who = f"{harmless(name)}, " if len(scores) > 1 else ""
         click.echo(f"{who}ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
@@ -390,10 +388,6 @@ def _measure_answers(table: "EvalMi", predictions: Sequence[Path], task: str | N
 def ends(name: str, estimate: "Estimate | None") -> dict[str, object]:
     """A value with its interval as columns of a table."""
     return {name: estimate and estimate.value, f"{name}_low": estimate and estimate.low, f"{name}_high": estimate and estimate.high}
-
-
-def _correlation(estimate: "Estimate | None") -> str:
-    return "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path) -> list[Path]:
@@ -500,6 +494,7 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
     from vernissage.cli.show import check_folder, names_of, progress_bar
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.judged import load_judged
+    from vernissage.metrics.interval import decimals
     from vernissage.scoring.registry import find_metrics
 
     chosen = find_metrics(names_of(names))
@@ -515,7 +510,7 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
     click.echo(f"{'metric':<22} {'dimension':<16} {'SRCC [95 % interval]':<22} {'PLCC [95 % interval]':<22} {'KRCC':>7}  scored/asked")
     told: list[dict[str, object]] = []
     for row in found:
-        cells = " ".join(f"{_correlation(each):<22}" for each in (row.srcc, row.plcc))
+        cells = " ".join(f"{decimals(each):<22}" for each in (row.srcc, row.plcc))
         last = "-" if row.krcc is None else f"{row.krcc:.3f}"
         click.echo(f"{row.metric:<22} {row.dimension:<16} {cells} {last:>7}  {row.n}/{row.asked}")
         values = {**ends("srcc", row.srcc), **ends("plcc", row.plcc), "krcc": row.krcc, "scored": row.n, "asked": row.asked}

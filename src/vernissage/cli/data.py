@@ -208,7 +208,7 @@ def role_play_(
 def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> None:
     """Drop queries that say nearly the same as an earlier one."""
     from vernissage.cli.show import progress_bar
-    from vernissage.datasets.near_doubles import drop_near_doubles, zero_of
+    from vernissage.datasets.near_doubles import drop_near_doubles, sampled_zero
     from vernissage.datasets.queries import check_ending, read_queries, write_queries
 
     _check_out(out)
@@ -216,7 +216,7 @@ def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> 
     found = read_queries(queries)
     texts = ["\n".join(turn.text for turn in query.chat.turns if turn.role == "user") for query in found]
     encoder = _text_encoder(config)
-    zero = zero_of(texts, encoder)
+    zero = sampled_zero(texts, encoder)
     kept: list[int] = []
     # The same words about different pictures ask for different things.
     with progress_bar("comparing") as progress:

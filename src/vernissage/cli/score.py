@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named
+from vernissage.cli import harmless, named, write_file
 from vernissage.errors import BadInput
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import write_table
@@ -123,10 +123,7 @@ def _write(out: Path, name: str, table: str, rows: "Sequence[Mapping[str, object
     """The table and its summary, in files and on the screen; ends the program where nothing was scored."""
     write_table(out / f"{name}.{table}", rows)
     (out / f"{name}.{'csv' if table == 'parquet' else 'parquet'}").unlink(missing_ok=True)  # of a run before this one
-    try:
-        (out / "summary.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"Cannot write {out / 'summary.json'}: {error.strerror}.", hint="Choose another folder with --out.") from error
+    write_file(out / "summary.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     for row in told:
         click.echo(harmless(_line(row)))
     for file in (f"{name}.{table}", "summary.json"):

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from vernissage.datasets.queries import beside
 from vernissage.errors import BadInput, VernissageError
 from vernissage.ports import Progress
-from vernissage.processes import Place, work_at
+from vernissage.processes import work_at
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.parameters import extract_loras, read_parameters
 from vernissage.records.picture import SUFFIXES, Picture, read_plan
@@ -71,7 +71,7 @@ def collect_civitai(
         RateLimited: Civitai asks to wait for longer; what was collected is kept.
         DriverError: Civitai cannot be reached, refuses or fails for good; what was collected is kept.
     """
-    _place = _work_at(out)
+    _place = work_at(out)
     settings = {"sort": sort, "period": period, "nsfw": nsfw}
     state_path = out.with_name(out.name + ".cursor")
     state = _read_state(state_path, settings) if out.exists() else {}
@@ -113,7 +113,7 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
     if not folder.is_dir():
         raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the pictures.")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    _place = _work_at(out)
+    _place = work_at(out)
     known = _resume(out)
     dropped: Counter[str] = Counter()
     for done, path in enumerate(paths, start=1):
@@ -150,14 +150,6 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
         BadInput: It cannot be written, or a picture has a name that no file can hold.
     """
     _write(path, "".join(_line(each, path) for each in demonstrations))
-
-
-def _work_at(out: Path) -> Place:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write {out}: {error.strerror}.", hint="Choose another file.") from error
-    return work_at(out)
 
 
 def _resume(path: Path) -> dict[str, Demonstration]:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy import ndarray
 
-from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_tokens
+from vernissage.metrics.bert_score import Match, TokenFeatures, match_tokens, zero_of
 from vernissage.ports import Progress, TextEncoder
 
 BOUND = 0.8
@@ -71,14 +71,14 @@ def drop_near_doubles(
         texts: In order of preference. Equal ones are doubles whatever they score.
         encoder: Whose features are compared.
         bound: BERTScore F, rescaled, above which a text is a double.
-        zero: What unrelated texts score; see `zero_of` where left out.
+        zero: What unrelated texts score; see `sampled_zero` where left out.
         progress: Called with (done, total) texts, encoded and then compared.
     """
     first = list({text.strip(): place for place, text in reversed(list(enumerate(texts)))}.values())[::-1]
     first.sort()
     different = [texts[place] for place in first]
     if zero is None:
-        zero = zero_of(different, encoder)
+        zero = sampled_zero(different, encoder)
     if zero is None or zero.f >= 1 or len(different) < 2:
         return first
     total = 2 * len(different)
@@ -106,15 +106,13 @@ def drop_near_doubles(
     return [first[row] for row in kept.tolist()]
 
 
-def zero_of(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
+def sampled_zero(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
     """What unrelated texts score: as published for the encoder, or from some of these by lot; None where too few differ to tell."""
-    if encoder.baseline:
-        return Match(*encoder.baseline)
     different = sorted(set(texts))
-    if len(different) < FEWEST:
+    if encoder.baseline is None and len(different) < FEWEST:
         return None
     sample = np.random.default_rng(0).permutation(len(different))[:1000]
-    return baseline([TokenFeatures(*each) for each in encoder.encode_tokens([different[place] for place in sample])])
+    return zero_of([different[place] for place in sample], encoder)
 
 
 def _nearest(means: ndarray, rows: ndarray, others: ndarray) -> list[list[int]]:

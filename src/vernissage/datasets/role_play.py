@@ -126,7 +126,6 @@ def role_play(
     Raises:
         BadInput: The file cannot be read or written, or another process writes it.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     _place = work_at(out)
     known = resume_queries(out)
     left = [task for task in tasks if task.id not in known]

@@ -8,7 +8,7 @@ import numpy as np
 
 from vernissage.datasets.judged import JudgedPicture
 from vernissage.metrics.correlation import krcc, or_none, plcc_interval, srcc_interval
-from vernissage.metrics.interval import Estimate, ratio_interval
+from vernissage.metrics.interval import Estimate, decimals, ratio_interval
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import write_table
 
@@ -27,9 +27,9 @@ class Measured(NamedTuple):
 
     def __str__(self) -> str:
         if self.dimension == "answers":
-            return f"answers: right {_shown(self.right)}, n = {self.n}"
+            return f"answers: right {decimals(self.right)}, n = {self.n}"
         bare = "-" if self.krcc is None else f"{self.krcc:.3f}"
-        return f"{self.dimension}: SRCC {_shown(self.srcc)}, PLCC {_shown(self.plcc)}, KRCC {bare}, n = {self.n}"
+        return f"{self.dimension}: SRCC {decimals(self.srcc)}, PLCC {decimals(self.plcc)}, KRCC {bare}, n = {self.n}"
 
 
 def measure(said: Sequence[Mapping[Any, float]], rows: Sequence[JudgedPicture]) -> list[Measured]:
@@ -101,7 +101,3 @@ def _name(row: JudgedPicture, root: Path, index: int) -> str:
     if not isinstance(row.image, Path):
         return str(index)
     return whole_characters(row.image.relative_to(root).as_posix() if row.image.is_relative_to(root) else str(row.image))
-
-
-def _shown(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from vernissage.errors import BadInput
+from vernissage.ports import TextEncoder
 from vernissage.records.table import read_rows
 
 
@@ -96,6 +97,17 @@ def read_baseline(path: Path, layer: int) -> Match:
         except (TypeError, ValueError) as error:
             raise BadInput(f"The baseline {path} is damaged at layer {row['LAYER']!r}.", hint="It needs numbers below 1.") from error
     raise BadInput(f"The baseline {path} has no layer {layer}.", hint="Take the file of the same model, or another `layer`.")
+
+
+def zero_of(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
+    """What unrelated texts score: as published for the encoder, or what these, all different, score with one another.
+
+    Returns:
+        None where nobody published it and there are fewer than two texts.
+    """
+    if encoder.baseline:
+        return Match(*encoder.baseline)
+    return baseline([TokenFeatures(*each) for each in encoder.encode_tokens(texts)]) if len(texts) > 1 else None
 
 
 def rescale(scores: ndarray, zero: Match) -> ndarray:

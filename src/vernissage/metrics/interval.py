@@ -22,6 +22,16 @@ class Estimate(NamedTuple):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
+def decimals(estimate: Estimate | None) -> str:
+    """A value with its interval in three decimals; a dash where there is none.
+
+    Example:
+        >>> decimals(Estimate(0.5, 0.25, 0.75, 9)), decimals(None)
+        ('0.500 [0.250, 0.750]', '-')
+    """
+    return "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
 def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:
     """The share of right answers, with a percentile bootstrap over items.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
-from vernissage.metrics.bert_score import Match, TokenFeatures, baseline, match_pairs, rescale
+from vernissage.metrics.bert_score import Match, TokenFeatures, match_pairs, rescale, zero_of
 from vernissage.ports import Progress, TextEncoder
 from vernissage.records.table import read_rows
 from vernissage.records.verdict import Unscored
@@ -64,7 +64,7 @@ def score_texts(pairs: Sequence[Pair], encoder: TextEncoder, *, progress: Progre
         Zhang et al., BERTScore (ICLR 2020, arXiv 1904.09675), section 3 and, for rescaling, its authors' package.
     """
     references = sorted({pair.reference for pair in pairs if pair.reference.strip()})
-    zero = Match(*encoder.baseline) if encoder.baseline else zero_of(references[:: max(1, len(references) // ENOUGH)], encoder)
+    zero = zero_of(references[:: max(1, len(references) // ENOUGH)], encoder)
     scores: list[Matched | Unscored] = []
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
@@ -78,14 +78,6 @@ def score_texts(pairs: Sequence[Pair], encoder: TextEncoder, *, progress: Progre
         if progress:
             progress(len(scores), len(pairs))
     return ScoredTexts(list(pairs), scores, encoder.name, zero, encoder.baseline is not None)
-
-
-def zero_of(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
-    """What different texts of this kind score with one another; None of fewer than two."""
-    different = sorted(set(texts))
-    if len(different) < 2:
-        return None
-    return baseline([TokenFeatures(*each) for each in encoder.encode_tokens(different)])
 
 
 def check_pairs(texts: Sequence[str], references: Sequence[str]) -> list[Pair]:

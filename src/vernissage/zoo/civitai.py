@@ -189,7 +189,7 @@ def _asked_wait(header: str | None, otherwise: float) -> float:
         return float(header)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return otherwise
 
 

@@ -165,6 +165,12 @@ def test_a_wait_until_a_date_is_understood(gather, server):
     assert gather.waits == [0.0]
 
 
+def test_a_date_to_wait_for_that_is_none_is_passed_over(gather, server):
+    server.script = [(429, {"retry-after": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"})]
+    assert gather().kept == 20
+    assert gather.waits == [1.0]
+
+
 @pytest.mark.parametrize(("trouble", "error"), [((429, {}), RateLimited), ((500, {}), DriverError), (b"{}", DriverError)])
 def test_trouble_that_stays_ends_the_call_and_what_was_collected_is_kept(gather, server, tmp_path, trouble, error):
     server.script = [None, None] + [trouble] * 20

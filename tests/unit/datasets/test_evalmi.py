@@ -298,3 +298,19 @@ def test_ranks_are_told_for_nineteen_in_twenty_samples(tmp_path):
     (first, second, third) = human_leaderboard(data._replace(opinions=data.opinions | opinions, prompts=prompts), "perception")
     assert (first.rank_low, first.rank_high) == (1, 1)
     assert {(place.rank_low, place.rank_high) for place in (second, third)} == {(2, 3)}, "more than one sample in forty"
+
+
+def test_a_judge_of_some_models_alone_is_measured_and_only_its_ranking_is_refused(tmp_path, capsys):
+    data = load_evalmi(write_folder(tmp_path))
+    lines = [f"good/{number:03d}.png,{data.opinions['perception'][0, number - 1]}" for number in range(1, 5)]
+    (tmp_path / "some.csv").write_text("\n".join(["image,score", *lines]), encoding="utf-8")
+    asked = ["bench", "evalmi", "--data", str(tmp_path), "--predictions", str(tmp_path / "some.csv")]
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, "--task", "counting"])
+    assert not ended.value.code
+    with pytest.raises(SystemExit) as ended:
+        main(asked)
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert "1.000 [1.000, 1.000]" in told.out, "the table comes first"
+    assert "No picture of fair is scored" in told.err
