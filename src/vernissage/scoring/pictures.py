@@ -26,7 +26,7 @@ from vernissage.scoring.checks import (
 )
 from vernissage.scoring.features import FeatureStore
 from vernissage.scoring.registry import Metric
-from vernissage.scoring.things import attribute_checks, spatial_checks
+from vernissage.scoring.things import attribute_checks, says_only_where, says_where, spatial_checks
 
 Found = Score | Unscored
 NO_QUESTIONS = Unscored(reason="there are no questions about this picture")
@@ -247,14 +247,23 @@ _spatial = _of_prompt(spatial_checks, NO_RELATION)
 
 
 def _three_in_one(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
-    """Mean of attributes, spatial relations and CLIP's cosine; without a spatial relation of attributes and CLIP alone."""
+    """Mean of attributes, of spatial relations unless none is named, and of CLIP's cosine unless nothing else is said.
+
+    The authors take each prompt's parts from two lists of theirs; the words tell the same for all but one of the 300.
+    """
     cosines = as_scores(np.array(chunk.text_cosines)[list(rows)])
+    prompts = [chunk.pictures[row].prompt or "" for row in rows]
     found: list[Found] = []
-    for parts in zip(_attributes(chunk, rows), _spatial(chunk, rows), cosines, strict=True):
-        kept = [part for part in parts if part is not NO_RELATION]
-        failed = next((part for part in kept if isinstance(part, Unscored)), None)
-        values = [part.value for part in kept if isinstance(part, Score)]
-        found.append(failed or Score(value=sum(values) / len(values), reason="" if len(kept) == 3 else NO_RELATION.reason))
+    for prompt, attributes, spatial, cosine in zip(prompts, _attributes(chunk, rows), _spatial(chunk, rows), cosines, strict=True):
+        if says_only_where(prompt):
+            parts, reason = (attributes, spatial), "the prompt says only where things are"
+        elif says_where(prompt) and spatial is not NO_RELATION:
+            parts, reason = (attributes, spatial, cosine), ""
+        else:
+            parts, reason = (attributes, cosine), NO_RELATION.reason
+        failed = next((part for part in parts if isinstance(part, Unscored)), None)
+        values = [part.value for part in parts if isinstance(part, Score)]
+        found.append(failed or Score(value=sum(values) / len(values), reason=reason))
     return found
 
 

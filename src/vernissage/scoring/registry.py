@@ -197,7 +197,7 @@ METRICS: dict[str, Metric] = {
         ),
         _metric(
             "compbench-3-in-1",
-            "Mean of compbench-attributes, compbench-spatial and CLIP's cosine; without a spatial relation of the other two",
+            "Mean of compbench-attributes, compbench-spatial and CLIP's cosine; of those that the prompt's kind calls for",
             "prompt mllm clip",
             "higher",
             "0 to 1",

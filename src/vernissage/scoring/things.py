@@ -51,11 +51,16 @@ _SPATIAL = {
     "beside": "beside",
     "near": "near",
 }
+_COMPLEX = r"(?:on (?:the )?(?:top|bottom|left|right|side) of|next to|near)"
 _RELATION = re.compile(
     r"\b(?:(?:is|are|was|were)\s+)?(?:(?:hung|resting|lying|sitting|standing|sits?|sat|stands?|stood|lies|lay|floated)\s+)?"
     rf"(?P<how>{'|'.join(sorted(_SPATIAL, key=len, reverse=True))})\b",
     re.IGNORECASE,
 )
+
+
+_PLACED = re.compile(rf"\b{_COMPLEX}\b", re.IGNORECASE)
+_ONLY_PLACED = re.compile(rf"{_THING.pattern} (?:is|are|was|were) {_COMPLEX} {_THING.pattern}\.?", re.IGNORECASE)
 
 
 def noun_phrases(prompt: str) -> list[str]:
@@ -81,6 +86,21 @@ def noun_phrases(prompt: str) -> list[str]:
 def attribute_checks(prompt: str) -> tuple[Check, ...]:
     """A check for each noun phrase, worded as T2I-CompBench does: the phrase and a question mark."""
     return tuple(Check(f"{phrase}?") for phrase in noun_phrases(prompt))
+
+
+def says_where(prompt: str) -> bool:
+    """Whether one of the relations is named that T2I-CompBench's complex prompts have, which are fewer than `spatial_checks` knows."""
+    return _PLACED.search(prompt) is not None
+
+
+def says_only_where(prompt: str) -> bool:
+    """Whether a prompt says where one thing is beside another and nothing else; without a verb that is not sure.
+
+    Example:
+        >>> says_only_where("The red cup was next to the blue plate."), says_only_where("The red cup stood next to the blue plate.")
+        (True, False)
+    """
+    return _ONLY_PLACED.fullmatch(prompt.strip()) is not None
 
 
 def spatial_checks(prompt: str) -> tuple[Check, ...]:

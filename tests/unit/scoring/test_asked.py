@@ -357,6 +357,24 @@ def test_three_in_one_without_a_relation_is_the_mean_of_the_other_two_and_says_s
     assert found["compbench-3-in-1"][0].reason == found["compbench-spatial"][0].reason
 
 
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("The red cup was next to the blue plate.", (0.4, 0.6)),
+        ("The tall lamp is on the left of the low table", (0.4, 0.6)),
+        ("The red cup shone next to the blue plate.", (0.4, 0.6, "cosine")),
+        ("The grey dog slept on top of the warm bed.", (0.4, 0.6, "cosine")),
+        ("The grey dog was hung above the warm bed.", (0.4, "cosine")),  # a relation, but none that the benchmark counts as one
+        ("The grey dog chased the old cat.", (0.4, "cosine")),
+    ],
+)
+def test_three_in_one_takes_the_parts_that_the_authors_take_for_a_prompt_of_that_kind(entry, noise_picture, prompt, parts):
+    mllm = Told({"?": 0.4**0.5, "Is The ": 0.6})  # of two things each, so that the product is 0.4
+    found = score("compbench-3-in-1", mllm, entry(prompt), clip=FakeEncoder())["compbench-3-in-1"]
+    cosine = float(FakeEncoder().encode([noise_picture(0)])[0] @ FakeEncoder().encode_text([prompt])[0])
+    assert values(found) == [pytest.approx(np.mean([cosine if part == "cosine" else part for part in parts]), abs=1e-6)]
+
+
 @pytest.mark.parametrize("part", [*list(CHANCES)[:2], list(CHANCES)[2]])
 def test_three_in_one_is_unscored_where_a_part_of_it_failed(entry, part):
     mllm = Told(CHANCES | {part: DriverError("it is ill")}, writes={"": "yes"})
