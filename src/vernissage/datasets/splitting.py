@@ -18,10 +18,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.datasets.queries import Query
-from vernissage.errors import BadInput, reason_of
+from vernissage.errors import BadInput
 from vernissage.metrics.bert_score import TokenFeatures, match_tokens
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply, Tagger, TextEncoder
 from vernissage.prompts import load_prompt
+from vernissage.records.table import read_csv
 
 WORDS = (3, 60)
 """Words that a request may have."""
@@ -209,22 +210,12 @@ def read_review(path: Path) -> dict[str, bool]:
     Raises:
         BadInput: It cannot be read, lacks a column, or a decision is neither yes nor no.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), set(table.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(
-            f"Cannot read the review {path}: {reason_of(error)}.", hint="It must be the CSV that was written, in UTF-8."
-        ) from error
-    if not {"id", "keep"} <= columns:
-        raise BadInput(f"The review {path} lacks the columns id and keep.", hint="Give the CSV that was written.")
     decisions = {"yes": True, "y": True, "1": True, "no": False, "n": False, "0": False}
     found = {}
-    for number, row in enumerate(rows, start=2):
+    for line, row in read_csv(path, "reviewed queries", ("id", "keep")):
         said = (row.get("keep") or "").strip().lower()
         if not row.get("id") or said not in decisions:
-            raise BadInput(f"{path}, line {number}: keep must be yes or no, not {said!r}.", hint="Mend that line.")
+            raise BadInput(f"{path}, line {line}: keep must be yes or no, not {said!r}.", hint="Mend that line.")
         name = row["id"]
         found[name[1:] if name[:1] == "'" and _is_formula(name) else name] = decisions[said]
     return found

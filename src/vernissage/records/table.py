@@ -19,22 +19,50 @@ def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, 
     Raises:
         BadInput: The file cannot be read, is empty, or lacks a column.
     """
+    if path.suffix.lower() == ".parquet":
+        table = read_parquet(path, what)
+        rows = [
+            (number, {name: "" if value is None else str(value) for name, value in row.items()})
+            for number, row in enumerate(table, start=1)
+        ]
+    else:
+        rows = read_csv(path, what, columns)
+    if not rows or set(columns) - set(rows[0][1]):
+        raise _lacking(path, what, columns)
+    return rows
+
+
+def read_csv(path: Path, what: str, columns: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with the lines they end on; a cell that a row lacks is empty.
+
+    Args:
+        path: In UTF-8, its first line naming the columns.
+        what: What it holds, for error messages.
+        columns: That it must have.
+
+    Raises:
+        BadInput: The file cannot be read, lacks a column or names one twice, or a row has more cells than there are columns, as where a
+            comma stands outside quotes.
+    """
     try:
-        if path.suffix.lower() == ".parquet":
-            table = read_parquet(path, what)
-            rows = [
-                (number, {name: "" if value is None else str(value) for name, value in row.items()})
-                for number, row in enumerate(table, start=1)
-            ]
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file)
-                rows = [(reader.line_num, row) for row in reader]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="\0beyond", restval="")
+            names = [name for name in reader.fieldnames or () if name]
+            if set(columns) - set(names):
+                raise _lacking(path, what, columns)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the {what} {path}: {reason_of(error)}.", hint="It must be a CSV file in UTF-8.") from error
-    if not rows or set(columns) - set(rows[0][1]):
-        raise BadInput(f"The {what} {path} need the columns {', '.join(columns)}.", hint="Add a first line that names them.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadInput(f"{path} names several columns {', '.join(twice)}.", hint="Keep one of each.")
+    for line, row in rows:
+        if any(row.pop("\0beyond", ())):
+            raise BadInput(f"{path}, line {line}: more cells than columns.", hint='Put cells with a comma in quotes: 1.png,"a cat, red"')
     return rows
+
+
+def _lacking(path: Path, what: str, columns: Sequence[str]) -> BadInput:
+    return BadInput(f"The {what} {path} need the columns {', '.join(columns)}.", hint="Add a first line that names them.")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,16 +1,15 @@
 """Pictures with their prompts, in the layouts that people already have: GenEval, HPSv2, T2I-CompBench, a table, a plain folder."""
 
-import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput, VernissageError, reason_of
 from vernissage.records.picture import SUFFIXES, carried_prompt, metadata
 from vernissage.records.plan import whole_characters
+from vernissage.records.table import read_csv
 from vernissage.scoring.checks import Check
 from vernissage.scoring.packed import is_packed, unpack
 from vernissage.scoring.questions import geneval_checks, read_questions
@@ -45,6 +44,8 @@ def find_entries(source: Path, *, prompts: Path | None = None, questions: Path |
     """
     if is_packed(source):
         entries = [_entry(*row) for row in unpack(source)]
+    elif source.suffix.lower() in SUFFIXES and source.is_file():
+        raise BadInput(f"{source} is a picture.", hint="Give its folder, or a CSV or JSONL file that names pictures.")
     elif source.is_file():
         entries = [_entry(row["image"], source.parent / row["image"], row.get("prompt"), row.get("group")) for row in _rows(source)]
     elif source.is_dir():
@@ -162,11 +163,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     Raises:
         BadInput: It cannot be read, or a row has none.
     """
-    read: Callable[[str], list[dict[str, str]]] = _json_rows if path.suffix.lower() == ".jsonl" else _csv_rows
-    try:
-        rows = read(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
-        raise BadInput(f"Cannot read {path}: {reason_of(error)}.", hint="It must be CSV or JSONL in UTF-8.") from error
+    rows = _json_rows(path) if path.suffix.lower() == ".jsonl" else [row for _, row in read_csv(path, "table")]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not row.get("image"):
             raise BadInput(f"{path}, row {number} names no image.", hint="Add a column image.")
@@ -176,12 +173,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _json_rows(text: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-def _csv_rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+def _json_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        return [json.loads(line) for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"Cannot read {path}: {reason_of(error)}.", hint="It must be JSONL in UTF-8.") from error
 
 
 def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:

@@ -1,7 +1,5 @@
 """Checks that come with pictures or in files: GenEval's metadata, TIFA's JSON, DSG's CSV, one's own JSONL."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from vernissage.errors import BadInput
 from vernissage.prompts.words import ask_for, plural
 from vernissage.records.plan import whole_characters
+from vernissage.records.table import read_csv
 from vernissage.scoring.checks import YES_NO, Check
 
 
@@ -134,12 +133,12 @@ def read_questions(path: Path) -> Questions:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         if path.suffix.lower() == ".csv":
-            groups = _dsg(list(csv.DictReader(io.StringIO(text, newline=""))))
+            groups = _dsg([row for _, row in read_csv(path, "questions")])
         elif path.suffix.lower() == ".jsonl":
             groups = [_own(_Own.model_validate(json.loads(line))) for line in text.split("\n") if line.strip()]
         else:
             groups = [_tifa(row) for row in TypeAdapter(list[_Tifa]).validate_python(json.loads(text))]
-    except (OSError, UnicodeDecodeError, ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()[:40])
         raise BadInput(
             f"Cannot read questions from {path}: {reason}.", hint="TIFA's JSON, DSG's CSV or JSONL: docs/how-to/score.md."

@@ -758,7 +758,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
 
 
 def test_a_line_that_is_too_short_is_named(tmp_path):
-    with pytest.raises(BadInput, match="line 2: consistency is None"):
+    with pytest.raises(BadInput, match="line 2: consistency is ''"):
         read_ratings(write(tmp_path / "people.csv", f"{HEAD}a,r,Ann\n"))
 
 

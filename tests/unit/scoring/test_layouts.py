@@ -161,7 +161,7 @@ def test_a_csv_table_names_pictures_from_its_own_folder_on():
 
 
 def test_a_table_may_hold_whole_paths_and_rows_that_are_cut_short():
-    path = text("data/t.csv", "image,prompt,group,remark\n/pictures/a.png\nb.png,a cat,,hm,and,more\n")
+    path = text("data/t.csv", "image,prompt,group,remark\n/pictures/a.png\nb.png,a cat,,hm,,\n")
     entries = find_entries(path)
     assert [(entry.path, entry.prompt) for entry in entries] == [(Path("/pictures/a.png"), None), (Path("data/b.png"), "a cat")]
 
