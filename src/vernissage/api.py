@@ -25,7 +25,7 @@ from vernissage.painting.road import Overrides, check_overrides, listen, overrid
 from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.chat import Chat, Turn
-from vernissage.records.picture import ImageLike, Picture, listed, opened_picture, read_plan, several, to_image
+from vernissage.records.picture import ImageLike, Picture, carried_prompt, listed, opened_picture, several, to_image
 from vernissage.records.plan import Arguments, Plan, whole_characters
 from vernissage.records.verdict import Verdict
 from vernissage.repainting.lockstep import Ports
@@ -322,7 +322,11 @@ class Studio:
             part = list(pictures[start : start + batch_size])
             opened = [opened_picture(each) if isinstance(each, str | Path | Picture) else each for each in part]
             images = [to_image(each) for each in opened]
-            said = list(prompts[start : start + batch_size]) if prompts else [_own_prompt(each) for each in opened]
+            said = (
+                list(prompts[start : start + batch_size])
+                if prompts
+                else [None if isinstance(each, Image.Image) else carried_prompt(each.told) for each in opened]
+            )
             verdicts += self.critic.judge(images, said, [questions] * len(part))
             if progress:
                 progress(len(verdicts), len(pictures))
@@ -543,14 +547,6 @@ def _or_raise(result: Any) -> Any:
     if isinstance(result, VernissageError):
         raise result
     return result
-
-
-def _own_prompt(picture: Image.Image | Picture) -> str | None:
-    """The prompt that a picture carries, written by this package or another."""
-    if isinstance(picture, Image.Image):
-        return None
-    found = read_plan(picture.data)
-    return (found.plan.prompt or None) if found else None
 
 
 def _chat_images(request: str | Chat, history: Sequence[Turn]) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput
-from vernissage.records.picture import SUFFIXES
+from vernissage.records.picture import SUFFIXES, find_pictures
 from vernissage.records.plan import whole_characters
 
 # Words of all scripts and digits, a letter among them: a plain number is no kind.
@@ -43,11 +43,11 @@ def find_references(folder: Path, *, limit: int | None = None) -> list[Reference
     """
     if not folder.is_dir():
         raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the reference pictures with --data.")
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    paths = find_pictures(folder)
     if not paths:
         raise BadInput(f"There are no pictures in {folder}.", hint=f"They end in {', '.join(SUFFIXES)}.")
     found = []
-    for path in sorted(paths, key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.as_posix())]):
+    for path in paths:
         match = _KIND.fullmatch(path.stem)
         name = whole_characters(path.relative_to(folder).with_suffix("").as_posix())
         found.append(Reference(name, match["kind"] if match else "", path))

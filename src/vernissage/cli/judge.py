@@ -14,11 +14,11 @@ import click
 
 from vernissage.cli import harmless, named
 from vernissage.cli.show import check_folder
-from vernissage.errors import BadInput, reason_of
+from vernissage.errors import BadInput
 from vernissage.processes import work_at
-from vernissage.records.picture import SUFFIXES
+from vernissage.records.picture import find_pictures
 from vernissage.records.plan import whole_characters
-from vernissage.records.table import check_table, read_rows
+from vernissage.records.table import check_table
 
 if TYPE_CHECKING:
     from vernissage.api import Studio
@@ -56,7 +56,7 @@ def command(
         raise BadInput("A question is empty.", hint='Ask like --ask "Is there a cat?".')
     if prompt and prompts:
         raise BadInput("Both one prompt for all and a file of prompts are given.", hint="Leave out --prompt or --prompts.")
-    paths = find_pictures(pictures)
+    paths = listed(pictures)
     prompt = whole_characters(prompt) if prompt else prompt
     said = [prompt] * len(paths) if prompt and prompt.strip() else read_prompts(prompts, paths) if prompts else None
     if out:
@@ -81,7 +81,10 @@ def command(
     unreadable = sum(isinstance(verdict, str) for verdict in found.values())
     click.echo(f"{len(paths) - unreadable}/{len(paths)} judged by {', '.join(judges)}", err=True)
     if out:
-        (write_lines if out.suffix.lower() == ".jsonl" else write_verdicts)(out, found, questions)
+        if out.suffix.lower() == ".jsonl":
+            write_lines(out, found)
+        else:
+            write_verdicts(out, found, questions)
         journal.remove()
         click.echo(named(out))
     if unreadable:
@@ -185,7 +188,7 @@ def shown_lines(path: Path, verdict: "Verdict | str") -> Iterator[str]:
         yield f"  {harmless(answer.question)}  yes {_shown(answer.yes, digits=3)}"
 
 
-def find_pictures(given: tuple[str, ...]) -> list[Path]:
+def listed(given: tuple[str, ...]) -> list[Path]:
     """Files, the pictures in folders, and what patterns match, each once.
 
     Raises:
@@ -195,7 +198,7 @@ def find_pictures(given: tuple[str, ...]) -> list[Path]:
     for text in given:
         path = Path(text)
         if path.is_dir():
-            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+            found += find_pictures(path)
         elif glob.has_magic(text) and not path.exists():
             found += sorted(Path(each) for each in glob.glob(text, recursive=True))
         else:
@@ -206,59 +209,17 @@ def find_pictures(given: tuple[str, ...]) -> list[Path]:
 
 
 def read_prompts(path: Path, pictures: list[Path]) -> list[str | None]:
-    """The prompt of each picture, from a CSV or JSONL by file name, or from lines in the pictures' order.
+    """The prompt of each picture, None where the file has none for it; as `score` reads them.
 
     Raises:
         BadInput: The file cannot be read, or does not fit the pictures.
     """
-    if path.suffix.lower() in (".csv", ".jsonl"):
-        return _prompts_by_name(path, pictures)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the prompts {path}: {reason_of(error)}.", hint="It must be a text file in UTF-8.") from error
-    lines = [line.strip() for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
-    if len(lines) != len(pictures):
-        raise BadInput(f"{path} has {len(lines)} prompts for {len(pictures)} pictures.", hint="Give one line a picture, or a CSV by name.")
-    return list(lines)
+    from vernissage.scoring.layouts import Entry, with_prompts
+
+    return [entry.prompt or None for entry in with_prompts([Entry(str(picture), picture) for picture in pictures], path)]
 
 
-def _prompts_by_name(path: Path, pictures: list[Path]) -> list[str | None]:
-    from vernissage.scoring.layouts import prompts_by_path
-
-    rows = _read_lines(path) if path.suffix.lower() == ".jsonl" else read_rows(path, "prompts", ("image", "prompt"))
-    given = [(row["image"], row["prompt"].strip()) for _, row in rows if row["image"] and (row["prompt"] or "").strip()]
-    found = prompts_by_path(given, pictures)
-    for picture, said in zip(pictures, found, strict=True):
-        if len(said) > 1:
-            raise BadInput(f"{path} has several prompts for pictures called {picture.name}.", hint="Give the pictures names of their own.")
-    if not any(found):
-        raise BadInput(f"{path} names none of the pictures.", hint="Its column image must hold their file names.")
-    return [next(iter(said), None) for said in found]
-
-
-def _read_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a JSONL file with their lines.
-
-    Raises:
-        BadInput: It cannot be read, or a line has no image and prompt.
-    """
-    rows, number = [], 0
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row["image"], str) or not isinstance(row["prompt"] or "", str):
-                    raise TypeError("no text")
-                rows.append((number, {"image": row["image"], "prompt": whole_characters(row["prompt"] or "")}))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the prompts {path}: {reason_of(error)}.", hint="It must be a JSONL file in UTF-8.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path}, line {number}: there is no image and prompt.", hint='Write {"image": "a.png", "prompt": "…"}.') from error
-    return rows
-
-
-def write_lines(path: Path, found: "dict[Path, Verdict | str]", questions: tuple[str, ...]) -> None:
+def write_lines(path: Path, found: "dict[Path, Verdict | str]") -> None:
     """Verdicts as JSONL: a picture a line, with its verdict, or `unscored` with the reason.
 
     Raises:

@@ -22,7 +22,7 @@ from vernissage.ports import Progress
 from vernissage.processes import work_at
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.parameters import extract_loras, read_parameters
-from vernissage.records.picture import SUFFIXES, Picture, read_plan
+from vernissage.records.picture import Picture, find_pictures, read_plan
 from vernissage.records.plan import Arguments, Lora, Plan, whole_characters
 from vernissage.zoo.card import local_id
 from vernissage.zoo.civitai import ADDRESS, check, patiently, request
@@ -112,7 +112,7 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
     """
     if not folder.is_dir():
         raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the pictures.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = find_pictures(folder)
     _place = work_at(out)
     known = _resume(out)
     dropped: Counter[str] = Counter()

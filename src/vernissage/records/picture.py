@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import tempfile
 import warnings
@@ -152,13 +153,25 @@ class Picture(BaseModel):
         return path
 
 
-def decode(data: bytes, *, name: str = "the picture") -> Image.Image:
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures in a folder and below but hidden ones, in the order of their paths, numbers counted as numbers."""
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+    def order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
+        parts = re.split(r"(\d+)", path.as_posix())
+        return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], path.as_posix()
+
+    return sorted(shown, key=order)
+
+
+def decode(data: bytes) -> Image.Image:
     """Bytes to an upright RGB image; transparency is laid on white, 16-bit grey is scaled to 8.
 
     Raises:
         BadInput: Not a picture, truncated, or larger than 32 megapixels.
     """
-    return _decode(data, name)[0]
+    return _decode(data, "the picture")[0]
 
 
 def _decode(data: bytes, name: str) -> tuple[Image.Image, dict[str, str]]:

@@ -25,10 +25,12 @@ def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, 
             (number, {name: "" if value is None else str(value) for name, value in row.items()})
             for number, row in enumerate(table, start=1)
         ]
+        if table and set(columns) - set(table[0]):
+            raise _lacking(path, set(columns) - set(table[0]))
     else:
         rows = read_csv(path, what, columns)
-    if not rows or set(columns) - set(rows[0][1]):
-        raise _lacking(path, what, columns)
+    if not rows:
+        raise BadInput(f"There are no {what} in {path}.", hint="It needs a line that names the columns, and rows.")
     return rows
 
 
@@ -49,7 +51,7 @@ def read_csv(path: Path, what: str, columns: Sequence[str] = ()) -> list[tuple[i
             reader = csv.DictReader(file, restkey="\0beyond", restval="")
             names = [name for name in reader.fieldnames or () if name]
             if set(columns) - set(names):
-                raise _lacking(path, what, columns)
+                raise _lacking(path, set(columns) - set(names))
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the {what} {path}: {reason_of(error)}.", hint="It must be a CSV file in UTF-8.") from error
@@ -61,8 +63,8 @@ def read_csv(path: Path, what: str, columns: Sequence[str] = ()) -> list[tuple[i
     return rows
 
 
-def _lacking(path: Path, what: str, columns: Sequence[str]) -> BadInput:
-    return BadInput(f"The {what} {path} need the columns {', '.join(columns)}.", hint="Add a first line that names them.")
+def _lacking(path: Path, columns: set[str]) -> BadInput:
+    return BadInput(f"{path} lacks the column {', '.join(sorted(columns))}.", hint="Its first line must name the columns.")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vernissage.errors import BadInput, VernissageError, reason_of
-from vernissage.records.picture import SUFFIXES, carried_prompt, metadata
+from vernissage.records.picture import SUFFIXES, carried_prompt, find_pictures, metadata
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import read_csv
 from vernissage.scoring.checks import Check
@@ -47,9 +47,11 @@ def find_entries(source: Path, *, prompts: Path | None = None, questions: Path |
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         raise BadInput(f"{source} is a picture.", hint="Give its folder, or a CSV or JSONL file that names pictures.")
     elif source.is_file():
-        entries = [_entry(row["image"], source.parent / row["image"], row.get("prompt"), row.get("group")) for row in _rows(source)]
+        entries = [
+            _entry(row["image"], source.parent / row["image"], row.get("prompt"), row.get("group")) for row in _rows(source, "image")
+        ]
     elif source.is_dir():
-        found = _pictures(source)
+        found = find_pictures(source)
         layout = next((each for each in (_geneval, _compbench) if each(source, found)), _plain)
         entries = layout(source, found)
     else:
@@ -93,18 +95,6 @@ def _entry(name: str, path: Path, prompt: str | None = None, group: str | None =
     return Entry(
         whole_characters(name), path, whole_characters(prompt) if prompt and prompt.strip() else None, whole_characters(group or "")
     )
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """All pictures below a folder but hidden ones, numbers in names counted as numbers."""
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-    def order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
-        parts = re.split(r"(\d+)", path.as_posix())
-        return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], path.as_posix()
-
-    return sorted(shown, key=order)
 
 
 def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
@@ -157,27 +147,37 @@ def _plain(folder: Path, found: list[Path]) -> list[Entry]:
     return entries
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV or JSONL file that have an image.
+def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV or JSONL file; image, prompt and group are texts or nothing.
 
     Raises:
-        BadInput: It cannot be read, or a row has none.
+        BadInput: It cannot be read, lacks a column, or a row names no image.
     """
-    rows = _json_rows(path) if path.suffix.lower() == ".jsonl" else [row for _, row in read_csv(path, "table")]
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not row.get("image"):
-            raise BadInput(f"{path}, row {number} names no image.", hint="Add a column image.")
+    numbered = _json_rows(path, columns) if path.suffix.lower() == ".jsonl" else read_csv(path, "table of pictures", columns)
+    for line, row in numbered:
+        if not row["image"]:
+            raise BadInput(f"{path}, line {line} names no image.", hint="Name one, or delete the line.")
         for name in ("image", "prompt", "group"):
             if not isinstance(row.get(name) or "", str) or "\0" in (row.get(name) or ""):
-                raise BadInput(f"{path}, row {number}: its {name} is no text.", hint="Write it in quotes.")
-    return rows
+                raise BadInput(f"{path}, line {line}: its {name} is no text.", hint="Write it in quotes.")
+    return [row for _, row in numbered]
 
 
-def _json_rows(path: Path) -> list[dict[str, str]]:
+def _json_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    line = 0
     try:
-        return [json.loads(line) for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"Cannot read {path}: {reason_of(error)}.", hint="It must be JSONL in UTF-8.") from error
+        rows = []
+        for line, text in enumerate(path.read_bytes().decode("utf-8-sig").split("\n"), start=1):
+            if text.strip():
+                row = json.loads(text)
+                rows.append((line, {**row, **{name: row[name] for name in columns}}))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the table of pictures {path}: {reason_of(error)}.", hint="It must be JSONL in UTF-8.") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise BadInput(
+            f"{path}, line {line}: there is no {' and '.join(columns)}.", hint='Write {"image": "a.png", "prompt": "…"}.'
+        ) from error
+    return rows
 
 
 def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
@@ -193,16 +193,20 @@ def with_prompts(entries: list[Entry], prompts: Path) -> list[Entry]:
         for path in lists:
             if any(entry.group == path.stem for entry in entries):
                 entries = _by_group(entries, _listed(path), path)
-        return entries
+        return [entry._replace(prompt=entry.prompt or "") for entry in entries]  # as below
     if prompts.suffix.lower() not in (".csv", ".jsonl"):
         return _by_group(entries, _listed(prompts), prompts)
-    rows = [(row["image"], row.get("prompt") or "") for row in _rows(prompts)]
+    rows = [(Path(row["image"]).as_posix(), row["prompt"] or "") for row in _rows(prompts, "image", "prompt")]
     exact: dict[str, str] = {}
     for name, said in rows:
         if exact.setdefault(name, said) != said:
             raise BadInput(f"{prompts} has several prompts for {name}.", hint="Keep one of them.")
     by_path = prompts_by_path(rows, [entry.path for entry in entries])
-    found = [exact.get(entry.name, next(iter(said)) if len(said) == 1 else None) for entry, said in zip(entries, by_path, strict=True)]
+    found = []
+    for entry, said in zip(entries, by_path, strict=True):
+        if entry.name not in exact and len(said) > 1:
+            raise BadInput(f"{prompts} has several prompts for pictures called {entry.path.name}.", hint="Give each a name of its own.")
+        found.append(exact.get(entry.name, next(iter(said), None)))
     if not any(found):
         raise BadInput(f"{prompts} names none of the pictures.", hint="Its column image must hold their names.")
     told = [_entry("", entry.path, said).prompt or entry.prompt for entry, said in zip(entries, found, strict=True)]

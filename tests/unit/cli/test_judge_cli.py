@@ -10,11 +10,11 @@ from PIL import Image
 
 from vernissage.api import Studio
 from vernissage.cli import main
-from vernissage.cli.judge import SUFFIXES, find_pictures, read_prompts, write_verdicts
+from vernissage.cli.judge import listed, read_prompts, write_verdicts
 from vernissage.drivers.fake import FakeMLLM
 from vernissage.errors import DriverError, NoProbabilities
 from vernissage.ports import Ask
-from vernissage.records.picture import Picture, Provenance
+from vernissage.records.picture import SUFFIXES, Picture, Provenance
 from vernissage.records.plan import Plan
 from vernissage.records.verdict import Answer, Score, Unscored, Verdict
 
@@ -89,28 +89,28 @@ def test_files_folders_and_patterns_are_taken_each_picture_once():
     for path in ("b.png", "a.png", "in/deep/d.webp.PNG", "in/c.JPG", "in/notes.txt", "in/.keep"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
-    assert find_pictures(("b.png", "a.png")) == [Path("b.png"), Path("a.png")]
-    assert find_pictures(("in",)) == [Path("in/c.JPG"), Path("in/deep/d.webp.PNG")]
-    assert find_pictures(("*.png",)) == [Path("a.png"), Path("b.png")]
-    assert find_pictures(("**/*.PNG", "in/c.???")) == [Path("in/deep/d.webp.PNG"), Path("in/c.JPG")]
-    assert find_pictures(("in", "in/c.JPG", "./in/c.JPG", "in/*.JPG", "b.png", "b.png")) == [
+    assert listed(("b.png", "a.png")) == [Path("b.png"), Path("a.png")]
+    assert listed(("in",)) == [Path("in/c.JPG"), Path("in/deep/d.webp.PNG")]
+    assert listed(("*.png",)) == [Path("a.png"), Path("b.png")]
+    assert listed(("**/*.PNG", "in/c.???")) == [Path("in/deep/d.webp.PNG"), Path("in/c.JPG")]
+    assert listed(("in", "in/c.JPG", "./in/c.JPG", "in/*.JPG", "b.png", "b.png")) == [
         *(Path("in/c.JPG"), Path("in/deep/d.webp.PNG"), Path("b.png")),
     ]
-    assert find_pictures(("none.png",)) == [Path("none.png")]  # told later, with the reason
+    assert listed(("none.png",)) == [Path("none.png")]  # told later, with the reason
 
 
 def test_a_file_whose_name_reads_like_a_pattern_is_that_file():
     for path in ("[a].png", "a.png"):
         Path(path).touch()
-    assert find_pictures(("[a].png",)) == [Path("[a].png")]
-    assert find_pictures(("[ab].png",)) == [Path("a.png")]
+    assert listed(("[a].png",)) == [Path("[a].png")]
+    assert listed(("[ab].png",)) == [Path("a.png")]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_pictures_of_every_kind_are_found_in_folders(suffix):
     Path("in").mkdir()
     (Path("in") / f"a{suffix.upper()}").touch()
-    assert len(find_pictures(("in",))) == 1
+    assert len(listed(("in",))) == 1
 
 
 @pytest.mark.parametrize("given", [(), ("empty",), ("*.png",), ("empty", "none/**/*.png")])
@@ -203,10 +203,10 @@ def test_prompts_are_read_line_by_line_in_the_order_of_the_pictures():
         ("p.txt", "one\ntwo\nthree\n", "has 3 prompts for 2 pictures"),
         ("p.txt", "one\n\n", "has 1 prompts for 2 pictures"),
         ("p.txt", "", "has 0 prompts for 2 pictures"),
-        ("p.csv", "", "need the columns image, prompt"),
-        ("p.csv", "image,prompt\n", "need the columns image, prompt"),
-        ("p.csv", "image,words\na.png,x\n", "need the columns image, prompt"),
-        ("p.CSV", "a.png,x\n", "need the columns image, prompt"),
+        ("p.csv", "", "lacks the column image, prompt"),
+        ("p.csv", "image,prompt\n", "names none of the pictures"),
+        ("p.csv", "image,words\na.png,x\n", "lacks the column prompt"),
+        ("p.CSV", "a.png,x\n", "lacks the column image, prompt"),
         ("p.csv", "image,prompt\nc.png,x\n", "names none of the pictures"),
         ("p.txt", None, "Cannot read the prompts"),
     ],
@@ -223,7 +223,7 @@ def test_prompts_that_do_not_fit_are_refused_before_anything_is_judged(fails, mo
 def test_prompts_that_are_no_text_are_refused(fails):
     picture("a.png")
     assert "UTF-8" in fails("a.png", "--prompts", "a.png")
-    assert "Cannot read the prompts" in fails("a.png", "--prompts", ".")
+    assert "no JSON lists" in fails("a.png", "--prompts", ".")
 
 
 # --------------------------------------------------------------------------------------------------------- questions
@@ -444,7 +444,7 @@ def test_a_prompt_that_is_no_text_is_refused_with_its_line(run, prompt):
     picture("a.png")
     Path("p.jsonl").write_text(f'{{"image": "a.png", "prompt": {prompt}}}\n', encoding="utf-8")
     found = run("a.png", "--prompts", "p.jsonl")
-    assert (found.code, "p.jsonl, line 1: there is no image and prompt" in found.err) == (2, True)
+    assert (found.code, "p.jsonl, line 1: its prompt is no text" in found.err) == (2, True)
 
 
 def test_an_empty_question_and_a_table_of_no_known_form_are_refused(run):

@@ -577,4 +577,4 @@ def test_texts_and_pictures_are_not_scored_in_one_go_and_a_table_without_referen
     found = run("in", "--texts", "pairs.csv")
     assert (found.code, "Either pictures or texts" in found.err) == (2, True)
     Path("pairs.csv").write_text("text,wanted\na,b\n", encoding="utf-8")
-    assert "need the columns text, reference" in run("--texts", "pairs.csv").err
+    assert "lacks the column reference" in run("--texts", "pairs.csv").err

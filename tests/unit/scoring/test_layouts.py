@@ -174,14 +174,14 @@ def test_a_jsonl_table_is_read_line_by_line():
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("t.csv", "picture,prompt\na.png,x\n", "row 1 names no image"),
-        ("t.csv", "image,prompt\na.png,x\n,y\n", "row 2 names no image"),
+        ("t.csv", "picture,prompt\na.png,x\n", "lacks the column image"),
+        ("t.csv", "image,prompt\na.png,x\n,y\n", "line 3 names no image"),
         ("t.csv", f"image\n{'a' * 200_000}\n", "field larger"),
         ("t.csv", "image\n\xff\xfe\n", "UTF-8"),
-        ("t.jsonl", '{"image": "a.png"}\n{"prompt": "x"}\n', "row 2 names no image"),
-        ("t.jsonl", '["a.png"]\n', "row 1 names no image"),
-        ("t.jsonl", '{"image": "a.png"}\n{"image": "b', "Cannot read"),
-        ("t.csv", "", "no pictures"),
+        ("t.jsonl", '{"image": "a.png"}\n{"prompt": "x"}\n', "line 2: there is no image"),
+        ("t.jsonl", '["a.png"]\n', "line 1: there is no image"),
+        ("t.jsonl", '{"image": "a.png"}\n{"image": "b', "line 2: there is no image"),
+        ("t.csv", "", "lacks the column image"),
         ("t.csv", "image,prompt\n", "no pictures"),
         ("t.jsonl", "\n", "no pictures"),
     ],
@@ -231,9 +231,9 @@ def test_prompts_by_name_go_before_those_of_the_layout_which_stay_where_there_ar
         ("p.json", '["one", ', "Cannot read the prompts"),
         ("p.csv", "image,prompt\nc.png,x\n", "names none of the pictures"),
         ("p.csv", "image,prompt\na.png,\n", "names none of the pictures"),
-        ("p.csv", "a.png,x\n", "names none of the pictures"),
-        ("p.csv", "name,prompt\na.png,x\n", "row 1 names no image"),
-        ("p.jsonl", "nonsense", "Cannot read"),
+        ("p.csv", "a.png,x\n", "lacks the column image, prompt"),
+        ("p.csv", "name,prompt\na.png,x\n", "lacks the column image"),
+        ("p.jsonl", "nonsense", "line 1: there is no image and prompt"),
         ("p.txt", "\xff", "UTF-8"),
         ("p.txt", None, "Cannot read the prompts"),
         ("p.csv", None, "Cannot read"),
@@ -458,7 +458,22 @@ def test_numbers_that_stand_for_two_pictures_find_no_prompt():
         find_entries(Path("in"), prompts=text("p.json", '["a cat", "a dog", "a cup"]'))
 
 
-def test_a_name_with_two_prompts_elsewhere_gives_none():
+def test_a_name_with_two_prompts_elsewhere_is_refused():
     touch("in/a/1.png", "in/b/2.png")
     prompts = text("p.csv", "image,prompt\nx/1.png,a cat\ny/1.png,a dog\nb/2.png,a cup\n")
-    assert [entry.prompt for entry in find_entries(Path("in"), prompts=prompts)] == ["", "a cup"]
+    with pytest.raises(BadInput, match=r"several prompts for pictures called 1\.png"):
+        find_entries(Path("in"), prompts=prompts)
+
+
+def test_two_prompts_for_one_picture_are_refused_however_its_path_is_written():
+    touch("in/1.png")
+    prompts = text("p.csv", "image,prompt\n1.png,a cat\n./1.png,a dog\n")
+    with pytest.raises(BadInput, match=r"several prompts for 1\.png"):
+        find_entries(Path("in"), prompts=prompts)
+
+
+def test_a_group_without_a_list_has_no_prompts_not_even_those_that_its_pictures_carry():
+    touch("in/anime/00000.png")
+    Picture.of(Image.new("RGB", (4, 4)), Provenance(plan=Plan(prompt="a cat", model="m"))).save("in/photo/00000.png")
+    text("lists/anime.json", '["a dog"]')
+    assert [entry.prompt for entry in find_entries(Path("in"), prompts=Path("lists"))] == ["a dog", ""]

@@ -284,12 +284,12 @@ def test_a_prompt_for_a_path_goes_before_one_for_a_like_named_file_elsewhere():
     assert found == {"a.png": "one", "sub/a.png": "two"}
 
 
-def test_an_ambiguous_bare_name_gives_no_prompt():
+def test_an_ambiguous_bare_name_is_refused():
     save("in/x/a.png")
     Path("p.csv").write_text("image,prompt\ny/a.png,one\nz/a.png,two\nx/b.png,three\n", encoding="utf-8")
     save("in/x/b.png")
-    found = {entry.name: entry.prompt for entry in find_entries(Path("in"), prompts=Path("p.csv"))}
-    assert found == {"x/a.png": "", "x/b.png": "three"}
+    with pytest.raises(BadInput, match="several prompts"):
+        find_entries(Path("in"), prompts=Path("p.csv"))
 
 
 def test_a_reference_by_path_is_found_beside_a_like_named_one_below():

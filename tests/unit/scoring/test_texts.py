@@ -48,7 +48,7 @@ def test_pairs_are_read_from_a_table_and_lists_must_fit(tmp_path):
     (tmp_path / "p.csv").write_text('text,reference,note\n"a, b",c,x\n,d,\n', encoding="utf-8")
     assert read_pairs(tmp_path / "p.csv") == [Pair("a, b", "c"), Pair("", "d")]
     (tmp_path / "q.csv").write_text("text,wanted\na,b\n", encoding="utf-8")
-    with pytest.raises(BadInput, match="columns text, reference"):
+    with pytest.raises(BadInput, match="lacks the column reference"):
         read_pairs(tmp_path / "q.csv")
     for texts, references in ((["a"], ["b", "c"]), ("a", "b")):
         with pytest.raises(BadInput, match="Every text needs its reference"):
