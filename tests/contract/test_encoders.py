@@ -194,6 +194,20 @@ def test_dinov2_features_are_those_of_transformers(encoders, dinov2_folder, pict
     assert encoders(f"dinov2-{pooling}").encode(pictures) == pytest.approx(expected.numpy(), abs=CLOSE)
 
 
+def test_dinov2_may_see_whole_pictures_as_squares_as_dgm_eval_shows_them(dinov2_folder, noise_picture):
+    picture = noise_picture(5, (90, 40))
+    model = transformers.Dinov2Model.from_pretrained(dinov2_folder).eval()
+    pixels = np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    process = transformers.BitImageProcessorPil.from_pretrained(dinov2_folder)
+    pixels = (pixels - np.array(process.image_mean, np.float32)) / np.array(process.image_std, np.float32)
+    with torch.no_grad():
+        expected = model(pixel_values=torch.from_numpy(pixels).permute(2, 0, 1)[None]).last_hidden_state[0, 0]
+    encoder, plain = (Dinov2Encoder(str(dinov2_folder), device="cpu", like=like) for like in ("dgm-eval", "transformers"))
+    assert encoder.encode_raw([picture])[0] == pytest.approx(expected.numpy(), abs=1e-4)
+    assert plain.encode_raw([picture])[0] != pytest.approx(expected.numpy(), abs=1e-3)
+    assert encoder.name != plain.name
+
+
 @pytest.mark.parametrize(("make", "folder"), [(ClipEncoder, "clip_folder"), (Dinov2Encoder, "dinov2_folder")])
 def test_features_of_another_number_type_go_by_another_name(request, make, folder):
     halved, whole = (make(str(request.getfixturevalue(folder)), device="cpu", dtype=dtype) for dtype in ("bfloat16", "auto"))

@@ -106,6 +106,20 @@ def test_a_picture_that_is_no_square_is_scaled_whole_and_padded_with_black(model
     assert abs(one - other) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("a \N{LEFT DOUBLE QUOTATION MARK}cat\N{RIGHT DOUBLE QUOTATION MARK}", 'a "cat"'),
+        ("a &amp;amp; b", "a & b"),
+        ("\uff43\uff41\uff54", "cat"),
+    ],
+)
+def test_prompts_are_cleaned_as_the_authors_clean_them(checkpoint, clip_folder, noise_picture, written, plain):
+    scorer = HpsScorer(str(checkpoint), tokenizer=str(clip_folder), device="cpu")
+    one, two, other = values(scorer.score([noise_picture(1)] * 3, [written, plain, "a dog"], [None] * 3))
+    assert one == two != other
+
+
 @pytest.mark.parametrize("size", [(1, 1), (400, 2), (3, 90)])
 def test_pictures_of_any_size_and_mode_are_scored(checkpoint, clip_folder, size):
     scorer = HpsScorer(str(checkpoint), tokenizer=str(clip_folder), device="cpu")

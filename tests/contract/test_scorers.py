@@ -23,6 +23,7 @@ from transformers import (
 
 from checkpoints import BRISQUE, clip_flant5_tensors, flant5, image_reward_parts, image_reward_tensors, write_brisque
 from formulas import colours, grey, spread_evenly
+from vernissage.drivers.features import centre_square
 from vernissage.drivers.score_aesthetic import AestheticScorer
 from vernissage.drivers.score_blip import BlipScorer
 from vernissage.drivers.score_clip import ClipScorer
@@ -172,12 +173,29 @@ def test_blip_gives_the_probability_of_a_match(blip_folder, pictures):
     assert found == pytest.approx(logits.softmax(1)[:, 1].tolist(), abs=1e-5)
 
 
+def test_blip_reads_35_tokens_of_a_prompt(blip_folder, pictures):
+    scorer = BlipScorer(str(blip_folder), device="cpu")
+    first, longer, other = values(scorer.score(pictures[:1] * 3, ["a" + " a" * 60, "a" + " a" * 60 + " cat", "a cat"], [None] * 3))
+    assert first == longer != other
+
+
+def test_the_aesthetic_predictor_cuts_a_margin_of_odd_pixels_as_torchvision_does(clip_folder, aesthetic_head):
+    """transformers rounds half a pixel down, torchvision to the even number."""
+    side = AestheticScorer(str(clip_folder), head=str(aesthetic_head), device="cpu")._encoder.side
+    wide = Image.effect_noise((side + 3, side), 90).convert("RGB")  # a margin of 1.5 pixels
+    cut = wide.crop((2, 0, 2 + side, side))
+    scorer = AestheticScorer(str(clip_folder), head=str(aesthetic_head), device="cpu")
+    one, two = values(scorer.score([wide, cut], [None] * 2, [None] * 2))
+    assert one == pytest.approx(two, abs=1e-6)
+
+
 def test_the_aesthetic_predictor_is_its_layers_on_features_of_unit_length(clip_folder, aesthetic_head, pictures):
     from safetensors.torch import load_file
 
     model, pixels = CLIPModel.from_pretrained(clip_folder).eval(), CLIPImageProcessorPil.from_pretrained(clip_folder)
     with torch.no_grad():
-        vision = model.vision_model(pixel_values=pixels(images=pictures, return_tensors="pt").pixel_values)
+        squares = [centre_square(picture.convert("RGB"), model.config.vision_config.image_size) for picture in pictures]
+        vision = model.vision_model(pixel_values=pixels(images=squares, return_tensors="pt").pixel_values)
         x = F.normalize(model.visual_projection(vision.pooler_output), dim=-1)
     tensors = load_file(aesthetic_head)
     for n in (0, 2, 7):

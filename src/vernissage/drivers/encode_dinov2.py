@@ -13,6 +13,9 @@ from vernissage.local.device import in_type, pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 
 Pooling = Literal["cls", "mean"]
+Way = Literal["transformers", "dgm-eval"]
+
+_DGM_SIDE = 224
 
 
 @final
@@ -23,8 +26,10 @@ class Dinov2Encoder:
         model: Local folder or hub id.
         pooling: "cls" takes the class token; "mean" the mean of the last hidden state over all tokens, as
             ImageRepainter's released code does.
+        like: Whose way of scaling pictures is followed: the checkpoint's own, mostly a crop of the middle, or that of dgm-eval, whose whole
+            pictures the published Frechet distances of DINOv2 are of.
         device: "auto", "cpu", "cuda", "mps".
-        dtype: "auto", "float32", "float16", "bfloat16".
+        dtype: "float32", which published numbers are of, "bfloat16", "float16", or "auto" for the fastest here.
         batch_size: Pictures in one pass.
     """
 
@@ -33,12 +38,14 @@ class Dinov2Encoder:
         model: str,
         *,
         pooling: Pooling = "cls",
+        like: Way = "transformers",
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: str = "float32",
         batch_size: int = 32,
         revision: str | None = None,
     ) -> None:
-        self.name = f"dinov2-{pooling}:{model}"
+        self.name = f"dinov2-{pooling}:{model}" + (f" like {like}" if like != "transformers" else "")
+        self._like = like
         self.pooling = pooling
         self.batch_size = batch_size
         self._device = pick_device(device)
@@ -60,7 +67,12 @@ class Dinov2Encoder:
 
     @torch.inference_mode()
     def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
-        pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values
+        if self._like == "dgm-eval":
+            side = _DGM_SIDE
+            images = [image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for image in images]
+            pixels = self._pixels(images=images, return_tensors="pt", do_resize=False, do_center_crop=False).pixel_values
+        else:
+            pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values
         output = self._model(pixel_values=pixels.to(self._device, self._dtype))
         tokens = output.last_hidden_state
         return to_rows(tokens[:, 0] if self.pooling == "cls" else tokens.mean(dim=1))

@@ -25,7 +25,7 @@ class TransformersTextEncoder:
         model: Local folder or hub id.
         layer: Whose output is taken, counted from 1 as bert-score does; 0 for the last.
         device: "auto", "cpu", "cuda", "mps".
-        dtype: "auto", "float32", "float16", "bfloat16".
+        dtype: "float32", which published numbers are of, "bfloat16", "float16", or "auto" for the fastest here.
         batch_size: Texts in one pass.
         revision: Commit or tag of the hub repository.
         baseline: A table of what unrelated texts score, as the package bert-score has them in `rescale_baseline`; without one, scores are
@@ -38,7 +38,7 @@ class TransformersTextEncoder:
         *,
         layer: int = 0,
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: str = "float32",
         batch_size: int = 64,
         revision: str | None = None,
         baseline: str = "",
@@ -46,8 +46,10 @@ class TransformersTextEncoder:
         self._device = pick_device(device)
         whole = load_pretrained(AutoModel, model, dtype=pick_dtype(dtype, self._device), use_safetensors=True, revision=revision)
         self._model: Any = settle(getattr(whole, "text_model", whole), self._device)
-        self._tokenizer = load_pretrained(AutoTokenizer, model, revision=revision)
         config = self._model.config
+        # bert-score's numbers and baselines are of a space before the first word, which these tokenizers leave out unless told.
+        options = {"add_prefix_space": True} if config.model_type in ("roberta", "gpt2") else {}
+        self._tokenizer = load_pretrained(AutoTokenizer, model, revision=revision, **options)
         if not 0 <= layer <= config.num_hidden_layers:
             raise BadInput(f"{model} has {config.num_hidden_layers} layers, not {layer}.", hint="Correct `layer`.")
         self._layer = layer or config.num_hidden_layers

@@ -56,3 +56,10 @@ class FeatureCache:
             while len(self._rows) > self._limit:
                 self._rows.pop(next(iter(self._rows)))
         return np.stack([rows[key] for key in keys])
+
+
+def centre_square(image: Image.Image, side: int) -> Image.Image:
+    """As torchvision's Resize and CenterCrop make it: half a pixel is rounded to the even one."""
+    width, height = (side if each == min(image.size) else int(side * each / min(image.size)) for each in image.size)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))

@@ -17,7 +17,7 @@ class ClipScorer:
         model: Local folder or hub id, in transformers format.
         scale: "logit" multiplies with the checkpoint's own logit scale, as PickScore does; "cosine" does not, as HPSv2.
         device: "auto", "cpu", "cuda", "mps".
-        dtype: "auto", "float32", "float16", "bfloat16".
+        dtype: "float32", which published numbers are of, "bfloat16", "float16", or "auto" for the fastest here.
         batch_size: Pictures or texts in one pass.
     """
 
@@ -27,7 +27,7 @@ class ClipScorer:
         *,
         scale: Literal["logit", "cosine"] = "logit",
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: str = "float32",
         batch_size: int = 32,
         revision: str | None = None,
     ) -> None:

@@ -101,8 +101,9 @@ def screen(panel: Panel) -> list[Screening]:
     judged = []
     for index, subject in enumerate(panel.subjects):
         own = values[index]
-        rated = ~np.isnan(own) & (spread > 0)
-        above, below = int((own >= means + width)[rated].sum()), int((own <= means - width)[rated].sum())
+        rated = ~np.isnan(own)
+        differ = rated & (spread > 0)  # where all agree nobody lies outside
+        above, below = int((own >= means + width)[differ].sum()), int((own <= means - width)[differ].sum())
         share = (above + below) / max(1, int(rated.sum()))
         sided = abs(above - below) / max(1, above + below)
         if np.nanstd(own) <= 1e-12:

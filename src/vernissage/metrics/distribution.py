@@ -328,17 +328,79 @@ def inception_score(probabilities: ndarray, *, splits: int = 10, seed: int | Non
     References:
         Salimans et al. (2016), Improved techniques for training GANs, section 4: exp(E KL(p(y|x) || p(y))).
     """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    if probabilities.ndim != 2 or len(probabilities) < splits:
-        raise BadInput(f"{splits} splits need at least as many pictures.", hint="Score more pictures, or use fewer splits.")
-    if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-4):
+    rows = np.asarray(probabilities, dtype=np.float64)
+    if rows.ndim != 2 or (rows < 0).any() or not np.allclose(rows.sum(axis=1), 1, atol=1e-4):
         raise BadInput("Rows must be probabilities that sum to 1.", hint="Apply a softmax first.")
-    if seed is not None:
-        probabilities = np.random.default_rng(seed).permutation(probabilities)
-    scores = []
-    for part in np.array_split(probabilities, splits):
-        marginal = part.mean(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            divergence = np.where(part > 0, part * (np.log(part) - np.log(marginal)), 0).sum(axis=1)
-        scores.append(np.exp(divergence.mean()))
-    return float(np.mean(scores)), float(np.std(scores))
+    parts = ClassParts(len(probabilities), splits=splits, seed=seed)
+    parts.add(np.arange(len(rows)), rows)
+    return parts.score()
+
+
+class ClassParts:
+    """The probabilities of classes in parts of a set, for its Inception Score; memory does not grow with the number of pictures.
+
+    Args:
+        count: Pictures of the set; some may never come, because they cannot be read.
+        splits: Parts that are scored apart, as alike in size as can be.
+        seed: Shuffles the pictures first; None keeps their order.
+        limit: Pictures that wait for the number of those that come; of a larger set the parts are those of all.
+    """
+
+    def __init__(self, count: int, *, splits: int = 10, seed: int | None = 0, limit: int = 10_000) -> None:
+        self._count, self._splits, self._seed, self._limit = count, splits, seed, limit
+        self._waiting: list[tuple[ndarray, ndarray]] = []
+        self._came = 0
+        self._part_of: ndarray | None = None
+        self._counts, self._certainty = np.zeros(splits), np.zeros(splits)
+        self._sums: ndarray = np.zeros((splits, 0))
+
+    def add(self, places: ndarray, probabilities: ndarray) -> None:
+        """Take in some pictures, by their places in the set, in that order."""
+        self._waiting.append((places, np.asarray(probabilities)))
+        self._came += len(places)
+        if self._came > self._limit:
+            self._part_of = self._parts(self._count) if self._part_of is None else self._part_of
+            self._sum_up(self._part_of)
+
+    def score(self) -> tuple[float, float]:
+        """The score as (mean, std) over the parts; see `inception_score`.
+
+        Raises:
+            BadInput: Fewer pictures than parts, or a row that is no probabilities.
+        """
+        if self._came < self._splits:
+            few = f"An Inception Score of {self._splits} parts needs at least {self._splits} pictures."
+            raise BadInput(few, hint="Score more pictures.")
+        if self._part_of is None:
+            self._waiting = [(np.arange(self._came), np.concatenate([rows for _, rows in self._waiting]))]
+            self._part_of = self._parts(self._came)
+        self._sum_up(self._part_of)
+        marginals = self._sums / self._counts[:, None]
+        if (marginals < 0).any() or not np.allclose(marginals.sum(axis=1), 1, atol=1e-4):
+            raise BadInput("Rows must be probabilities that sum to 1.", hint="Apply a softmax first.")
+        # E KL(p(y|x) || p(y)) = E sum p log p - sum p(y) log p(y)
+        scores = np.exp(self._certainty / self._counts - _times_log(marginals).sum(axis=1))
+        return float(np.mean(scores)), float(np.std(scores))
+
+    def _parts(self, count: int) -> ndarray:
+        """To which part each of so many pictures belongs."""
+        order = np.arange(count) if self._seed is None else np.random.default_rng(self._seed).permutation(count)
+        part_of = np.empty(count, dtype=np.int64)
+        for part in range(self._splits):
+            part_of[order[part * count // self._splits : (part + 1) * count // self._splits]] = part
+        return part_of
+
+    def _sum_up(self, part_of: ndarray) -> None:
+        for places, rows in self._waiting:
+            if self._sums.shape[1] == 0:
+                self._sums = np.zeros((self._splits, rows.shape[1]))
+            exact = rows.astype(np.float64)
+            np.add.at(self._counts, part_of[places], 1)
+            np.add.at(self._certainty, part_of[places], _times_log(exact).sum(axis=1))
+            np.add.at(self._sums, part_of[places], exact)
+        self._waiting = []
+
+
+def _times_log(probabilities: ndarray) -> ndarray:
+    """P log p, 0 for 0."""
+    return probabilities * np.log(np.where(probabilities > 0, probabilities, 1))

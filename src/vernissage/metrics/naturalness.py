@@ -217,7 +217,8 @@ def _symmetric(values: ndarray) -> list[float]:
 
 def _asymmetric(values: ndarray) -> tuple[float, float, float]:
     """Shape, left and right spread of an asymmetric generalised Gaussian, by moments (Lasmar et al. 2009)."""
-    negative, positive = values[values < 0], values[values > 0]
+    # Flat areas are 0 here; in the authors' Matlab they are rounding noise, whose products with their like neighbours are positive.
+    negative, positive = values[values < 0], values[values >= 0]
     if not len(negative) or not len(positive):
         return math.nan, math.nan, math.nan
     left, right = float(np.sqrt((negative**2).mean())), float(np.sqrt((positive**2).mean()))

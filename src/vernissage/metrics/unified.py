@@ -31,7 +31,6 @@ CHATGEN = ("fid", "clipscore", "hpsv2", "image-reward")
 NORMS: dict[str, Norm] = {
     "fid": Norm(100.0, 0.0),
     "clip-fid": Norm(100.0, 0.0),
-    "fd-dinov2": Norm(1.0, 0.0),
     "clipscore": Norm(0.0, 40.0),
     "hpsv2": Norm(0.2, 0.3),
     "image-reward": Norm(-0.5, 0.5),

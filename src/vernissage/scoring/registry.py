@@ -75,7 +75,7 @@ METRICS: dict[str, Metric] = {
             "prompt clip",
             "higher",
             "0 to 100",
-            "Hessel et al. (2021), CLIPScore, without the factor 2.5; max(100 cos, 0)",
+            'Hessel et al. (2021), CLIPScore, without the factor 2.5 and the words "A photo depicts"; max(100 cos, 0)',
             "torchmetrics.functional.multimodal.clip_score on one tiny checkpoint, 1e-3",
         ),
         _metric(
@@ -237,7 +237,7 @@ METRICS: dict[str, Metric] = {
             "prompt scorer",
             "higher",
             "-1 to 1, about 0.2 to 0.3",
-            "Wu et al. (2023), HPSv2 and v2.1; cosine, pictures padded to squares",
+            "Wu et al. (2023), HPSv2 and v2.1; cosine, pictures padded to squares, scaled with antialiasing as by torchvision from 0.17 on",
             "open_clip 3.3 on one tiny checkpoint in its naming, 1e-5",
         ),
         _metric(
@@ -265,7 +265,8 @@ METRICS: dict[str, Metric] = {
             "lower",
             "from 0",
             "Mittal et al. (2013), NIQE",
-            "scikit-video 1.1's features, 1e-6 (two of 36 apart, where it takes the left spread for the right); distance by hand",
+            "scikit-video 1.1's features, 1e-6 (two of 36 apart, where it takes the left spread for the right); distance by hand. "
+            "Where areas are flat or saturated, the last digits decide: within 4.3 % of pyiqa's on 17 pictures, median 0.3 %",
         ),
         _metric(
             "brisque",
@@ -274,7 +275,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             "about 0 to 100",
             "Mittal et al. (2012), BRISQUE",
-            "piq 0.8's features, 1e-9; the regression against scikit-learn's SVR, 1e-9",
+            "piq 0.8's features, 1e-9; the regression against scikit-learn's SVR, 1e-9. Where areas are flat, see niqe",
         ),
         _metric(
             "blip-itm",
@@ -354,7 +355,7 @@ METRICS: dict[str, Metric] = {
             "set references dinov2",
             "lower",
             "from 0",
-            "Stein et al. (2023), Exposing flaws of generative model evaluation metrics",
+            'Stein et al. (2023), Exposing flaws of generative model evaluation metrics; like = "dgm-eval" scales pictures as there',
             "as clip-fid",
         ),
         _metric(
@@ -364,7 +365,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "0 to 1",
             "Kynkaanniemi et al. (2019), k = 5",
-            "prdc's formulas by brute force, equal",
+            "prdc's formulas by brute force, equal; distances that are the same count as near",
         ),
         _metric(
             "recall",
@@ -373,7 +374,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "0 to 1",
             "Kynkaanniemi et al. (2019), k = 5",
-            "prdc's formulas by brute force, equal",
+            "prdc's formulas by brute force, equal; distances that are the same count as near",
         ),
         _metric(
             "density",
@@ -382,7 +383,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "from 0, may exceed 1",
             "Naeem et al. (2020), k = 5",
-            "prdc's formulas by brute force, equal",
+            "prdc's formulas by brute force, equal; distances that are the same count as near",
         ),
         _metric(
             "coverage",
@@ -391,7 +392,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "0 to 1",
             "Naeem et al. (2020), k = 5",
-            "prdc's formulas by brute force, equal",
+            "prdc's formulas by brute force, equal; distances that are the same count as near",
         ),
         _metric(
             "unified",

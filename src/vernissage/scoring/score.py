@@ -8,10 +8,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import ndarray
 
 from vernissage.errors import BadInput, VernissageError
-from vernissage.metrics.distribution import Manifold, load_statistics
+from vernissage.metrics.distribution import ClassParts, Manifold, load_statistics
 from vernissage.ports import ImageEncoder, Progress
 from vernissage.processes import Pool
 from vernissage.records.picture import Picture, carried_prompt
@@ -21,7 +24,7 @@ from vernissage.scoring.features import SAMPLE, FeatureStore, Gathered
 from vernissage.scoring.layouts import Entry, find_entries
 from vernissage.scoring.pictures import Chunk, Found, Opened, Sources, compute
 from vernissage.scoring.registry import ENCODERS, Metric
-from vernissage.scoring.sets import FRECHET, encoders_of, score_set, unify
+from vernissage.scoring.sets import FRECHET, PARTS, encoders_of, score_set, unify
 
 CHUNK = 64
 """Pictures that are in memory at once; as many again are decoded ahead."""
@@ -91,7 +94,9 @@ def score_entries(
     scores: dict[str, list[Found]] = {metric.name: [] for metric in single}
     unread: dict[int, Unscored] = {}
     prompts: list[str | None] = []
-    sampled = encoders_of([metric for metric in sets if metric.name not in FRECHET])  # Frechet distances need statistics alone
+    sampled = encoders_of([metric for metric in sets if metric.name not in (*FRECHET, "inception-score")])  # those need no sample
+    told = any(metric.name == "inception-score" for metric in sets) and hasattr(sources.inception, "probabilities")
+    classes = ClassParts(len(entries), splits=PARTS) if told else None
     mine, theirs = ({name: Gathered(limit=SAMPLE if name in sampled else 0) for name in encoders_of(sets)} for _ in range(2))
     for part in _opened(entries, pairs):
         unread |= {done + index: each for index, each in enumerate(part) if isinstance(each, Unscored)}
@@ -102,6 +107,8 @@ def score_entries(
             scores[metric.name] += [next(found) if isinstance(each, Opened) else each for each in part]
         for name, gathered in mine.items():
             gathered.add(chunk.raw(name), asked=len(part))
+        if classes is not None:
+            _add_classes(classes, chunk, np.array([done + index for index, each in enumerate(part) if isinstance(each, Opened)], dtype=int))
         done += len(part)
         if progress:
             progress(done, total)
@@ -110,10 +117,18 @@ def score_entries(
         if progress:
             progress(done, total)
     manifolds: dict[str, Manifold] = {}
-    found = {metric.name: score_set(metric, mine, theirs, given, manifolds, sources.inception) for metric in sets if encoders_of([metric])}
+    found = {metric.name: score_set(metric, mine, theirs, given, manifolds, classes) for metric in sets if encoders_of([metric])}
     if any(metric.name == "unified" for metric in sets):
         found["unified"] = unify(scores, found)
     return Scored(list(entries), scores, found, unread, prompts)
+
+
+def _add_classes(classes: ClassParts, chunk: Chunk, places: ndarray) -> None:
+    rows = chunk.raw("inception")
+    seen = np.isfinite(rows).all(axis=1) if len(rows) else np.zeros(0, dtype=bool)
+    if seen.any():
+        inception: Any = chunk.sources.inception
+        classes.add(places[seen], inception.probabilities(rows[seen]))
 
 
 def gather_entries(

@@ -1,14 +1,13 @@
 """Scores of a set of pictures against another: how far apart their features are."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from vernissage.errors import BadInput
 from vernissage.metrics.distribution import (
+    ClassParts,
     Manifold,
     Statistics,
     frechet_distance,
-    inception_score,
     kernel_distance,
     manifold_scores,
 )
@@ -35,7 +34,7 @@ def score_set(
     theirs: Mapping[str, Gathered],
     given: Statistics | None,
     manifolds: dict[str, Manifold],
-    inception: Any,
+    classes: ClassParts | None,
 ) -> Found:
     """One metric of a set.
 
@@ -45,7 +44,7 @@ def score_set(
         theirs: Those of the reference set.
         given: Statistics in the place of a reference set.
         manifolds: What of precision and its kin is known already, by encoder; added to.
-        inception: The encoder with Inception's classes, where it is needed.
+        classes: Of the set's pictures, for the Inception Score; None where the encoder tells none.
     """
     (encoder,) = encoders_of([metric])
     own, other = mine[encoder], theirs.get(encoder, Gathered())
@@ -64,14 +63,11 @@ def score_set(
                 notes.append(f"{n} pictures for {width} features: biased, compare only with equal counts")
             (score,) = as_scores([frechet_distance(own.statistics, statistics)])
         elif metric.name == "inception-score":
-            if not hasattr(inception, "probabilities"):
+            if classes is None:
                 raise BadInput("The encoder `inception` tells no classes.", hint="Use the driver inception.")
-            if len(own.features) < PARTS:
-                raise BadInput(f"An Inception Score of {PARTS} parts needs at least {PARTS} pictures.", hint="Score more pictures.")
-            mean, spread = inception_score(inception.probabilities(own.features), splits=PARTS)
+            mean, spread = classes.score()
             (score,) = as_scores([mean])
             notes.append(f"standard deviation over {PARTS} parts {spread:.4f}")
-            notes += _sampled(own)
         elif given is not None:
             return Unscored(reason=f"{metric.name} needs the reference pictures, not their statistics")
         elif metric.name in KERNEL:

@@ -124,7 +124,7 @@ def test_ratings_are_read_and_written_and_a_bad_line_is_named(tmp_path):
     with pytest.raises(BadInput, match="line 3"):
         read_ratings(tmp_path / "bad.csv")
     (tmp_path / "short.csv").write_text("subject,rating\nann,4\n")
-    with pytest.raises(BadInput, match="lacks the column|no ratings"):
+    with pytest.raises(BadInput, match="lacks the column dimension, picture"):
         read_ratings(tmp_path / "short.csv")
     with pytest.raises(BadInput, match="twice"):
         panel_of([rows[0], rows[0]], "perception")
@@ -136,6 +136,21 @@ def test_a_rating_beyond_all_scales_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("subject,picture,dimension,rating\nann,a,perception,1e308\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"line 2: the rating is '1e308'"):
         read_ratings(tmp_path / "r.csv")
+
+
+def test_the_share_of_outliers_is_of_all_ratings_also_of_pictures_that_all_rate_alike():
+    """ITU-R BT.500: P_i and Q_i over all presentations."""
+    rng = np.random.default_rng(4)
+    values = np.clip(np.round(3 + rng.normal(0, 0.6, (40, 60))), 1, 5)
+    values[0, :2], values[0, 2:4] = 5, 1
+    values[1:, :4] = np.where(rng.random((39, 4)) < 0.5, 3, 2.9)
+    alike = np.full((40, 60), 3.0)
+    few, many = (
+        screen(Panel(tuple(map(str, range(40))), tuple(map(str, range(each.shape[1]))), each))[0]
+        for each in (values, np.hstack([values, alike]))
+    )
+    assert not few.kept
+    assert many.kept
 
 
 def test_ratings_far_from_normal_are_screened_by_the_wider_bound():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 from vernissage.drivers.encode_text import TransformersTextEncoder
 from vernissage.errors import BadInput, DriverError
@@ -183,7 +183,16 @@ def roberta_folder(tmp_path_factory):
 
 def test_roberta_reads_texts_that_are_short(roberta_folder):
     (found,) = TransformersTextEncoder(str(roberta_folder), device="cpu").encode_tokens(["a cat"])
-    assert found.counted.tolist() == [False, *[True] * 5, False]
+    assert found.counted.tolist() == [False, *[True] * 6, False]  # the space before the first word is a letter of its own here
+
+
+def test_roberta_reads_a_first_word_as_it_reads_one_after_a_space(roberta_folder):
+    """So bert-score has it; without, "cat" at the beginning and "cat" within are unlike tokens."""
+    encoder = TransformersTextEncoder(str(roberta_folder), device="cpu")
+    (alone,) = encoder.encode_tokens(["t"])
+    tokens = AutoTokenizer.from_pretrained(roberta_folder)(" t").input_ids
+    assert len(alone.vectors) == len(tokens)
+    assert len(tokens) == len(AutoTokenizer.from_pretrained(roberta_folder)("t").input_ids) + 1
 
 
 def test_roberta_cuts_texts_that_are_long(roberta_folder):

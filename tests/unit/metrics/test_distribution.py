@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 
 from vernissage.errors import BadInput
 from vernissage.metrics.distribution import (
+    ClassParts,
     Statistics,
     frechet_distance,
     gather,
@@ -112,8 +113,26 @@ def test_the_inception_score_of_sure_and_varied_is_the_number_of_classes():
     assert inception_score(np.full((30, 5), 0.2))[0] == pytest.approx(1)
     with pytest.raises(BadInput, match="sum to 1"):
         inception_score(np.ones((30, 5)))
-    with pytest.raises(BadInput, match="splits"):
+    with pytest.raises(BadInput, match="10 parts"):
         inception_score(sure[:3])
+
+
+def test_an_inception_score_in_parts_that_come_one_by_one_is_that_of_all_at_once():
+    probabilities = np.random.default_rng(0).dirichlet(np.full(7, 0.3), size=103)
+    parts = ClassParts(103, limit=20)
+    for start in range(0, 103, 16):
+        places = np.arange(start, min(start + 16, 103))
+        parts.add(places, probabilities[places])
+    assert parts.score() == pytest.approx(inception_score(probabilities), rel=1e-12)
+
+
+def test_the_parts_of_an_inception_score_are_cut_as_torch_fidelity_cuts_them():
+    probabilities = np.random.default_rng(1).dirichlet(np.full(7, 0.3), size=23)
+    scores = []
+    for number in range(10):
+        part = probabilities[number * 23 // 10 : (number + 1) * 23 // 10]
+        scores.append(np.exp((part * (np.log(part) - np.log(part.mean(axis=0)))).sum(axis=1).mean()))
+    assert inception_score(probabilities, seed=None) == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-12)
 
 
 def test_sets_that_cannot_be_compared_are_refused():
@@ -210,4 +229,4 @@ def test_kernel_distance_takes_a_hundred_subsets_of_a_thousand_as_its_authors_do
 
 def test_norms_of_unified_have_their_better_end_at_one():
     ends = {name: (each.zero, each.one) for name, each in NORMS.items()}
-    assert (ends["pickscore"], ends["fd-dinov2"], ends["judge-perception"]) == ((15, 30), (1, 0), (0, 100))
+    assert (ends["pickscore"], ends["clip-fid"], ends["judge-perception"]) == ((15, 30), (100, 0), (0, 100))
