@@ -1,6 +1,7 @@
 """Processes and threads that share work: one process at a place at a time, and pools of threads that an interruption ends at once."""
 
 import os
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,16 +20,18 @@ class Place:
     """A place where this process works, until nobody here holds it any more; other processes are kept out."""
 
     def __init__(self, descriptor: int | None, path: Path) -> None:
-        self._descriptor, self._path = descriptor, path
+        self._descriptor, self._path, self._process = descriptor, path, os.getpid()
 
     def __del__(self) -> None:
         if self._descriptor is not None:
-            with suppress(OSError):
-                self._path.unlink()
+            if os.getpid() == self._process:  # a child has the lock from its parent, who goes on holding it
+                with suppress(OSError):
+                    self._path.unlink()
             os.close(self._descriptor)
 
 
 _held: weakref.WeakValueDictionary[Path, Place] = weakref.WeakValueDictionary()
+_one_at_a_time = threading.Lock()
 
 
 def work_at(place: Path) -> Place:
@@ -40,16 +43,18 @@ def work_at(place: Path) -> Place:
     Raises:
         BadInput: Another process works there, or the folder cannot be made.
     """
-    path = (place / ".lock" if place.is_dir() else place.with_name(f".{place.name}.lock")).resolve()
-    if (known := _held.get(path)) is not None:
-        return known
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write {place}: {error.strerror}.", hint="Choose another file.") from error
-    held = Place(_locked(path, place), path)
-    _held[path] = held
-    return held
+    true = place.resolve()  # the same by whatever link
+    path = true / ".lock" if true.is_dir() else true.with_name(f".{true.name}.lock")
+    with _one_at_a_time:
+        if (known := _held.get(path)) is not None:
+            return known
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"Cannot write {place}: {error.strerror}.", hint="Choose another file.") from error
+        held = Place(_locked(path, place), path)
+        _held[path] = held
+        return held
 
 
 def _locked(path: Path, place: Path) -> int | None:

@@ -2,12 +2,15 @@
 
 import contextlib
 import gc
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from vernissage.bench.run import Header, Run
 from vernissage.errors import BadInput
 from vernissage.processes import Pool, work_at
 
@@ -55,6 +58,41 @@ def test_a_place_is_one_processs_until_it_ends_or_is_killed(tmp_path, other, nam
     gc.collect()
     assert other(place).poll() is None
     assert work_at(tmp_path) is not None, "another place is free"
+
+
+def test_a_link_is_the_place_that_it_leads_to(tmp_path, other):
+    (tmp_path / "data.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "data.jsonl")
+    other(tmp_path / "data.jsonl")
+    with pytest.raises(BadInput, match="Another process"):
+        work_at(tmp_path / "link.jsonl")
+
+
+def test_a_run_that_another_process_begins_gets_no_second_header(tmp_path, other):
+    (tmp_path / "run").mkdir()
+    other(tmp_path / "run")
+    with pytest.raises(BadInput, match="Another process"):
+        Run(tmp_path / "run", Header(suite="s", settings={}, prompts={}, versions={}, machine="m"))
+    assert not (tmp_path / "run" / "header.json").exists()
+
+
+def test_a_child_that_ends_leaves_its_parents_lock(tmp_path):
+    held = work_at(tmp_path)
+    code = os.fork()
+    if code == 0:
+        held.__del__()
+        os._exit(0)
+    os.waitpid(code, 0)
+    assert (tmp_path / ".lock").exists()
+
+
+def test_threads_of_one_process_share_a_place(tmp_path):
+    for _ in range(50):
+        with ThreadPoolExecutor(4) as pool:
+            places = list(pool.map(work_at, [tmp_path] * 4))
+        assert len(set(map(id, places))) == 1
+        del places
+        gc.collect()
 
 
 def test_nothing_is_left_behind(tmp_path):

@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from vernissage.errors import BadInput, reason_of
-from vernissage.metrics.interval import Estimate, mean_interval
+from vernissage.metrics.interval import Estimate, share_interval
 from vernissage.records.table import read_rows, write_table
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.layouts import Entry
@@ -146,7 +146,8 @@ def voted_duels(path: Path, pairs: Sequence[Pair]) -> list[Duel]:
 def _duel(first: str, second: str, measure: str, decisions: Sequence[Sequence[int]]) -> Duel:
     """From 1, 0 or -1 for each decision on each chat."""
     every = [decision for own in decisions for decision in own]
-    lead = mean_interval(np.array([float(np.mean(own)) for own in decisions]))
+    found = share_interval((1 + np.array([float(np.mean(own)) for own in decisions])) / 2)  # of wins, where a tie is half a one
+    lead = Estimate(*(2 * each - 1 for each in found[:3]), found.n)
     return Duel(first, second, measure, every.count(1), every.count(0), every.count(-1), lead)
 
 

@@ -75,7 +75,7 @@ def _told(candidate: Candidate) -> dict[str, Any]:
 
 
 def _copy(run: Run, candidate: Candidate, path: Path) -> None:
-    if candidate.picture:
+    if candidate.picture and run.has_picture(candidate.picture):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run.picture_path(candidate.picture), path)
 

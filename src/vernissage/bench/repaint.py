@@ -76,11 +76,11 @@ def run_benchmark(
 ) -> None:
     """Do what is not done yet, and again what lost a picture; with `retry`, also what ended unscored."""
     for item in read_items(run.header, run.items):
-        if item.regeneration and not all(map(run.has_picture, pictures := _pictures(item.regeneration))):
-            run.forget(_key_of(item.model, item.reference), pictures)
+        if item.regeneration and not all(map(run.has_picture, _pictures(item.regeneration))):
+            run.reopened.add(_key_of(item.model, item.reference))
     models: list[str] = run.header.settings["models"]
     groups = [(model, list(references[start : start + GROUP])) for model in models for start in range(0, len(references), GROUP)]
-    done = {key for key, item in run.items.items() if not (retry and "unscored" in item)}
+    done = {key for key, item in run.items.items() if key not in run.reopened and not (retry and "unscored" in item)}
     left = [(model, group) for model, group in groups if any(_key(model, reference) not in done for reference in group)]
     total = len(models) * len(references)
     report = progress or (lambda _done, _total: None)

@@ -124,6 +124,8 @@ def _strip(run: Run, item: Item) -> list[dict[str, Any]]:
 
 
 def _embedded(run: Run, content: str) -> str:
+    if not run.has_picture(content):  # lost, and it could not be painted again
+        return ""
     image: Image.Image = fit(run.picture(content), THUMBNAIL)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)

@@ -83,6 +83,11 @@ class Run:
         path = folder / "header.json"
         if folder.exists() and not folder.is_dir():
             raise BadInput(f"{folder} is a file, not a folder.", hint="Choose another folder with --out.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
+        self._place = work_at(folder)  # before anything is read: whoever comes second reads what the first has written
         if path.exists():
             changed = read_header(folder).differences(header)
             if changed:
@@ -90,19 +95,19 @@ class Run:
                     f"{folder} holds a run that differs in: {', '.join(changed)}.",
                     hint="Choose another folder with --out, or go on as before.",
                 )
-        elif folder.exists() and any(each.name not in (_UNFINISHED_HEADER, ".lock") for each in folder.iterdir()):
+        elif any(each.name not in (_UNFINISHED_HEADER, ".lock") for each in folder.iterdir()):
             raise BadInput(f"{folder} is not empty and holds no run.", hint="Choose another folder with --out.")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 (folder / _UNFINISHED_HEADER).write_bytes(header.model_dump_json(indent=2).encode() + b"\n")
                 (folder / _UNFINISHED_HEADER).replace(path)
             (folder / "pictures").mkdir(exist_ok=True)
         except OSError as error:
             raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
-        self._place = work_at(folder)
         self._cut_off_last_line()
         self.items = read_lines(folder)
+        self.reopened: set[str] = set()
+        """Items that are to be done again; what they were stands until then."""
 
     def _cut_off_last_line(self) -> None:
         """Take away a last line that a killed run left unfinished."""
@@ -115,25 +120,22 @@ class Run:
                     file.truncate(end)
 
     def add(self, item: dict[str, Any], pictures: Iterable[Picture] = ()) -> None:
-        """Keep a finished item, its pictures first; one that is there already is left as it is, unless it was unscored."""
-        if "unscored" not in self.items.get(item["key"], {"unscored": ""}):
+        """Keep a finished item, its pictures first.
+
+        One that is there already is left as it is, unless it was unscored, or was reopened and is scored now.
+        """
+        scored = "unscored" not in self.items.get(item["key"], {"unscored": ""})
+        if scored and not (item["key"] in self.reopened and "unscored" not in item):
             return
         for picture in pictures:
-            path = self.picture_path(picture.hash)
-            if not path.exists():
-                picture.save(path)
+            if not self.has_picture(picture.hash):
+                picture.save(self.picture_path(picture.hash))
         with (self.folder / "items.jsonl").open("ab") as file:
             file.write(json.dumps(item).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.items[item["key"]] = item
-
-    def forget(self, key: str, pictures: Iterable[str]) -> None:
-        """Let an item be done again, because pictures that it speaks of are gone or cut off; what is left of those goes as well."""
-        del self.items[key]
-        for content in pictures:
-            if not self.has_picture(content):
-                self.picture_path(content).unlink(missing_ok=True)
+        self.reopened.discard(item["key"])
 
     def has_picture(self, content: str) -> bool:
         """Whether the picture with this hash is there to its end."""

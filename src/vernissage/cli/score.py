@@ -152,18 +152,20 @@ def summary(scored: "Scored") -> list[dict[str, object]]:
     """A row a metric, and where there are groups one for each and one for the mean of their means: mean, 95 % interval, counts, reasons."""
     import numpy as np
 
-    from vernissage.metrics.interval import mean_interval, mean_of_means
+    from vernissage.metrics.interval import mean_interval, mean_of_means, share_interval
+    from vernissage.scoring.registry import METRICS
 
     rows: list[dict[str, object]] = []
     groups = sorted({entry.group for entry in scored.entries} - {""})
     for name, found in scored.pictures.items():
         by_group: dict[str, list[float]] = {}
+        interval = share_interval if name in METRICS and METRICS[name].range == "0 or 1" else mean_interval
         for group in ("", *groups):
             own = [score for score, entry in zip(found, scored.entries, strict=True) if group in ("", entry.group)]
             values = [value for score in own if (value := getattr(score, "value", None)) is not None]
             row: dict[str, object] = {"metric": name, "group": group, "scored": len(values), "asked": len(own)}
             by_group[group] = values
-            rows.append(row | _mean(mean_interval(np.array(values)) if values else None) | {"reasons": _reasons(own)})
+            rows.append(row | _mean(interval(np.array(values)) if values else None) | {"reasons": _reasons(own)})
         parts = [by_group[group] for group in groups]
         if len(parts) > 1:  # what GenEval and others call their overall score
             grouped = [score for score, entry in zip(found, scored.entries, strict=True) if entry.group]

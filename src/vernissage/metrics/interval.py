@@ -8,6 +8,9 @@ from numpy import ndarray
 
 from vernissage.errors import BadInput
 
+_Z = 1.959964
+"""Of the normal distribution, 97.5 %."""
+
 
 class Estimate(NamedTuple):
     """A value with its 95 % interval and the number of items it rests on."""
@@ -35,8 +38,8 @@ def decimals(estimate: Estimate | None) -> str:
 def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:
     """The share of right answers, with a percentile bootstrap over items.
 
-    Answers about one item hang together, so items are resampled, not single answers. Where all of them are right, or all wrong, no sample
-    differs; then the interval is the exact one for as many items, of which each is right or wrong.
+    Answers about one item hang together, so items are resampled, not single answers. Where items are right or wrong as a whole, or all
+    alike so that no sample differs, the interval is Wilson's for as many items.
 
     Args:
         right: Right answers per item, shape (item,).
@@ -51,21 +54,40 @@ def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: i
         BadInput: Shapes differ, or nothing was asked.
 
     References:
-        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3; Clopper and Pearson (1934), The use of
-        confidence or fiducial limits.
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3; Wilson (1927), Probable inference, the law of
+        succession, and statistical inference; Brown, Cai and DasGupta (2001) on how well it covers small samples.
 
     Example:
         >>> ratio_interval(np.array([3, 1, 2]), np.array([3, 2, 2])).value
         0.8571428571428571
         >>> print(ratio_interval(np.ones(12), np.ones(12)))
-        100.0 [73.5, 100.0]
+        100.0 [75.8, 100.0]
     """
     found = _resampled(right, asked, draws, seed)
-    known = int((np.asarray(asked) > 0).sum())
-    if found.value in (0.0, 1.0) and found.low == found.high:
-        reach = 0.025 ** (1 / known)
-        return found._replace(low=reach) if found.value else found._replace(high=1 - reach)
-    return found
+    right, asked = np.asarray(right, dtype=float), np.asarray(asked, dtype=float)
+    known = asked > 0
+    whole = (asked[known] == asked[known][0]).all() and np.isin(right[known] / asked[known], (0.0, 1.0)).all()
+    return _wilson(found, int(known.sum())) if whole or found.low == found.high else found
+
+
+def share_interval(values: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """The mean of values in [0, 1], such as 1 for right and 0 for wrong; see `ratio_interval`.
+
+    Raises:
+        BadInput: There are no values, or they are not finite.
+
+    Example:
+        >>> print(share_interval(np.array([1, 1, 1, 0])))
+        75.0 [30.1, 95.4]
+    """
+    return ratio_interval(values, np.ones(np.shape(values)), draws=draws, seed=seed)
+
+
+def _wilson(found: Estimate, n: float) -> Estimate:
+    """With the score interval of a share of n."""
+    p, z = found.value, _Z
+    middle, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return found._replace(low=0.0 if p == 0 else float(middle - half), high=1.0 if p == 1 else float(middle + half))
 
 
 def _resampled(right: ndarray, asked: ndarray, draws: int, seed: int) -> Estimate:
@@ -103,7 +125,8 @@ def mean_interval(values: ndarray, *, draws: int = 2000, seed: int = 0) -> Estim
 def mean_of_means(groups: Sequence[ndarray], *, draws: int = 2000, seed: int = 0) -> Estimate:
     """The mean of groups' means, each group counting alike, with a percentile bootstrap within groups.
 
-    It is what GenEval calls its overall score, over tasks.
+    It is what GenEval calls its overall score, over tasks. Where all values are 0 or 1, as there, groups are too often all alike for a
+    bootstrap; then the interval is Wilson's for a share of as many items as would vary so much if the groups were alike.
 
     Raises:
         BadInput: There are no groups, or one is empty.
@@ -115,10 +138,13 @@ def mean_of_means(groups: Sequence[ndarray], *, draws: int = 2000, seed: int = 0
     groups = [np.asarray(group, dtype=float) for group in groups]
     if not groups or not all(len(group) and np.isfinite(group).all() for group in groups):
         raise BadInput("A mean of groups needs groups that are not empty, and finite numbers.", hint="Leave out groups without values.")
+    value, n = float(np.mean([group.mean() for group in groups])), sum(map(len, groups))
+    if all(np.isin(group, (0.0, 1.0)).all() for group in groups):
+        return _wilson(Estimate(value, 0.0, 1.0, n), len(groups) ** 2 / sum(1 / len(group) for group in groups))
     rng = np.random.default_rng(seed)
     drawn = np.mean([_means_of_draws(group, draws, rng) for group in groups], axis=0)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(float(np.mean([group.mean() for group in groups])), float(low), float(high), sum(map(len, groups)))
+    return Estimate(value, float(low), float(high), n)
 
 
 def _means_of_draws(values: ndarray, draws: int, rng: np.random.Generator) -> ndarray:

@@ -843,6 +843,22 @@ def test_an_item_that_lost_a_picture_is_done_again_and_the_table_is_the_same(tmp
     assert lost.read_bytes() == (whole.folder / "pictures" / lost.name).read_bytes()
 
 
+def test_an_item_that_lost_a_picture_keeps_its_result_and_the_rest_where_it_cannot_be_done_again(tmp_path, found, whole):
+    shutil.copytree(whole.folder, tmp_path / "run")
+    (lost, *_) = sorted((tmp_path / "run" / "pictures").iterdir())
+    lost.unlink()
+
+    def down(_ask):
+        raise DriverError("the server is down")
+
+    run = benchmark(tmp_path / "run", found, script=down)
+    assert leaderboard(items_of(run.folder), "last") == leaderboard(items_of(whole.folder), "last")
+    assert stored(run) == stored(whole) - {lost.stem}
+    assert render_report(run, items_of(run.folder))
+    run = benchmark(tmp_path / "run", found)
+    assert stored(run) == stored(whole), "done when the server is back"
+
+
 @pytest.mark.parametrize("change", [{"kind": None}, {"regeneration": {"x": 1}}])
 def test_a_line_with_something_else_in_it_is_told(tmp_path, found, whole, change):
     shutil.copytree(whole.folder, tmp_path / "run")

@@ -10,7 +10,7 @@ from scipy import stats
 
 from vernissage.errors import BadInput
 from vernissage.metrics.correlation import krcc, plcc, plcc_interval, plcc_logistic, srcc, srcc_interval
-from vernissage.metrics.interval import mean_interval, mean_of_means, ratio_interval, sign_flip_test
+from vernissage.metrics.interval import mean_interval, mean_of_means, ratio_interval, share_interval, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
 ratings = st.integers(1, 5).map(float)
@@ -194,13 +194,28 @@ def test_draws_in_which_nothing_was_asked_say_nothing():
     assert (found.value, found.low, found.high) == (pytest.approx(2 / 3), 0.5, 1), "never nought of nought"
 
 
-@pytest.mark.parametrize("count", [1, 12, 300])
-def test_of_answers_that_are_all_right_or_all_wrong_the_interval_is_the_exact_one(count):
-    asked = np.arange(1, count + 1)
-    exact = stats.binomtest(count, count).proportion_ci(0.95)
-    assert ratio_interval(asked, asked)[:3] == pytest.approx((1, exact.low, 1))
-    assert ratio_interval(0 * asked, asked)[:3] == pytest.approx((0, 0, 1 - exact.low))
-    assert mean_interval(np.ones(count))[:3] == (1, 1, 1), "a mean of values that are no shares is left alone"
+@pytest.mark.parametrize(("right", "count"), [(1, 1), (0, 1), (12, 12), (11, 12), (0, 12), (6, 12), (299, 300), (300, 300)])
+def test_the_interval_of_a_share_of_right_ones_is_wilsons(right, count):
+    values = np.arange(count) < right
+    expected = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    found = share_interval(values)
+    assert found[:3] == pytest.approx((right / count, expected.low, expected.high), abs=1e-6)
+    assert ratio_interval(3 * values, np.full(count, 3)) == found, "answers about one item hang together"
+
+
+def test_items_that_are_all_alike_have_an_interval_all_the_same():
+    assert ratio_interval(np.array([7]), np.array([8])).high - ratio_interval(np.array([7]), np.array([8])).low > 0.5
+    half = ratio_interval(np.ones(12), np.full(12, 2))
+    assert half[:3] == pytest.approx((0.5, *stats.binomtest(6, 12).proportion_ci(0.95, method="wilson")), abs=1e-6)
+    assert mean_interval(np.ones(9))[:3] == (1, 1, 1), "a mean of values that are no shares is left alone"
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
+def test_a_mean_of_shares_is_where_its_interval_says_also_of_few_that_are_nearly_all_right(share):
+    rng = np.random.default_rng(3)
+    samples = [mean_of_means([(rng.random(4) < share).astype(float) for _ in range(6)]) for _ in range(2000)]
+    assert np.mean([found.low <= share <= found.high for found in samples]) > 0.92  # Wilson's own is 0.936 for 12 of 24
+    assert all(found.low <= found.value <= found.high and 0 <= found.low < found.high <= 1 for found in samples)
 
 
 def test_a_correlation_is_never_beyond_one():
