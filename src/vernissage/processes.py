@@ -6,7 +6,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vernissage.errors import BadInput
 
@@ -17,17 +17,30 @@ except ImportError:  # Windows: whoever starts two processes at one place there 
 
 
 class Place:
-    """A place where this process works, until nobody here holds it any more; other processes are kept out."""
+    """A place where this process works, to the end of a `with`, or until nobody here holds it any more; other processes are kept out."""
 
     def __init__(self, descriptor: int | None, path: Path) -> None:
         self._descriptor, self._path, self._process = descriptor, path, os.getpid()
 
-    def __del__(self) -> None:
-        if self._descriptor is not None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_told: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Let others in, whoever here still holds it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if _held.get(self._path) is self:
+            del _held[self._path]
+        if descriptor is not None:
             if os.getpid() == self._process:  # a child has the lock from its parent, who goes on holding it
                 with suppress(OSError):
                     self._path.unlink()
-            os.close(self._descriptor)
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.leave()
 
 
 _held: weakref.WeakValueDictionary[Path, Place] = weakref.WeakValueDictionary()

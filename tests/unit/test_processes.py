@@ -95,6 +95,15 @@ def test_threads_of_one_process_share_a_place(tmp_path):
         gc.collect()
 
 
+def test_a_place_is_free_after_a_with_and_may_be_held_again_within(tmp_path, other):
+    for _ in range(2):
+        with work_at(tmp_path) as held:
+            assert work_at(tmp_path) is held
+    del held
+    gc.collect()
+    assert other(tmp_path).poll() is None
+
+
 def test_nothing_is_left_behind(tmp_path):
     held = work_at(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -12,7 +12,7 @@ import numpy as np
 from vernissage.api import Studio
 from vernissage.bench.chatgen import Item
 from vernissage.bench.duels import Duel, judged_duels
-from vernissage.bench.run import Run
+from vernissage.bench.run import Run, is_whole
 from vernissage.errors import BadInput
 from vernissage.metrics.interval import Estimate, mean_interval
 from vernissage.metrics.unified import check_norms
@@ -72,7 +72,7 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
     for name, own in plans.items():
         folder = run.folder / "painted" / _folder_of(name)
         paths = {query.id: folder / f"{seeds[query.id]:05d}.png" for query in queries}
-        missing = [query.id for query in queries if not paths[query.id].exists()]
+        missing = [query.id for query in queries if not is_whole(paths[query.id])]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             seeded = [_seeded(own[each], seeds[each]) for each in part]
@@ -84,7 +84,7 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
             if progress:
                 progress(done + len(queries) - len(missing) + start + len(part), total)
         done += len(queries)
-        entries[name] = [Entry(query.id, paths[query.id], query.plan.prompt) for query in queries if paths[query.id].exists()]
+        entries[name] = [Entry(query.id, paths[query.id], query.plan.prompt) for query in queries if is_whole(paths[query.id])]
     return Painted(entries, failures)
 
 

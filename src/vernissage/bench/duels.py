@@ -6,7 +6,6 @@ choose comes back as CSV.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 
 from vernissage.errors import BadInput, reason_of
 from vernissage.metrics.interval import Estimate, share_interval
+from vernissage.records.picture import Picture
 from vernissage.records.table import read_rows, write_table
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.layouts import Entry
@@ -53,6 +53,14 @@ class Pair(NamedTuple):
     first_is_left: bool
 
 
+class Asked(NamedTuple):
+    """What somebody asked for."""
+
+    text: str
+    pictures: Sequence[Path] = ()
+    """Reference pictures."""
+
+
 def judged_duels(scores: Mapping[str, Mapping[str, Mapping[str, Score | Unscored]]]) -> list[Duel]:
     """Duels by the judge's two dimensions, where they were asked for.
 
@@ -71,32 +79,34 @@ def judged_duels(scores: Mapping[str, Mapping[str, Mapping[str, Score | Unscored
 
 
 def pairs_of(entries: Mapping[str, Sequence[Entry]]) -> list[Pair]:
-    """Every two planners' pictures of a query, sides and order drawn by lot, the same for the same pictures."""
+    """Every two planners' pictures of a query, sides and order at random, the same for the same pictures."""
     names, found = list(entries), []
+    hashes = {entry.path: hashlib.sha256(entry.path.read_bytes()).hexdigest() for own in entries.values() for entry in own}
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
             others = {entry.name: entry.path for entry in entries[second]}
             for entry in entries[first]:
                 if entry.name in others:
-                    lot = hashlib.sha256(json.dumps([first, second, entry.name]).encode("utf-8", "surrogatepass")).hexdigest()
+                    pair = [first, second, entry.name, hashes[entry.path], hashes[others[entry.name]]]
+                    lot = hashlib.sha256(json.dumps(pair).encode("utf-8", "surrogatepass")).hexdigest()
                     left = int(lot[-1], 16) % 2 == 0
                     sides = (entry.path, others[entry.name]) if left else (others[entry.name], entry.path)
                     found.append(Pair(lot[:12], entry.name, *sides, first, second, left))
     return sorted(found, key=lambda pair: pair.id)
 
 
-def write_page(pairs: Sequence[Pair], prompts: Mapping[str, str], page: Path) -> None:
+def write_page(pairs: Sequence[Pair], asked: Mapping[str, Asked], page: Path) -> None:
     """The page on which people choose, which saves their votes as votes.csv; beside it, in a folder of its name, the pictures.
 
-    Pictures are copied, since their own paths tell who painted them.
+    Their pixels are copied, since paths and metadata tell who painted them.
 
     Args:
         pairs: See `pairs_of`.
-        prompts: What was asked for, by query.
+        asked: What was asked for, by query.
         page: HTML file.
 
     Raises:
-        BadInput: It cannot be written.
+        BadInput: It cannot be written, or a picture cannot be read.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vernissage.bench", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -105,10 +115,13 @@ def write_page(pairs: Sequence[Pair], prompts: Mapping[str, str], page: Path) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for pair in pairs:
-            for side, picture in (("left", pair.left), ("right", pair.right)):
-                shutil.copyfile(picture, folder / f"{pair.id}-{side}.png")
-            sides = {side: f"{folder.name}/{pair.id}-{side}.png" for side in ("left", "right")}
-            shown.append({"id": pair.id, "prompt": prompts.get(pair.query, ""), **sides})
+            request = asked.get(pair.query, Asked(""))
+            pictures = {"left": pair.left, "right": pair.right} | {f"asked-{n}": path for n, path in enumerate(request.pictures, start=1)}
+            paths = {name: f"{folder.name}/{pair.id}-{name}.png" for name in pictures}
+            for name, picture in pictures.items():
+                Picture.of(Picture.open(picture).image).save(page.parent / paths[name])
+            references = [path for name, path in paths.items() if name.startswith("asked")]
+            shown.append({"id": pair.id, "prompt": request.text, "references": references, "left": paths["left"], "right": paths["right"]})
         page.write_text(environment.get_template("duels.html.jinja").render(pairs=shown, questions=QUESTIONS), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"Cannot write {page}: {reason_of(error)}.", hint="Choose another folder.") from error
@@ -128,17 +141,22 @@ def voted_duels(path: Path, pairs: Sequence[Pair]) -> list[Duel]:
     votes: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     seen: set[tuple[str, str, str]] = set()
     for line, row in read_rows(path, "votes", ("pair", "question", "choice")):
-        pair, choice = known.get((row["pair"] or "").strip()), (row["choice"] or "").strip().lower()
+        name, question, choice = (row[column].strip() for column in ("pair", "question", "choice"))
+        if (name, question, choice) == ("pair", "question", "choice"):
+            continue  # files of several voters joined
+        pair, choice = known.get(name), choice.lower()
+        if question not in QUESTIONS:
+            raise BadInput(f"{path}, line {line}: the question is {question!r}.", hint=f"It is {' or '.join(QUESTIONS)}.")
         if pair is None:
             raise BadInput(f"{path}, line {line}: this run has no pair {row['pair']!r}.", hint="Use the votes of the page duels.html.")
         if choice not in CHOICES:
             raise BadInput(f"{path}, line {line}: the choice is {row['choice']!r}.", hint=f"Write {', '.join(CHOICES)}.")
-        told = (pair.id, row["question"], row.get("voter") or "")
+        told = (pair.id, question, row.get("voter", "").strip())
         if told in seen:
             raise BadInput(f"{path}, line {line}: the pair {pair.id} was voted on twice.", hint="Tell voters apart by a column voter.")
         seen.add(told)
         sign = CHOICES.index("tie") - CHOICES.index(choice)
-        own = votes.setdefault((pair.first, pair.second, row["question"]), {})
+        own = votes.setdefault((pair.first, pair.second, question), {})
         own.setdefault(pair.query, []).append(sign if pair.first_is_left else -sign)
     return [_duel(*key, list(own.values())) for key, own in votes.items()]
 
@@ -147,7 +165,7 @@ def _duel(first: str, second: str, measure: str, decisions: Sequence[Sequence[in
     """From 1, 0 or -1 for each decision on each chat."""
     every = [decision for own in decisions for decision in own]
     found = share_interval((1 + np.array([float(np.mean(own)) for own in decisions])) / 2)  # of wins, where a tie is half a one
-    lead = Estimate(*(2 * each - 1 for each in found[:3]), found.n)
+    lead = Estimate(2 * found.value - 1, 2 * found.low - 1, 2 * found.high - 1, found.n)
     return Duel(first, second, measure, every.count(1), every.count(0), every.count(-1), lead)
 
 

@@ -80,7 +80,6 @@ class Run:
     def __init__(self, folder: Path, header: Header) -> None:
         self.folder = folder
         self.header = header
-        path = folder / "header.json"
         if folder.exists() and not folder.is_dir():
             raise BadInput(f"{folder} is a file, not a folder.", hint="Choose another folder with --out.")
         try:
@@ -88,8 +87,19 @@ class Run:
         except OSError as error:
             raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
         self._place = work_at(folder)  # before anything is read: whoever comes second reads what the first has written
+        try:
+            self._open()
+        except BaseException:
+            del self._place
+            raise
+        self.items = read_lines(folder)
+        self.reopened: set[str] = set()
+        """Items that are to be done again; what they were stands until then."""
+
+    def _open(self) -> None:
+        folder, path = self.folder, self.folder / "header.json"
         if path.exists():
-            changed = read_header(folder).differences(header)
+            changed = read_header(folder).differences(self.header)
             if changed:
                 raise BadInput(
                     f"{folder} holds a run that differs in: {', '.join(changed)}.",
@@ -99,15 +109,12 @@ class Run:
             raise BadInput(f"{folder} is not empty and holds no run.", hint="Choose another folder with --out.")
         try:
             if not path.exists():
-                (folder / _UNFINISHED_HEADER).write_bytes(header.model_dump_json(indent=2).encode() + b"\n")
+                (folder / _UNFINISHED_HEADER).write_bytes(self.header.model_dump_json(indent=2).encode() + b"\n")
                 (folder / _UNFINISHED_HEADER).replace(path)
             (folder / "pictures").mkdir(exist_ok=True)
         except OSError as error:
             raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
         self._cut_off_last_line()
-        self.items = read_lines(folder)
-        self.reopened: set[str] = set()
-        """Items that are to be done again; what they were stands until then."""
 
     def _cut_off_last_line(self) -> None:
         """Take away a last line that a killed run left unfinished."""
@@ -139,12 +146,7 @@ class Run:
 
     def has_picture(self, content: str) -> bool:
         """Whether the picture with this hash is there to its end."""
-        try:
-            with self.picture_path(content).open("rb") as file:
-                file.seek(-len(_END), os.SEEK_END)
-                return file.read() == _END
-        except OSError:
-            return False
+        return is_whole(self.picture_path(content))
 
     def picture_path(self, content: str) -> Path:
         """Where the picture with this hash lies."""
@@ -165,6 +167,16 @@ class Run:
         for path in orphans:
             path.unlink()
         return len(orphans)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a PNG is there to its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_END), os.SEEK_END)
+            return file.read() == _END
+    except OSError:
+        return False
 
 
 def read_header(folder: Path) -> Header:

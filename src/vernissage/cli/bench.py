@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vernissage.api import Studio
     from vernissage.bench.chatgen import Item as Planned
     from vernissage.bench.chatgen import Known, Row
+    from vernissage.bench.duels import Asked
     from vernissage.bench.repaint import Item
     from vernissage.bench.run import Run
     from vernissage.datasets.evalmi import EvalMi
@@ -238,14 +239,17 @@ def _paint_and_score(
         counts = f"{duel.wins} won, {duel.ties} even, {duel.losses} lost; lead {duel.lead}"
         click.echo(harmless(f"{duel.first} against {duel.second}, {duel.measure}: {counts}"))
     if pairs:
-        write_page(pairs, {item.query.id: _said(item.query) for own in items.values() for item in own}, run.folder / "duels.html")
+        write_page(pairs, {item.query.id: _asked(item.query) for own in items.values() for item in own}, run.folder / "duels.html")
         write_key(pairs, run.folder / "duels-key.csv")
         click.echo(named(run.folder / "duels.html"))
 
 
-def _said(query: "Query") -> str:
-    """What somebody asked for, all turns."""
-    return "\n".join(turn.text if len(query.chat.turns) == 1 else f"{turn.role}: {turn.text}" for turn in query.chat.turns)
+def _asked(query: "Query") -> "Asked":
+    """What somebody asked for in all turns, with the reference pictures that are there."""
+    from vernissage.bench.duels import Asked
+
+    text = "\n".join(turn.text if len(query.chat.turns) == 1 else f"{turn.role}: {turn.text}" for turn in query.chat.turns)
+    return Asked(text, [image for turn in query.chat.turns for image in turn.images if image.is_file()])
 
 
 def _show_steps(rows: "Sequence[Row]") -> None:
@@ -316,17 +320,24 @@ def evalmi(data: Path, predictions: tuple[Path, ...], dimension: str, task: str 
         _measure_judges(table, predictions, dimension, task, out)
 
 
+def _named_apart(found: "Mapping[Path, Mapping[str, ndarray]]") -> "dict[str, ndarray]":
+    """What each file's judges say, by the judge's name; with the file's path where several have it."""
+    every = [name for own in found.values() for name in own]
+    return {
+        name if every.count(name) == 1 else str(path) if len(own) == 1 else f"{path} {name}": values
+        for path, own in found.items()
+        for name, values in own.items()
+    }
+
+
 def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str, task: str | None, out: Path | None) -> None:
     """One judge task by task, several one below the other, best first."""
-    from vernissage.bench.evalmi import judge_table, model_ranking, read_predictions
+    from vernissage.bench.evalmi import judge_table, read_predictions
     from vernissage.bench.plots import bars
     from vernissage.cli.show import progress_bar
     from vernissage.metrics.interval import decimals
 
-    scores: dict[str, ndarray] = {}
-    for path in predictions:
-        for name, own in read_predictions(path, table).items():
-            scores[f"{path.stem} {name}" if name in scores else name] = own
+    scores = _named_apart({path: read_predictions(path, table) for path in predictions})
     with progress_bar("measuring") as progress:
         rows = {}
         for name, own in scores.items():
@@ -343,10 +354,7 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
         others = " ".join(f"{'-' if each is None else f'{each:.3f}':>7}" for each in (row.plcc_fitted, row.krcc))
         click.echo(f"{harmless(label):<22} {cells} {others}  {row.n}/{row.asked}")
     for name, own in scores.items() if task is None else ():
-        ranking = model_ranking(table, own, dimension)
-        srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
-        who = f"{harmless(name)}, " if len(scores) > 1 else ""
-        click.echo(f"{who}ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
+        _show_ranking(table, own, dimension, who=f"{harmless(name)}, " if len(scores) > 1 else "")
     if out is None:
         return
     told = [
@@ -363,23 +371,33 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
         click.echo(named(path))
 
 
+def _show_ranking(table: "EvalMi", scores: "ndarray", dimension: str, who: str = "") -> None:
+    from vernissage.bench.evalmi import model_ranking
+
+    try:
+        found = model_ranking(table, scores, dimension)
+        srcc = "-" if found.srcc is None else f"{found.srcc:.3f}"
+        told = f"SRCC {srcc}, relative RMSE {found.relative_rmse:.3f}"
+    except BadInput as error:
+        told = f"- ({error.message})"
+    click.echo(f"{who}ranking of the {len(table.models)} models: {told}")
+
+
 def _measure_answers(table: "EvalMi", predictions: Sequence[Path], task: str | None, out: Path | None) -> None:
     import numpy as np
 
-    from vernissage.bench.evalmi import accuracy_table, model_ranking, read_answers
+    from vernissage.bench.evalmi import accuracy_table, read_answers
 
     told: list[dict[str, object]] = []
-    for path in predictions:
-        answers = read_answers(path, table)
+    for path in dict.fromkeys(predictions):
+        answers, judge = read_answers(path, table), path.stem if [each.stem for each in predictions].count(path.stem) == 1 else str(path)
         click.echo(f"{named(path)} against people's answers; share of those alike [95 % interval over prompts]")
         for row in accuracy_table(table, answers):
-            told.append({"judge": path.stem, "task": row.task, **ends("accuracy", row.accuracy), "answered": row.n, "asked": row.asked})
+            told.append({"judge": judge, "task": row.task, **ends("accuracy", row.accuracy), "answered": row.n, "asked": row.asked})
             if task in (None, row.task):
                 click.echo(f"{row.task:<22} {row.accuracy or '-'!s:<20} {row.n}/{row.asked} answered")
         if task is None:
-            ranking = model_ranking(table, np.where(np.isnan(answers[..., 0]), np.nan, answers[..., 0] > 0.5), "accuracy")
-            srcc = "-" if ranking.srcc is None else f"{ranking.srcc:.3f}"
-            click.echo(f"ranking of the {len(table.models)} models: SRCC {srcc}, relative RMSE {ranking.relative_rmse:.3f}")
+            _show_ranking(table, np.where(np.isnan(answers[..., 0]), np.nan, answers[..., 0] > 0.5), "accuracy")
     if out is not None:
         write_table(out / "accuracy-judges.csv", told)
         click.echo(named(out / "accuracy-judges.csv"))

@@ -2,12 +2,14 @@
 
 import hashlib
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vernissage.cli import FiniteRange, harmless, named
 from vernissage.errors import BadInput
+from vernissage.processes import work_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,14 +75,17 @@ def fetch(demonstrations: Path, out: Path, pictures: Path | None, models: Path |
     pictures, models = pictures or out.parent / "pictures", models or out.parent / "models.jsonl"
     check_folder(pictures)
     found = read_demonstrations(demonstrations)
-    with progress_bar("fetching models") as progress:
-        notes = fetch_models([each.plan.model for each in found], models, address=address, progress=progress)
-    with progress_bar("fetching pictures") as progress:
-        got = fetch_pictures(found, pictures, progress=progress)
-    write_demonstrations(got.demonstrations, out)
-    gone = sum(note.gone for note in notes.values())
-    click.echo(f"{len(notes)} models in {named(models)}" + (f", {gone} of them no longer on Civitai" if gone else ""))
-    _report(got.fetched, f"pictures in {named(pictures)}", got.failed, out)
+    with work_at(out), work_at(models):
+        with progress_bar("fetching models") as progress:
+            notes, unknown = fetch_models([each.plan.model for each in found], models, address=address, progress=progress)
+        with progress_bar("fetching pictures") as progress:
+            got = fetch_pictures(found, pictures, progress=progress)
+        write_demonstrations(got.demonstrations, out)
+        gone = sum(note.gone for note in notes.values())
+        click.echo(f"{len(notes)} models in {named(models)}" + (f", {gone} of them no longer on Civitai" if gone else ""))
+        for reason, count in unknown.items():
+            click.echo(harmless(f"  {count} x {reason}"))
+        _report(got.fetched, f"pictures in {named(pictures)}", got.failed, out)
 
 
 def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> None:
@@ -181,21 +186,26 @@ def role_play_(
     chosen = load_roles(roles or ROLES)
     studios = {str(config or "default"): open_studio(config) for config in (configs or (None,))}
     descriptions = {model: card.description for model, card in next(iter(studios.values())).all_models.items()}
-    descriptions |= {model: f"{note.title}. {note.description}" for model, note in (read_models(models) if models else {}).items()}
+    for model, note in (read_models(models) if models else {}).items():
+        if told := ". ".join(filter(None, (note.title, note.description))):
+            descriptions[model] = shorten(told, 1000, placeholder=" …")
     tasks = plan_tasks(found, list(studios), chosen, each=each, seed=seed)
-    known, settings = resume_queries(out), {"seed": seed, "roles": hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:16]}
-    if out.exists():
+    with work_at(out):  # before what was cut off in it is mended
+        known, settings = resume_queries(out), {"seed": seed, "roles": hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:16]}
+        if out.exists():
+            keep_settings(out, settings)
+        expected = estimate([task for task in tasks if task.id not in known], descriptions)
+        words = f"{expected.calls} requests, about {expected.input_tokens} tokens in and {expected.output_tokens} out"
+        cost = expected.cost(input_price, output_price)
+        click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
+        if not yes and not click.confirm("Begin?", err=True):
+            raise SystemExit(1)
         keep_settings(out, settings)
-    expected = estimate([task for task in tasks if task.id not in known], descriptions)
-    words = f"{expected.calls} requests, about {expected.input_tokens} tokens in and {expected.output_tokens} out"
-    cost = expected.cost(input_price, output_price)
-    click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
-    if not yes and not click.confirm("Begin?", err=True):
-        raise SystemExit(1)
-    keep_settings(out, settings)
-    with progress_bar("playing") as progress:
-        made = role_play(tasks, {name: studio.mllm for name, studio in studios.items()}, out, descriptions=descriptions, progress=progress)
-    _report(made.kept, "queries", made.dropped, out)
+        with progress_bar("playing") as progress:
+            made = role_play(
+                tasks, {name: studio.mllm for name, studio in studios.items()}, out, descriptions=descriptions, progress=progress
+            )
+        _report(made.kept, "queries", made.dropped, out)
 
 
 @command.command(name="deduplicate")

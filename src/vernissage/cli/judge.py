@@ -101,7 +101,7 @@ class Journal:
 
     def __init__(self, out: Path | None, settings: object) -> None:
         self._path = out.with_name(f"{out.name}.part") if out else None
-        self._place = work_at(out) if out and out.parent.is_dir() else None
+        self._place = work_at(out) if out else None
         self._settings = json.dumps(settings, sort_keys=True, default=str)
         from vernissage.records.verdict import Verdict
 

@@ -7,9 +7,8 @@ list is kept beside the file, and nothing is taken twice. What is not taken is c
 import hashlib
 import json
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -50,7 +49,6 @@ def collect_civitai(
     nsfw: bool = False,
     address: str = ADDRESS,
     retries: int = 5,
-    sleep: Callable[[float], None] = time.sleep,
     progress: Progress | None = None,
 ) -> Collected:
     """Collect demonstrations from Civitai's pictures, page by page.
@@ -63,7 +61,6 @@ def collect_civitai(
         nsfw: Whether pictures that are not safe for work are taken as well.
         address: The API.
         retries: How often a failed page is asked for again; a wait of up to 300 seconds that Civitai asks for is kept.
-        sleep: Waits.
         progress: Called with (kept, count).
 
     Raises:
@@ -79,7 +76,7 @@ def collect_civitai(
     dropped: Counter[str] = Counter()
     while len(known) < count and not state.get("ended"):
         options = {"limit": PAGE, "sort": sort, "period": period, "nsfw": str(nsfw).lower()}
-        page = _page(address, options, state.get("cursor"), retries, sleep)
+        page = _page(address, options, state.get("cursor"), retries)
         new: list[Demonstration] = []
         for item in page.items:
             found = read_civitai_image(item)
@@ -258,7 +255,7 @@ class _Page(NamedTuple):
     """Of the next page; None where this is the last."""
 
 
-def _page(address: str, options: dict[str, Any], cursor: str | None, retries: int, sleep: Callable[[float], None]) -> _Page:
+def _page(address: str, options: dict[str, Any], cursor: str | None, retries: int) -> _Page:
     """A page, asked for again where Civitai is busy, fails, breaks off or sends what is no page."""
 
     def read(response: httpx.Response) -> _Page:
@@ -266,7 +263,7 @@ def _page(address: str, options: dict[str, Any], cursor: str | None, retries: in
         return _read_page(response.json())
 
     options |= {"cursor": cursor} if cursor else {}
-    return patiently(lambda: request("images", options, address=address), read, "page", retries=retries, sleep=sleep)
+    return patiently(lambda: request("images", options, address=address), read, "page", retries=retries)
 
 
 def _read_page(answer: Any) -> _Page:

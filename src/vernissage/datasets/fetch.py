@@ -6,10 +6,11 @@ What is there already is not fetched again, so a call that was cut off is gone o
 import hashlib
 import io
 import json
+import os
 import re
-import time
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +18,13 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vernissage.errors import BadInput, DriverError, Refused, reason_of
+from vernissage.errors import BadInput, DriverError, Refused, VernissageError, reason_of
 from vernissage.ports import Progress
 from vernissage.processes import Pool
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import SUFFIXES, decode
 from vernissage.records.plan import Text
-from vernissage.zoo.civitai import ADDRESS, Answer, check, fetch, patiently, read_model, request
+from vernissage.zoo.civitai import ADDRESS, check, fetch, patiently, read_model, request
 
 AT_ONCE = 4
 LARGEST = 64 * 2**20
@@ -45,6 +46,15 @@ class ModelNote(BaseModel):
     """Whether Civitai no longer has it."""
 
 
+class FetchedModels(NamedTuple):
+    """What is known of models."""
+
+    notes: dict[str, ModelNote]
+    """By model."""
+    failed: dict[str, int]
+    """Models of which nothing could be had, by reason."""
+
+
 class FetchedPictures(NamedTuple):
     """Demonstrations whose pictures lie here where they could be had."""
 
@@ -59,7 +69,6 @@ def fetch_pictures(
     folder: Path,
     *,
     retries: int = 3,
-    sleep: Callable[[float], None] = time.sleep,
     progress: Progress | None = None,
 ) -> FetchedPictures:
     """Fetch the pictures that demonstrations name by their addresses.
@@ -68,34 +77,49 @@ def fetch_pictures(
         demonstrations: Those whose pictures lie here, or that have none, stay as they are.
         folder: For the pictures.
         retries: How often a picture is asked for again where its server is busy or fails.
-        sleep: Waits.
         progress: Called with (done, total) pictures.
 
     Raises:
         BadInput: The folder cannot be written.
-        DriverError: Nothing can be reached; what was fetched is kept.
+        DriverError: Of many pictures in turn none can be reached; what was fetched is kept.
     """
-    wanted = [each for each in demonstrations if "://" in each.picture]
+    wanted = {_name(each): each.picture for each in demonstrations if "://" in each.picture}
     here = {path.stem: path for path in folder.iterdir() if path.suffix in SUFFIXES} if folder.is_dir() else {}
     found: dict[str, Path] = {}
     failed: Counter[str] = Counter()
+    names = list(wanted)
 
-    def get(each: Demonstration) -> Path | str:
-        name = _name(each)
-        return here[name] if name in here else _fetch_picture(each.picture, folder / name, retries, sleep)
+    def get(name: str) -> Path | str | VernissageError:
+        try:
+            return here[name] if name in here else _fetch_picture(wanted[name], folder / name, retries)
+        except (DriverError, Refused) as error:
+            return error
 
     with Pool(AT_ONCE) as pool:
-        for start in range(0, len(wanted), 16 * AT_ONCE):
-            part = wanted[start : start + 16 * AT_ONCE]
-            for each, got in zip(part, pool.map(get, part), strict=True):
-                if isinstance(got, Path):
-                    found[each.id] = got
-                else:
-                    failed[got] += 1
+        for start in range(0, len(names), 16 * AT_ONCE):
+            part = names[start : start + 16 * AT_ONCE]
+            got = dict(zip(part, pool.map(get, part), strict=True))
+            _give_up(got.values())
+            found |= {name: each for name, each in got.items() if isinstance(each, Path)}
+            failed.update(each if isinstance(each, str) else each.message for each in got.values() if not isinstance(each, Path))
             if progress:
-                progress(start + len(part), len(wanted))
-    placed = [each.model_copy(update={"picture": str(found[each.id])}) if each.id in found else each for each in demonstrations]
+                progress(start + len(part), len(names))
+    placed = [
+        each.model_copy(update={"picture": str(path)}) if "://" in each.picture and (path := found.get(_name(each))) else each
+        for each in demonstrations
+    ]
     return FetchedPictures(placed, len(found), dict(failed))
+
+
+def _give_up(got: Collection[object]) -> None:
+    """End where of several things none can be had: the network is down then, and not one server.
+
+    Raises:
+        DriverError: So it is.
+    """
+    errors = [each for each in got if isinstance(each, DriverError) and not isinstance(each, _Failed | Refused)]
+    if len(errors) == len(got) >= AT_ONCE:
+        raise errors[0]
 
 
 def fetch_models(
@@ -104,9 +128,8 @@ def fetch_models(
     *,
     address: str = ADDRESS,
     retries: int = 5,
-    sleep: Callable[[float], None] = time.sleep,
     progress: Progress | None = None,
-) -> dict[str, ModelNote]:
+) -> FetchedModels:
     """What Civitai says of models, kept in a JSONL file, one a line.
 
     Args:
@@ -114,27 +137,35 @@ def fetch_models(
         path: What is in it already is not asked for again.
         address: The API.
         retries: How often a model is asked for again where Civitai is busy or fails.
-        sleep: Waits.
         progress: Called with (done, total) models.
 
     Raises:
         BadInput: The file cannot be read or written.
-        DriverError: Civitai cannot be reached, refuses or fails for good; what was fetched is kept.
+        DriverError: Of several models in turn none can be had, because Civitai cannot be reached or fails; what was fetched is kept.
     """
     known = read_models(path, cut=True) if path.exists() else {}
     wanted = [name for name in dict.fromkeys(names) if re.fullmatch(r"civitai/\d+", name)]
     left = [name for name in wanted if name not in known]
-    done = len(wanted) - len(left)
+    done, failed = len(wanted) - len(left), Counter[str]()
+
+    def get(name: str) -> ModelNote | VernissageError:
+        try:
+            return _fetch_model(name, address, retries)
+        except VernissageError as error:
+            return error
+
     with Pool(AT_ONCE) as pool:
         for start in range(0, len(left), AT_ONCE):
-            part = left[start : start + AT_ONCE]
-            notes = list(pool.map(lambda name: _fetch_model(name, address, retries, sleep), part))
+            got = list(pool.map(get, left[start : start + AT_ONCE]))
+            notes = [each for each in got if isinstance(each, ModelNote)]
             _append(path, notes)
+            _give_up(got)
             known |= {note.id: note for note in notes}
-            done += len(part)
+            failed.update(re.sub(r"\b\d{4,}\b", "…", each.message) for each in got if isinstance(each, VernissageError))
+            done += len(got)
             if progress:
                 progress(done, len(wanted))
-    return known
+    return FetchedModels(known, dict(failed))
 
 
 def read_models(path: Path, *, cut: bool = False) -> dict[str, ModelNote]:
@@ -159,7 +190,9 @@ def read_models(path: Path, *, cut: bool = False) -> dict[str, ModelNote]:
             note = ModelNote.model_validate_json(line)
         except ValidationError as error:
             if cut and number == len(lines):
-                path.write_bytes(b"\n".join([*lines[:-1], b""]))
+                part = path.with_name(f"{path.name}.part")
+                part.write_bytes(b"\n".join([*lines[:-1], b""]))
+                part.replace(path)
                 break
             raise BadInput(f"{path}, line {number}: {error.errors()[0]['msg']}.", hint="Mend or delete that line.") from error
         notes[note.id] = note
@@ -170,7 +203,7 @@ class _Failed(DriverError):
     """A picture's server answers, and fails."""
 
 
-def _fetch_picture(address: str, place: Path, retries: int, sleep: Callable[[float], None]) -> Path | str:
+def _fetch_picture(address: str, place: Path, retries: int) -> Path | str:
     """Where the picture lies now, or why it could not be had.
 
     Raises:
@@ -178,7 +211,7 @@ def _fetch_picture(address: str, place: Path, retries: int, sleep: Callable[[flo
         DriverError: Nothing answers, so nothing else would be had either.
     """
 
-    def read(answer: Answer) -> bytes:
+    def read(answer: httpx.Response) -> bytes:
         if answer.status_code >= 500:
             raise _Failed(f"its server failed with status {answer.status_code}")
         if answer.status_code != 200:
@@ -186,7 +219,7 @@ def _fetch_picture(address: str, place: Path, retries: int, sleep: Callable[[flo
         return answer.content
 
     try:
-        data = patiently(lambda: fetch(address, largest=LARGEST), read, "picture", retries=retries, sleep=sleep)
+        data = patiently(lambda: fetch(address, largest=LARGEST), read, "picture", retries=retries)
         decode(data)
         kind = Image.open(io.BytesIO(data)).format
     except (_Failed, Refused) as error:
@@ -198,9 +231,10 @@ def _fetch_picture(address: str, place: Path, retries: int, sleep: Callable[[flo
         return "no picture, or one too large"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f"{place.name}.part")
-        part.write_bytes(data)
-        return part.replace(place.with_name(place.name + suffix))
+        handle, part = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        return Path(part).replace(place.with_name(place.name + suffix))
     except OSError as error:
         raise BadInput(f"Cannot write {place}: {reason_of(error)}.", hint="Choose another folder.") from error
 
@@ -210,7 +244,7 @@ def _name(demonstration: Demonstration) -> str:
     return f"{told}-{hashlib.sha256(demonstration.picture.encode()).hexdigest()[:8]}"
 
 
-def _fetch_model(name: str, address: str, retries: int, sleep: Callable[[float], None]) -> ModelNote:
+def _fetch_model(name: str, address: str, retries: int) -> ModelNote:
     number = name.removeprefix("civitai/")
 
     def read(response: httpx.Response) -> ModelNote:
@@ -219,13 +253,15 @@ def _fetch_model(name: str, address: str, retries: int, sleep: Callable[[float],
         check(response, f"model version {number}")
         return ModelNote(id=name, **read_model(response.json())._asdict())
 
-    return patiently(lambda: request(f"model-versions/{number}", {}, address=address), read, "model", retries=retries, sleep=sleep)
+    return patiently(lambda: request(f"model-versions/{number}", {}, address=address), read, "model", retries=retries)
 
 
 def _append(path: Path, notes: Sequence[ModelNote]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
         with path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(note.model_dump(exclude_defaults=True), ensure_ascii=False) + "\n" for note in notes))
+            lines = [json.dumps(note.model_dump(exclude_defaults=True), ensure_ascii=False) + "\n" for note in notes]
+            file.write("".join(["" if whole else "\n", *lines]))
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another file.") from error

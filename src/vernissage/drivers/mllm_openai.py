@@ -240,7 +240,7 @@ class OpenAIMLLM:
                 parts.append(part)
                 if time.monotonic() > ends:
                     raise httpx.ReadTimeout("the reply takes too long", request=response.request)
-            headers = [(name, value) for name, value in response.headers.items() if name != "content-length"]
+            headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-length"]
             return httpx.Response(response.status_code, headers=headers, content=b"".join(parts), request=response.request)
 
     def _pause_after(self, response: httpx.Response, *, last: bool) -> float:

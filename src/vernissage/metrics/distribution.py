@@ -123,6 +123,12 @@ def load_statistics(path: Path) -> Statistics:
         raise BadInput(f"The sigma of {path} is no covariance: it is not symmetric.", hint="Save the statistics again.")
     if (np.diag(covariance) < 0).any() or (np.abs(covariance) > 1.001 * np.outer(spread, spread) + 1e-6 * spread.max(initial=0) ** 2).any():
         raise BadInput(f"The sigma of {path} is no covariance: no features vary like that.", hint="Save the statistics again.")
+    try:  # no variance is below 0 in any direction, but for rounding
+        np.linalg.cholesky(covariance + 1e-5 * max(np.trace(covariance), 1e-300) * np.eye(len(mean)))
+    except np.linalg.LinAlgError as error:
+        raise BadInput(f"The sigma of {path} is no covariance: no features vary like that.", hint="Save the statistics again.") from error
+    if n < 0 or n == 1:
+        raise BadInput(f"{path} is of {n} pictures.", hint="Save the statistics of two or more.")
     return Statistics(n or 2, mean, covariance * ((n or 2) - 1))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -96,15 +96,7 @@ def request(path: str, options: dict[str, Any], *, address: str = ADDRESS) -> ht
         return client.get(url, params=options, headers=_headers(url, address))
 
 
-class Answer(NamedTuple):
-    """What an address sent."""
-
-    status_code: int
-    headers: httpx.Headers
-    content: bytes
-
-
-def fetch(url: str, *, largest: int, address: str = ADDRESS) -> Answer:
+def fetch(url: str, *, largest: int, address: str = ADDRESS) -> httpx.Response:
     """What lies at an address, such as that of a picture.
 
     Raises:
@@ -113,39 +105,25 @@ def fetch(url: str, *, largest: int, address: str = ADDRESS) -> Answer:
     """
     if not url.startswith(("https://", "http://")):
         raise BadInput(f"{url} is no address of the web.", hint="It must begin with https://.")
-    headers, parts, size = _headers(url, address), [], 0
+    parts, size = [], 0
     with (
         _told("An address cannot be reached", "Is there a network?"),
         _client() as client,
-        client.stream("GET", url, headers=headers) as response,
+        client.stream("GET", url, headers=_headers(url, address)) as response,
     ):
         for chunk in response.iter_bytes():
             parts.append(chunk)
             size += len(chunk)
             if size > largest:
                 raise BadInput(f"{url} is larger than {largest // 2**20} MB.", hint="Leave it out.")
-        return Answer(response.status_code, response.headers, b"".join(parts))
+        told = [(name, value) for name, value in response.headers.raw if name.lower() not in (b"content-length", b"content-encoding")]
+        return httpx.Response(response.status_code, headers=told, content=b"".join(parts))
 
 
-class HasStatus(Protocol):
-    """An answer over HTTP."""
-
-    @property
-    def status_code(self) -> int:
-        """Such as 200."""
-        ...
-
-    @property
-    def headers(self) -> httpx.Headers:
-        """By name, whatever its case."""
-        ...
-
-
-Asked = TypeVar("Asked", bound=HasStatus)
 Read = TypeVar("Read")
 
 
-def patiently(ask: Callable[[], Asked], read: Callable[[Asked], Read], what: str, *, retries: int, sleep: Callable[[float], None]) -> Read:
+def patiently(ask: Callable[[], httpx.Response], read: Callable[[httpx.Response], Read], what: str, *, retries: int) -> Read:
     """Ask, and ask again where the server is busy, fails, breaks off or sends what cannot be read.
 
     Args:
@@ -153,7 +131,6 @@ def patiently(ask: Callable[[], Asked], read: Callable[[Asked], Read], what: str
         read: Makes of the answer what is wanted; a `ValueError` means that it cannot be read.
         what: Is asked for, for errors.
         retries: How often it is asked again; a wait of up to 300 seconds that the server asks for is kept.
-        sleep: Waits.
 
     Raises:
         RateLimited: The server asks to wait for longer, or again and again.
@@ -177,7 +154,7 @@ def patiently(ask: Callable[[], Asked], read: Callable[[Asked], Read], what: str
         if wait > LONGEST_WAIT_S:  # as only a server can want
             raise RateLimited(f"Civitai asks to wait for {wait:.0f} seconds.", hint=_LATER)
         if attempt < retries:
-            sleep(wait)
+            time.sleep(wait)
     raise trouble
 
 

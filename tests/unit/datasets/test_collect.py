@@ -27,6 +27,7 @@ from vernissage.errors import BadInput, DriverError, RateLimited, Refused
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Lora, Plan
+from vernissage.zoo import civitai
 from vernissage.zoo.card import Card, local_id
 
 
@@ -100,11 +101,12 @@ def server():
 
 
 @pytest.fixture
-def gather(server, tmp_path):
+def gather(server, tmp_path, monkeypatch):
     waits = []
+    monkeypatch.setattr(civitai.time, "sleep", waits.append)
 
     def gather(**options):
-        return collect_civitai(tmp_path / "out.jsonl", address=server.address, sleep=waits.append, **{"count": 100} | options)
+        return collect_civitai(tmp_path / "out.jsonl", address=server.address, **{"count": 100} | options)
 
     gather.waits = waits
     return gather

@@ -311,6 +311,22 @@ def test_a_judge_of_some_models_alone_is_measured_and_only_its_ranking_is_refuse
     with pytest.raises(SystemExit) as ended:
         main(asked)
     told = capsys.readouterr()
-    assert ended.value.code == 2
-    assert "1.000 [1.000, 1.000]" in told.out, "the table comes first"
-    assert "No picture of fair is scored" in told.err
+    assert not ended.value.code
+    assert "1.000 [1.000, 1.000]" in told.out
+    assert "models: - (No picture of fair is scored" in told.out
+
+
+def test_judges_of_one_name_are_told_apart_by_their_files(tmp_path, capsys):
+    data = load_evalmi(write_folder(tmp_path))
+    files = []
+    for folder, sign in (("a", 1), ("b", -1), ("c", 1)):
+        lines = [f"good/{number:03d}.png,{sign * data.opinions['perception'][0, number - 1]}" for number in range(1, 5)]
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "perception.csv").write_text("\n".join(["image,score", *lines]), encoding="utf-8")
+        files += ["--predictions", str(tmp_path / folder / "perception.csv")]
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "evalmi", "--data", str(tmp_path), *files, "--out", str(tmp_path / "out")])
+    assert not ended.value.code
+    judges = {row["judge"] for _, row in read_rows(tmp_path / "out" / "perception-judges.csv", "judges", ("judge",))}
+    assert judges == {str(tmp_path / folder / "perception.csv") for folder in "abc"}
+    assert "-1.000" in capsys.readouterr().out

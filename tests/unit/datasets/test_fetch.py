@@ -16,6 +16,7 @@ from vernissage.errors import BadInput, DriverError
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
+from vernissage.zoo import civitai
 
 
 def encoded(colour, form="PNG"):
@@ -56,6 +57,14 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """The waits that there would have been."""
+    waits = []
+    monkeypatch.setattr(civitai.time, "sleep", waits.append)
+    return waits
+
+
 @pytest.fixture
 def server():
     with Server() as server:
@@ -73,8 +82,8 @@ def test_pictures_are_fetched_once_and_what_cannot_be_had_is_counted(server, tmp
     server.trouble = {"/a.png": [429, 503], "/f.png": [500] * 9}
     given = [shown(f"civitai:{path}", server.url(path)) for path in ("/a.png", "/b", "/c.mp4", "/d.png", "/e.png", "/f.png")]
     here = shown("mine", str(tmp_path / "mine.png"))
-    waits, told = [], []
-    found = fetch_pictures([*given, here], tmp_path / "p", retries=2, sleep=waits.append, progress=lambda *step: told.append(step))
+    told = []
+    found = fetch_pictures([*given, here], tmp_path / "p", retries=2, progress=lambda *step: told.append(step))
     assert found.fetched == 2
     assert found.failed == {
         "no picture, or one too large": 2,
@@ -86,10 +95,10 @@ def test_pictures_are_fetched_once_and_what_cannot_be_had_is_counted(server, tmp
     assert found.demonstrations[2:] == [*given[2:], here], "what could not be had stays an address"
     assert told[-1] == (6, 6)
     asked = len(server.asked)
-    again = fetch_pictures(found.demonstrations, tmp_path / "p", retries=0, sleep=waits.append)
+    again = fetch_pictures(found.demonstrations, tmp_path / "p", retries=0)
     assert again.demonstrations == found.demonstrations
     assert set(server.asked[asked:]) == {"/c.mp4", "/d.png", "/e.png", "/f.png"}, "only what is missing is asked for again"
-    cut = fetch_pictures(given[:2], tmp_path / "p", sleep=waits.append)
+    cut = fetch_pictures(given[:2], tmp_path / "p")
     assert (cut.fetched, len(server.asked)) == (2, asked + 4), "those of a call that was cut off are found"
 
 
@@ -100,14 +109,56 @@ def test_a_picture_that_is_too_large_is_left_out(server, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_server_that_is_down_does_not_keep_the_others_pictures_away(server, tmp_path):
+    server.content = {"/a.png": encoded(0)}
+    given = [
+        shown("a", server.url("/a.png")),
+        shown("b", "http://127.0.0.1:9/b.png"),
+        shown("c", "http://x\x00y/z"),
+        shown("d", "ftp://x/a.png"),
+    ]
+    found = fetch_pictures(given, tmp_path, retries=1)
+    assert found.fetched == 1
+    assert sum(found.failed.values()) == 3
+    assert "no picture, or one too large" in found.failed
+    assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
+
+
 def test_where_nothing_answers_the_call_ends_and_what_was_fetched_is_kept(server, tmp_path, monkeypatch):
     server.content = {"/a.png": encoded(0)}
     monkeypatch.setattr(fetch, "AT_ONCE", 1)
-    near, far = shown("a", server.url("/a.png")), shown("b", "http://127.0.0.1:9/b.png")
+    near = [shown(f"a{number}", server.url("/a.png?{number}")) for number in range(16)]
+    server.content |= {"/a.png?{number}": encoded(0)}
+    far = [shown(f"b{number}", f"http://127.0.0.1:9/{number}.png") for number in range(16)]
     with pytest.raises(DriverError, match="cannot be reached"):
-        fetch_pictures([near, far], tmp_path, retries=1, sleep=lambda _s: None)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
-    assert fetch_pictures([shown("c", "ftp://x/a.png")], tmp_path).failed == {"no picture, or one too large": 1}
+        fetch_pictures([*near, *far], tmp_path, retries=1)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".png"] * 16
+
+
+def test_demonstrations_of_one_id_keep_their_own_pictures_and_one_address_is_fetched_once(server, tmp_path):
+    server.content = {"/a.png": encoded(0), "/b.png": encoded(90)}
+    given = [shown("same", server.url("/a.png")), shown("same", server.url("/b.png")), shown("same", server.url("/a.png"))]
+    found = fetch_pictures(given, tmp_path)
+    one, two, three = (Picture.open(each.picture).hash for each in found.demonstrations)
+    assert one == three != two
+    assert sorted(server.asked) == ["/a.png", "/b.png"]
+
+
+def test_a_model_that_cannot_be_had_does_not_keep_the_others_away_and_is_counted(server, tmp_path):
+    server.content = {"/api/model-versions/7": json.dumps(VERSION).encode(), "/api/model-versions/8": b"x"}
+    server.trouble = {"/api/model-versions/8": [403]}
+    found = fetch_models(["civitai/8", "civitai/7"], tmp_path / "m.jsonl", address=server.url("/api"))
+    assert list(found.notes) == list(read_models(tmp_path / "m.jsonl")) == ["civitai/7"]
+    assert list(found.failed.values()) == [1]
+
+
+def test_a_note_whose_line_has_no_end_is_kept_apart_from_the_next(server, tmp_path):
+    server.content = {f"/api/model-versions/{number}": json.dumps(VERSION).encode() for number in (7, 9)}
+    path = tmp_path / "m.jsonl"
+    fetch_models(["civitai/7"], path, address=server.url("/api"))
+    path.write_bytes(path.read_bytes().rstrip())
+    fetch_models(["civitai/9"], path, address=server.url("/api"))
+    assert list(read_models(path)) == ["civitai/7", "civitai/9"]
 
 
 def test_models_are_asked_about_once_and_those_that_are_gone_are_told(server, tmp_path):
@@ -115,7 +166,7 @@ def test_models_are_asked_about_once_and_those_that_are_gone_are_told(server, tm
     server.trouble = {"/api/model-versions/9": [429]}
     path = tmp_path / "models.jsonl"
     names = ["civitai/7", "local/dream", "civitai/8", "civitai/7", "civitai/9"]
-    found = fetch_models(names, path, address=server.url("/api"), sleep=lambda _s: None)
+    found, _ = fetch_models(names, path, address=server.url("/api"))
     assert found == read_models(path)
     assert found == {
         "civitai/7": ModelNote(id="civitai/7", title="Dream v2", description="Soft & warm.", base_model="SDXL 1.0", downloads=500),
@@ -125,7 +176,7 @@ def test_models_are_asked_about_once_and_those_that_are_gone_are_told(server, tm
     asked = len(server.asked)
     with path.open("a", encoding="utf-8") as file:
         file.write('{"id": "civi')  # cut off
-    assert fetch_models(names, path, address=server.url("/api")) == found == read_models(path)
+    assert fetch_models(names, path, address=server.url("/api")).notes == found == read_models(path)
     assert len(server.asked) == asked
 
 
