@@ -6,11 +6,12 @@ studio; `Studio.from_toml` makes one of real models, with the same calls.
 
 import hashlib
 import json
+import operator
 import secrets
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from PIL import Image
 from pydantic import ValidationError
@@ -148,7 +149,6 @@ class Studio:
         *,
         images: ImageLike | Sequence[ImageLike] = (),
         history: Sequence[Turn] = (),
-        overrides: Overrides | None = None,
         **fixed: Any,
     ) -> Plan:
         """From a chat to a plan, without painting it.
@@ -157,17 +157,17 @@ class Studio:
             request: What somebody typed, or a whole chat.
             images: Reference pictures.
             history: Earlier turns.
-            overrides: What is fixed already; with prompt and model fixed, no language model is asked.
-            fixed: The same by name: prompt, negative_prompt, model, seed, steps, cfg_scale, width, height, sampler and so on.
+            fixed: What is fixed already, by name: prompt, negative_prompt, model, seed, steps, cfg_scale, width, height, sampler and so on.
+                With prompt and model fixed, no language model is asked.
 
         Returns:
             A plan that its model can paint, with the runners-up and their probabilities where the planner tells them.
 
         Raises:
-            UserError: The request or an override cannot be used.
+            UserError: The request, or something fixed, cannot be used.
             ReplyError: The planner answered unusably, twice.
         """
-        overrides = overrides_of(overrides, fixed)
+        overrides = overrides_of(fixed)
         check_overrides(overrides, self.all_models if overrides.model else self.catalogue)
         if not isinstance(request, str | Chat):
             raise BadInput(f"A {type(request).__name__} is no request.", hint="Give a text, or a Chat.")
@@ -195,7 +195,6 @@ class Studio:
         count: int = 1,
         images: ImageLike | Sequence[ImageLike] = (),
         history: Sequence[Turn] = (),
-        overrides: Overrides | None = None,
         progress: Progress | None = None,
         **fixed: Any,
     ) -> list[Picture]:
@@ -206,25 +205,46 @@ class Studio:
             count: How many; their seeds follow one another.
             images: Reference pictures.
             history: Earlier turns.
-            overrides: What is fixed already.
             progress: Called with (done, total) steps.
             fixed: What is fixed already, by name; see `plan`.
 
         Raises:
             VernissageError: See `plan`; and what the painter may raise.
         """
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, SupportsIndex) or (count := operator.index(count)) < 1:
             raise BadInput(f"{count!r} pictures cannot be painted.", hint="Give a `count` of 1 or more.")
-        plan = self.plan(request, images=images, history=history, overrides=overrides, **fixed)
+        plan = self.plan(request, images=images, history=history, **fixed)
         return self.paint_plan(plan, count=count, progress=progress, request=_last_words(request))
 
-    def repaint(self, reference: ImageLike, *, model: str, settings: Settings | None = None, **options: Any) -> Repainted:
-        """Let a T2I model paint a reference picture again; see `repaint_several`.
+    def repaint(
+        self,
+        reference: ImageLike,
+        *,
+        model: str,
+        arguments: Arguments | None = None,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+        **settings: Any,
+    ) -> Repainted:
+        """Let a T2I model paint a reference picture again; see `repaint_several` for the options.
+
+        Args:
+            reference: The picture, or the path of its file.
+            model: Id of the model under test.
+            arguments: How the model is run.
+            progress: Called with (done, total) pictures.
+            watch: Called with each tree and each round.
+            settings: rounds, candidates, words, weights, rate, patience, seed; see `repainting.loop.Settings`.
 
         Raises:
             VernissageError: Nothing could be painted, or a setting cannot be used.
         """
-        return _or_raise(self.repaint_several([reference], model=model, settings=settings, **options)[0])
+        try:
+            given = Settings(**settings)
+        except ValidationError as error:
+            raise BadInput(f"A setting has a mistake: {explain(error)}.", hint="See repainting.loop.Settings.") from error
+        options: dict[str, Any] = {"arguments": arguments, "progress": progress, "watch": watch}
+        return _or_raise(self.repaint_several([reference], model=model, settings=given, **options)[0])
 
     def repaint_several(
         self,
@@ -282,7 +302,17 @@ class Studio:
             raise BadPlan("Interrogating a picture needs CLIP.", hint="Configure `clip`, or choose --words tree or direct.")
         return settings
 
-    def judge(
+    def judge(self, picture: ImageLike, *, prompt: str | None = None, questions: Sequence[str] = ()) -> Verdict:
+        """Say how good a picture looks and how well it shows what it should; see `judge_several`.
+
+        Args:
+            picture: The picture, or the path of its file.
+            prompt: What it should show; left out, the prompt that the picture carries is taken.
+            questions: Yes/no questions about it.
+        """
+        return self.judge_several([picture], prompts=() if prompt is None else (prompt,), questions=questions)[0]
+
+    def judge_several(
         self,
         pictures: Sequence[ImageLike],
         *,
@@ -309,6 +339,7 @@ class Studio:
         questions = (questions,) if isinstance(questions, str) else tuple(listed(questions, "questions"))
         if not all(isinstance(question, str) and question.strip() for question in questions):
             raise BadInput("A question is empty, or no text.", hint='Ask like "Is there a cat?".')
+        prompts = prompts if isinstance(prompts, str) else listed(() if prompts is None else prompts, "prompts")
         if isinstance(prompts, str) or not all(isinstance(prompt, str | None) for prompt in prompts):
             raise BadInput("The prompts are no list of texts.", hint="Give one text, or None, a picture.")
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -365,9 +396,9 @@ class Studio:
             UserError: A metric is unknown or needs what is not there.
         """
         chosen = find_metrics((metrics,) if isinstance(metrics, str) else tuple(listed(metrics, "metrics")))
-        if not isinstance(source, str | Path) and not all(isinstance(entry, Entry) for entry in listed(source, "entries")):
+        entries = find_entries(Path(source)) if isinstance(source, str | Path) else listed(source, "entries")
+        if not all(isinstance(entry, Entry) for entry in entries):
             raise BadInput("There is something to score that is no Entry.", hint="Give a folder or table, or a list of layouts.Entry.")
-        entries = find_entries(Path(source)) if isinstance(source, str | Path) else list(source)
         entries = with_prompts(entries, Path(prompts)) if prompts else entries
         entries = with_questions(entries, Path(questions)) if questions else entries
         needs = {need for metric in chosen for need in metric.needs}
@@ -476,7 +507,7 @@ def paint(request: str = "", *, studio: Studio | None = None, **options: Any) ->
     Args:
         request: Freestyle text.
         studio: Who paints; see `Studio.from_toml` for real models.
-        options: images, history, overrides, progress, or what is fixed by name, such as model and seed; see `Studio.paint_several`.
+        options: images, history, progress, or what is fixed by name, such as model and seed; see `Studio.paint_several`.
 
     Example:
         picture = vs.paint("two yellow stars over the sea at night, neon please")
@@ -485,24 +516,20 @@ def paint(request: str = "", *, studio: Studio | None = None, **options: Any) ->
     return (studio or mini_studio()).paint(request, **options)
 
 
-def repaint(reference: ImageLike, *, model: str, studio: Studio | None = None, **settings: Any) -> Repainted:
+def repaint(reference: ImageLike, *, model: str, studio: Studio | None = None, **options: Any) -> Repainted:
     """Let a T2I model paint a reference picture again, with the embedded mini studio unless another is given.
 
     Args:
         reference: The picture, or the path of its file.
         model: Id of the model under test.
         studio: Who understands, paints and compares.
-        settings: rounds, candidates, words, weights, rate, patience, seed; see `repainting.loop.Settings`.
+        options: rounds, candidates, words, weights, rate, patience, seed, arguments, progress, watch; see `Studio.repaint`.
 
     Example:
         repainted = vs.repaint("reference.png", model="mini/neon", rounds=4)
         repainted.regeneration.best.scores["clip"]
     """
-    try:
-        given = Settings(**settings)
-    except ValidationError as error:
-        raise BadInput(f"A setting has a mistake: {explain(error)}.", hint="See repainting.loop.Settings.") from error
-    return (studio or mini_studio()).repaint(reference, model=model, settings=given)
+    return (studio or mini_studio()).repaint(reference, model=model, **options)
 
 
 def judge(picture: ImageLike, *, prompt: str | None = None, questions: Sequence[str] = (), studio: Studio | None = None) -> Verdict:
@@ -518,7 +545,7 @@ def judge(picture: ImageLike, *, prompt: str | None = None, questions: Sequence[
         verdict = vs.judge("stars.png", questions=["Is there a star?"])
         verdict.perception, verdict.correspondence, verdict.answers[0].yes
     """
-    return (studio or mini_studio()).judge([picture], prompts=() if prompt is None else (prompt,), questions=questions)[0]
+    return (studio or mini_studio()).judge(picture, prompt=prompt, questions=questions)
 
 
 class _Reporting:

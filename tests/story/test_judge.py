@@ -34,14 +34,14 @@ def test_the_embedded_judge_is_a_trained_one_and_says_that_its_ratings_were_synt
 def test_spoiled_pictures_look_worse_the_more_they_are_spoiled(mini, pictures):
     strengths = [index % 5 for index in range(len(pictures))]
     spoiled = [spoil(image, ("blur", "noise", "warp")[i % 3], strengths[i], seed=i) for i, image in enumerate(pictures)]
-    verdicts = mini.judge(spoiled)
+    verdicts = mini.judge_several(spoiled)
     assert srcc(np.array([verdict.perception.value for verdict in verdicts]), -np.array(strengths, dtype=float)) > 0.7
     assert all(verdict.correspondence.reason == "no prompt was given" for verdict in verdicts)
 
 
 def test_the_right_prompt_fits_better_than_another_pictures(mini, scenes, pictures):
-    right = mini.judge(pictures, prompts=[tell.prompt(scene) for scene in scenes])
-    wrong = mini.judge(pictures, prompts=[tell.prompt(scene) for scene in [*scenes[1:], scenes[0]]])
+    right = mini.judge_several(pictures, prompts=[tell.prompt(scene) for scene in scenes])
+    wrong = mini.judge_several(pictures, prompts=[tell.prompt(scene) for scene in [*scenes[1:], scenes[0]]])
     better = [a.correspondence.value > b.correspondence.value for a, b in zip(right, wrong, strict=True)]
     assert np.mean(better) > 0.8
 
@@ -51,13 +51,13 @@ def test_questions_are_answered_better_than_by_chance(mini, scenes, pictures):
     right = []
     for scene, image in zip(scenes, pictures, strict=True):
         asked = tell.questions(scene, rng)
-        (verdict,) = mini.judge([image], questions=[question.text for question in asked])
+        (verdict,) = mini.judge_several([image], questions=[question.text for question in asked])
         right += [(answer.yes.value > 0.5) == question.answer for answer, question in zip(verdict.answers, asked, strict=True)]
     assert np.mean(right) > 0.7
 
 
 def test_a_picture_painted_here_is_judged_by_the_prompt_it_carries(mini, tmp_path, capsys):
-    picture = vs.paint("a red cat in the city at night, neon", studio=mini, overrides=None)
+    picture = vs.paint("a red cat in the city at night, neon", studio=mini)
     picture.save(tmp_path / "cat.png")
     verdict = vs.judge(Picture.open(tmp_path / "cat.png"), studio=mini, questions=["Is there a cat?"])
     assert isinstance(verdict.correspondence, Score)
@@ -70,10 +70,7 @@ def test_a_picture_painted_here_is_judged_by_the_prompt_it_carries(mini, tmp_pat
 
 
 def test_repainting_can_be_rated_by_the_judge(mini, pictures):
-    from vernissage.repainting.loop import Settings
-
-    settings = Settings(rounds=1, candidates=2, rater="judge", words="direct")
-    repainted = mini.repaint(pictures[0], model="mini/general", settings=settings)
+    repainted = mini.repaint(pictures[0], model="mini/general", rounds=1, candidates=2, rater="judge", words="direct")
     scores = repainted.regeneration.rounds[0].candidates[0].scores
     assert "synthetic" in scores["perception"].reason
     assert 0 <= scores["consistency"].value <= 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vernissage as vs
-from vernissage.painting.road import Overrides, plan_chats
+from vernissage.painting.road import plan_chats
 from vernissage.records.picture import Picture, read_plan
 from vernissage.world import tell
 from vernissage.world.chats import sample_chat
@@ -42,8 +42,7 @@ def test_a_chat_becomes_a_picture_on_disk_that_knows_how_it_was_made(tmp_path):
 
 
 def test_the_same_plan_paints_the_same_picture_alone_or_among_eight(mini):
-    fixed = vs.Arguments(seed=11, steps=6)
-    plan = mini.plan(overrides=Overrides(prompt="two red cats, on a meadow, by day, cartoon", model="mini/general", arguments=fixed))
+    plan = mini.plan(prompt="two red cats, on a meadow, by day, cartoon", model="mini/general", seed=11, steps=6)
     eight, alone = mini.paint_plan(plan, count=8), mini.paint_plan(plan)[0]
     assert len({picture.hash for picture in eight}) == 8
     difference = np.abs(np.asarray(eight[0].image, dtype=int) - np.asarray(alone.image, dtype=int))
@@ -53,8 +52,7 @@ def test_the_same_plan_paints_the_same_picture_alone_or_among_eight(mini):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_that_matters_paints_what_was_asked(mini, sampler):
     prompt = "one red house, on a meadow, by day, cartoon, bold outlines, flat colours"
-    overrides = Overrides(prompt=prompt, model="mini/general", arguments=vs.Arguments(sampler=sampler, steps=20, seed=1))
-    picture = mini.paint(overrides=overrides)
+    picture = mini.paint(prompt=prompt, model="mini/general", sampler=sampler, steps=20, seed=1)
     recogniser = load_recogniser(package_folder("mini") / "recogniser")
     (seen,) = read_pictures(recogniser, [picture.image])
     right = [check.right for check in check_facts(read_text(prompt), seen)]

@@ -42,7 +42,7 @@ def test_evo_keeps_most_facts_and_mostly_finds_the_model_of_a_community_whose_na
 
 
 def test_a_plan_of_evo_is_painted_by_a_model_of_the_community(evo):
-    picture = evo.paint("a blue boat at sea by day, as a sketch please", overrides=None)
+    picture = evo.paint("a blue boat at sea by day, as a sketch please")
     assert picture.plan.model.startswith("community/")
     assert picture.image.size == (128, 128)
 

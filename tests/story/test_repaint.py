@@ -48,7 +48,7 @@ def test_two_references_in_one_run_are_each_understood_as_if_alone(reference):
     settings = Settings(rounds=1, candidates=1, rate=())
     together = mini_studio().repaint_several([reference, other], model="mini/general", settings=settings)
     for one, image in zip(together, (reference, other), strict=True):
-        alone = mini_studio().repaint(image, model="mini/general", settings=settings).regeneration
+        alone = mini_studio().repaint(image, model="mini/general", **settings.model_dump(exclude_unset=True)).regeneration
         assert one.regeneration.tree == alone.tree
         assert one.regeneration.prompt == alone.prompt
         mine, own = (each.rounds[0].candidates[0].scores["dinov2"].value for each in (one.regeneration, alone))

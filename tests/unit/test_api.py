@@ -1,5 +1,6 @@
 """The front door for programs: what may be given, by which names, and what is said of something else."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ from PIL import Image
 import vernissage as vs
 from vernissage.api import Studio
 from vernissage.errors import BadInput, UnknownName, UserError
-from vernissage.painting.road import Overrides
 from vernissage.records.picture import Picture, Provenance
-from vernissage.records.plan import Arguments, Plan
+from vernissage.records.plan import Plan
+from vernissage.scoring.layouts import Entry
 from vernissage.wiring import DriverConfig, StudioConfig
 
 FAKE = DriverConfig(driver="fake")
@@ -31,8 +32,6 @@ def test_what_is_fixed_may_be_named_itself(studio):
         3,
         7,
     )
-    together = studio.paint(overrides=Overrides(prompt="a red cat", arguments=Arguments(seed=3)), model="mini/neon", steps=7)
-    assert together.plan == picture.plan
     with pytest.raises(UnknownName, match="Did you mean 'seed'"):
         vs.paint("a cat", seeds=3, studio=studio)
     with pytest.raises(BadInput, match=r"'arguments\.steps'"):
@@ -43,33 +42,53 @@ def test_one_picture_may_be_given_where_many_may(studio, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     for given in (tmp_path / "a.png", str(tmp_path / "a.png"), Picture.open(tmp_path / "a.png"), Image.new("RGB", (8, 8))):
         assert studio.plan("again", images=given, prompt="a cat", model="mini/neon").prompt == "a cat"
-        assert len(studio.judge(given)) == 1
+        assert len(studio.judge_several(given)) == 1
+        assert studio.judge(given) == studio.judge_several(given)[0]
+
+
+@pytest.mark.parametrize("verb", ["paint", "repaint", "judge"])
+def test_a_road_takes_the_same_from_the_package_and_from_a_studio(verb):
+    own, front = (inspect.signature(getattr(each, verb)).parameters for each in (Studio, vs))
+    if any(each.kind is each.VAR_KEYWORD for each in front.values()):  # handed on as they are
+        assert set(front) - {"studio", "options"} <= set(own)
+    else:
+        assert set(front) - {"studio"} == set(own) - {"self"}
+
+
+def test_entries_may_come_one_by_one_and_prompts_may_be_none(studio, tmp_path):
+    path = Picture.of(Image.new("RGB", (8, 8))).save(tmp_path / "a.png")
+    entries = [Entry("a.png", path, "a cat"), Entry("b.png", path, "a dog")]
+    assert len(studio.score(iter(entries), ["clipscore"]).pictures["clipscore"]) == 2
+    assert len(studio.judge_several([path], prompts=None)) == 1
+    assert len(studio.paint_several(prompt="a cat", model="mini/neon", count=np.int64(2), seed=1, steps=4)) == 2
 
 
 @pytest.mark.parametrize(
     "call",
     [
+        lambda s, p: s.score_texts(["a"], [None]),
+        lambda s, p: s.score_texts([float("nan")], ["a"]),
+        lambda s, p: s.repaint(p, model="mini/neon", colour="red"),
         lambda s, p: s.paint(None),
         lambda s, p: s.paint(b"x"),
         lambda s, p: s.paint("a", images=5),
         lambda s, p: s.paint("a", images=[np.zeros((4, 4, 3))]),
         lambda s, p: s.paint("a", history="user: x"),
         lambda s, p: s.paint("a", history=[{"role": "user", "text": "x"}]),
-        lambda s, p: s.paint("a", overrides={"model": "mini/neon"}),
         lambda s, p: s.paint_several("a", count=0),
         lambda s, p: s.paint_several("a", count="2"),
         lambda s, p: s.repaint(p, model=None),
         lambda s, p: s.repaint(5, model="mini/neon"),
         lambda s, p: s.repaint(Image.new("RGB", (0, 4)), model="mini/neon"),
-        lambda s, p: s.judge(5),
-        lambda s, p: s.judge([p, None]),
-        lambda s, p: s.judge([Image.new("RGB", (0, 0))]),
-        lambda s, p: s.judge([p], questions=5),
-        lambda s, p: s.judge([p], questions=[""]),
-        lambda s, p: s.judge([p], questions=[5]),
-        lambda s, p: s.judge([p, p], prompts="ab"),
-        lambda s, p: s.judge([p], prompts=[5]),
-        lambda s, p: s.judge([p], batch_size=0),
+        lambda s, p: s.judge_several(5),
+        lambda s, p: s.judge_several([p, None]),
+        lambda s, p: s.judge_several([Image.new("RGB", (0, 0))]),
+        lambda s, p: s.judge_several([p], questions=5),
+        lambda s, p: s.judge_several([p], questions=[""]),
+        lambda s, p: s.judge_several([p], questions=[5]),
+        lambda s, p: s.judge_several([p, p], prompts="ab"),
+        lambda s, p: s.judge_several([p], prompts=[5]),
+        lambda s, p: s.judge_several([p], batch_size=0),
         lambda s, p: s.score(5, ["ssim"]),
         lambda s, p: s.score(["a.png"], ["ssim"]),
         lambda s, p: s.score("x", 5),
@@ -91,7 +110,7 @@ def test_a_picture_shows_itself_in_a_line_and_not_in_its_bytes():
 
 
 def test_nothing_is_judged_by_half_a_character(studio):
-    (verdict,) = studio.judge([Image.new("RGB", (8, 8))], prompts=["a \ud800 star"])
+    verdict = studio.judge(Image.new("RGB", (8, 8)), prompt="a \ud800 star")
     assert "\ud800" not in str(verdict)
 
 

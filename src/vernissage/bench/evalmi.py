@@ -118,8 +118,11 @@ def _read(path: Path, rows: Sequence[tuple[int, dict[str, str]]], column: str, d
         model, number = folder.rpartition("/")[2], name.split(".")[0]  # tables of ours tell the whole path
         if model not in models or not number.isdecimal() or not 1 <= int(number) <= len(data.prompts):
             raise BadInput(f"{path}, line {line}: {row['image']!r} is no picture of EvalMi-50K.", hint="Name it like NOVA/0001.png.")
+        questions = data.prompts[int(number) - 1].questions
         asked = (row.get("question") or "1").strip() if of_questions else "1"
-        known = max(1, len(data.prompts[int(number) - 1].questions))
+        if of_questions and (told := row.get("asked", "")) in questions:  # the words, where people left an earlier question out
+            asked = str(questions.index(told) + 1)
+        known = max(1, len(questions))
         if not asked.isdecimal() or not 1 <= int(asked) <= known:
             raise BadInput(
                 f"{path}, line {line}: {row['image']} has no question {asked!r}.", hint=f"Number its questions from 1 to {known}."

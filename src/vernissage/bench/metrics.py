@@ -8,7 +8,7 @@ import numpy as np
 
 from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import krcc, or_none, plcc_interval, srcc_interval
+from vernissage.metrics.correlation import krcc, numbered, or_none, plcc_interval, srcc_interval
 from vernissage.metrics.interval import Estimate
 from vernissage.records.verdict import Score
 from vernissage.scoring.layouts import Entry
@@ -50,7 +50,7 @@ def agreements(rows: Sequence[JudgedPicture], scored: Scored, *, seed: int = 0) 
         scored: Of the same pictures, in their order.
         seed: Decides the bootstrap over prompts; pictures of one hang together, those without one stand for themselves.
     """
-    prompts = np.array([row.prompt or f"\0{index}" for index, row in enumerate(rows)])
+    prompts = numbered(row.prompt or f"\0{index}" for index, row in enumerate(rows))
     found = []
     for dimension in ("perception", "correspondence"):
         opinions = np.array([np.nan if (value := getattr(row, dimension)) is None else value for row in rows])

@@ -141,14 +141,11 @@ class _Talk:
         """A turn of the chat: plan, paint, keep."""
         from vernissage.cli.show import plan_lines, progress_bar
         from vernissage.painting.conversation import Step, chat_after
-        from vernissage.painting.road import Overrides
-        from vernissage.records.plan import Arguments
 
         # The seed stays from turn to turn, so that a picture changes where it is asked to.
         last = self.steps[-1].plan.arguments.seed if self.steps and self.keep_seed else None
         seed, self.keep_seed = self.seed if self.seed is not None else last, True
-        overrides = Overrides(model=self.model, arguments=Arguments(seed=seed))
-        plan = self.studio.plan(chat_after(self.steps, text), overrides=overrides)
+        plan = self.studio.plan(chat_after(self.steps, text), model=self.model, seed=seed)
         if self.explain:
             for label, value in plan_lines(plan):
                 click.echo(click.style(f"{label:>11}  ", fg="cyan") + harmless(value), err=True)

@@ -165,7 +165,7 @@ def judge_some(
             new[path] = key, picture, said
     if new:
         pictures, said = [picture for _, picture, _ in new.values()], [prompt for *_, prompt in new.values()]
-        verdicts = studio.judge(pictures, prompts=said if prompts else (), questions=questions)
+        verdicts = studio.judge_several(pictures, prompts=said if prompts else (), questions=questions)
         journal.add({key: verdict for (key, *_), verdict in zip(new.values(), verdicts, strict=True) if not _failed(verdict)})
         found |= dict(zip(new, verdicts, strict=True))
     return {path: found[path] for path in paths}

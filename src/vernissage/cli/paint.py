@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from vernissage.cli import harmless, named
 from vernissage.errors import BadInput
 from vernissage.records.chat import Turn
-from vernissage.records.plan import Arguments
 from vernissage.zoo.card import explain
 
 
@@ -59,17 +58,16 @@ def command(
     from vernissage.api import Studio
     from vernissage.cli.show import plan_lines, progress_bar, similarity_line
     from vernissage.cli.studio import open_studio
-    from vernissage.painting.road import Overrides
     from vernissage.world.facts import outside_the_world
 
     request = " ".join(text)
     if not request.strip() and prompt is None and not images:
         raise BadInput("There is nothing to paint: no text was given.", hint='Try: vernissage paint "a red car in the city"')
     turns = read_history(history) if history else ()
-    overrides = Overrides(prompt=prompt, negative_prompt=negative_prompt, model=model, arguments=Arguments.model_validate(numbers))
+    fixed = {"prompt": prompt, "negative_prompt": negative_prompt, "model": model, **numbers}
     studio: Studio = open_studio(config, planner=planner)
     place_pictures(prompt or request, [None] * count, out)  # a place that will not do is told before anything is painted
-    plan = studio.plan(request, images=images, history=turns, overrides=overrides)
+    plan = studio.plan(request, images=images, history=turns, **fixed)
     if studio.is_mini and not images and (note := outside_the_world(" ".join([*(turn.text for turn in turns), prompt or request]))):
         click.echo(click.style("note: ", fg="yellow") + note, err=True)
     if plan_only:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vernissage.datasets.judged import JudgedPicture
-from vernissage.metrics.correlation import krcc, or_none, plcc_interval, srcc_interval
+from vernissage.metrics.correlation import krcc, numbered, or_none, plcc_interval, srcc_interval
 from vernissage.metrics.interval import Estimate, decimals, ratio_interval
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import write_table
@@ -39,7 +39,7 @@ def measure(said: Sequence[Mapping[Any, float]], rows: Sequence[JudgedPicture]) 
         said: For each picture the score by dimension, and by number of its question the probability of yes; NaN where there is none.
         rows: With opinions.
     """
-    groups = np.unique([row.prompt or f"\0{index}" for index, row in enumerate(rows)], return_inverse=True)[1]
+    groups = numbered(row.prompt or f"\0{index}" for index, row in enumerate(rows))
     found = []
     for dimension in ("perception", "correspondence"):
         mine = np.array([own.get(dimension, np.nan) for own in said], dtype=float)
@@ -52,9 +52,9 @@ def measure(said: Sequence[Mapping[Any, float]], rows: Sequence[JudgedPicture]) 
     right, asked = np.zeros(int(groups.max(initial=-1)) + 1), np.zeros(int(groups.max(initial=-1)) + 1)
     for own, row, group in zip(said, rows, groups, strict=True):
         for number, answer in enumerate(row.answers.values()):
-            if number in own:
+            if np.isfinite(own.get(number, np.nan)):
                 asked[group] += 1
-                right[group] += bool(np.isfinite(own[number])) and (own[number] > 0.5) == answer  # no answer is not people's
+                right[group] += (own[number] > 0.5) == answer
     if asked.any():
         share = ratio_interval(right[asked > 0], asked[asked > 0])
         found.append(Measured("answers", None, None, None, share, int(asked.sum())))

@@ -5,7 +5,7 @@ an argument overrides that station alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -167,25 +167,21 @@ class Overrides(BaseModel):
     arguments: Arguments = Arguments()
 
 
-def overrides_of(given: Overrides | None, named: dict[str, Any]) -> Overrides:
-    """What the caller fixed, as a whole or by name.
+def overrides_of(named: Mapping[str, Any]) -> Overrides:
+    """What the caller fixed by name; None fixes nothing.
 
     Raises:
-        BadInput: A name is unknown, or a value is none of its kind.
+        UnknownName: There is nothing of a name.
+        BadInput: A value is none of its kind.
     """
-    if given is not None and not isinstance(given, Overrides):
-        raise BadInput("`overrides` are no Overrides.", hint="Name what is fixed itself: model=..., prompt=..., seed=....")
     plain, arguments = set(Overrides.model_fields) - {"arguments"}, set(Arguments.model_fields)
     for name in named:
         if name not in plain | arguments:
-            raise UnknownName("option of painting", name, [*plain, *arguments, "count", "images", "history", "overrides", "progress"])
-    if not named:
-        return given or Overrides()
-    base = given or Overrides()
+            raise UnknownName("option of painting", name, [*plain, *arguments, "count", "images", "history", "progress"])
+    given = {name: value for name, value in named.items() if value is not None}
     try:
-        fixed = base.arguments.model_dump() | {name: value for name, value in named.items() if name in arguments}
-        whole = base.model_dump(exclude={"arguments"}) | {name: value for name, value in named.items() if name in plain}
-        return Overrides.model_validate({**whole, "arguments": fixed})
+        fixed = {name: value for name, value in given.items() if name in arguments}
+        return Overrides.model_validate({name: value for name, value in given.items() if name in plain} | {"arguments": fixed})
     except ValidationError as error:
         raise BadInput(f"What is fixed has a mistake: {explain(error)}.", hint="See painting.road.Overrides.") from error
 

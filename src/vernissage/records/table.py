@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vernissage.errors import BadInput, MissingExtra, reason_of
+from vernissage.records.plan import whole_characters
 
 
 def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
@@ -77,6 +78,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         raise BadInput("There is nothing to write.", hint="Give at least one row.")
     check_table(path)
+    rows = [{name: whole_characters(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".parquet":
@@ -88,6 +90,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerows(rows)
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another place.") from error
+    except (ValueError, OverflowError, TypeError) as error:  # of pyarrow's, ArrowInvalid is a ValueError
+        raise BadInput(f"{path} cannot hold these rows: {str(error).splitlines()[0]}.", hint="Write it as CSV.") from error
 
 
 def check_table(path: Path, *, forms: Sequence[str] = (".csv", ".parquet")) -> None:
@@ -114,7 +118,7 @@ def read_parquet(path: Path, what: str) -> list[dict[str, Any]]:
     arrow, parquet = arrow_modules()
     try:
         return parquet.read_table(path).to_pylist()
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:
         raise BadInput(f"Cannot read the {what} {path}: {str(error).splitlines()[0]}.", hint="It must be a Parquet file.") from error
 
 

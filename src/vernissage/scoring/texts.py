@@ -7,6 +7,7 @@ from typing import NamedTuple
 from vernissage.errors import BadInput
 from vernissage.metrics.bert_score import Match, TokenFeatures, match_pairs, rescale, zero_of
 from vernissage.ports import Progress, TextEncoder
+from vernissage.records.picture import listed
 from vernissage.records.table import read_rows
 from vernissage.records.verdict import Unscored
 
@@ -84,8 +85,13 @@ def check_pairs(texts: Sequence[str], references: Sequence[str]) -> list[Pair]:
     """Texts with their references.
 
     Raises:
-        BadInput: There are not as many of the one as of the other.
+        BadInput: There are not as many of the one as of the other, or something is no text.
     """
-    if isinstance(texts, str) or isinstance(references, str) or len(texts) != len(references):
+    if isinstance(texts, str) or isinstance(references, str):
+        raise BadInput("Every text needs its reference.", hint="Give two lists of one length.")
+    texts, references = listed(texts, "texts"), listed(references, "texts")
+    if not all(isinstance(text, str) for text in (*texts, *references)):
+        raise BadInput("There is something to compare that is no text.", hint="Leave out what is missing, or give an empty text.")
+    if len(texts) != len(references):
         raise BadInput("Every text needs its reference.", hint="Give two lists of one length.")
     return [Pair(*pair) for pair in zip(texts, references, strict=True)]

@@ -329,21 +329,21 @@ def test_a_run_that_was_cut_off_judges_only_what_is_left(run, asked, monkeypatch
     monkeypatch.setattr("vernissage.cli.judge.CHUNK", 2)
     for number in range(5):
         picture(f"in/{number}.png", "red", f"a red cat {number}")
-    real = Studio.judge
+    real = Studio.judge_several
 
     def killed(self, pictures, **options):
         if len(asked) >= 8:  # two questions about each of four pictures
             raise KeyboardInterrupt
         return real(self, pictures, **options)
 
-    monkeypatch.setattr(Studio, "judge", killed)
+    monkeypatch.setattr(Studio, "judge_several", killed)
     with pytest.raises(SystemExit):
         main(["judge", "in", "--out", "out.csv"])
     assert Path("out.csv.part").exists()
     assert not Path("out.csv").exists()
     with Path("out.csv.part").open("a", encoding="utf-8") as file:
         file.write("0123 {cut off")
-    monkeypatch.setattr(Studio, "judge", real)
+    monkeypatch.setattr(Studio, "judge_several", real)
     before = len(asked)
     run("in", "--out", "out.csv")
     assert len(asked) - before == 2, "one picture was left"

@@ -316,6 +316,16 @@ def test_a_judge_of_some_models_alone_is_measured_and_only_its_ranking_is_refuse
     assert "models: - (No picture of fair is scored" in told.out
 
 
+def test_an_answer_goes_to_the_question_that_was_asked_whatever_its_number(tmp_path):
+    """The table of held-out answers numbers those that people answered; one that they left out would shift the others."""
+    data = load_evalmi(write_folder(tmp_path))
+    third = data.prompts[3].questions[2]
+    (tmp_path / "a.csv").write_text(f'image,question,asked,score\ngood/004.png,2,"{third}",0.9\n', encoding="utf-8")
+    answers = read_answers(tmp_path / "a.csv", data)
+    assert answers[0, 3, 2] == 0.9
+    assert np.isnan(answers[0, 3, :2]).all()
+
+
 def test_judges_of_one_name_are_told_apart_by_their_files(tmp_path, capsys):
     data = load_evalmi(write_folder(tmp_path))
     files = []

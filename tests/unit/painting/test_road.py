@@ -258,7 +258,7 @@ def test_a_mistake_in_what_the_caller_fixes_is_found_before_any_model_is_asked(f
     with pytest.raises(kind, match=says):
         check_overrides(overrides, CATALOGUE)
     with pytest.raises(kind, match=says):
-        studio(mllm).plan("a cat", overrides=overrides)
+        studio(mllm).plan("a cat", **fixed.get("arguments", {}), **{name: value for name, value in fixed.items() if name != "arguments"})
     with pytest.raises(kind, match=says):
         override(Plan(prompt="a cat", model="ink"), overrides, CATALOGUE)
     assert mllm.asked == []
@@ -274,7 +274,7 @@ def test_what_only_one_of_the_models_takes_is_no_mistake_yet():
 
 def test_with_prompt_and_model_given_no_language_model_is_asked():
     mllm = FakeMLLM()
-    plan = studio(mllm).plan(overrides=Overrides(prompt="a dog", model="oil", arguments=Arguments(seed=1)))
+    plan = studio(mllm).plan(prompt="a dog", model="oil", seed=1)
     assert (plan.prompt, plan.model, plan.choices) == ("a dog", "oil", ())
     assert plan.arguments == Arguments(sampler="DDIM", steps=9, cfg_scale=2, width=128, height=32, seed=1)
     assert mllm.asked == []
@@ -282,14 +282,14 @@ def test_with_prompt_and_model_given_no_language_model_is_asked():
 
 def test_with_a_prompt_given_only_the_model_is_chosen():
     mllm = Chooser(np.array([0.1, 0.9]))
-    plan = studio(mllm).plan(overrides=Overrides(prompt="a dog"))
+    plan = studio(mllm).plan(prompt="a dog")
     assert (plan.prompt, plan.model, plan.arguments.steps) == ("a dog", "oil", 9)
     assert len(mllm.asked) == 1
 
 
 def test_with_a_prompt_given_and_no_chooser_the_planner_names_the_model():
     mllm = Chooser(Refused("no log-probabilities"), [reply(prompt="a dog, nicely", model="oil")])
-    plan = studio(mllm).plan(overrides=Overrides(prompt="a dog"))
+    plan = studio(mllm).plan(prompt="a dog")
     assert (plan.prompt, plan.model, plan.choices) == ("a dog", "oil", ())
 
 
@@ -307,14 +307,14 @@ def test_pictures_of_earlier_turns_are_shown_to_the_planner_oldest_first(tmp_pat
 
 def test_with_a_model_given_the_prompt_is_planned_and_nothing_chosen():
     mllm = Chooser(np.array([0.1, 0.9]), [reply(prompt="a red cat", model="oil", steps=33)])
-    plan = studio(mllm).plan("a cat, red", overrides=Overrides(model="ink"))
+    plan = studio(mllm).plan("a cat, red", model="ink")
     assert (plan.prompt, plan.model, plan.arguments.steps, plan.choices) == ("a red cat", "ink", 20, ())
     assert len(mllm.asked) == 1
 
 
 def test_a_request_is_planned_chosen_and_painted_with_its_likeness():
     mllm = Chooser(np.array([0.9, 0.1]), [reply()])
-    pictures = studio(mllm).paint_several("a cat please", count=2, overrides=Overrides(arguments=Arguments(seed=5)))
+    pictures = studio(mllm).paint_several("a cat please", count=2, seed=5)
     assert [picture.plan.arguments.seed for picture in pictures] == [5, 6]
     for picture in pictures:
         assert picture.provenance.request == "a cat please"

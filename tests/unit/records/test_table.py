@@ -3,7 +3,7 @@
 import pytest
 
 from vernissage.errors import BadInput
-from vernissage.records.table import read_csv
+from vernissage.records.table import read_csv, read_rows, write_table
 
 
 @pytest.fixture
@@ -41,3 +41,17 @@ def test_a_column_that_stands_there_twice_is_refused(table):
 
 def test_columns_without_a_name_may_be_several(table):
     assert read_csv(table("image,,\n1.png,,\n"), "predictions")[0][1]["image"] == "1.png"
+
+
+def test_half_a_character_does_not_keep_a_table_from_being_written(tmp_path):
+    for name in ("t.csv", "t.parquet"):
+        write_table(tmp_path / name, [{"image": "sc\udcff.png", "score": 1.5}])
+        ((_, row),) = read_rows(tmp_path / name, "scores", ("image",))
+        assert row["image"].startswith("sc")
+
+
+def test_rows_that_a_form_cannot_hold_are_told(tmp_path):
+    with pytest.raises(BadInput, match="cannot hold these rows"):
+        write_table(tmp_path / "t.parquet", [{"a": 1}, {"a": "x"}])
+    with pytest.raises(BadInput, match="cannot hold these rows"):
+        write_table(tmp_path / "t.csv", [{"a": 1}, {"a": 1, "b": 2}])
