@@ -316,7 +316,7 @@ def chatgen_section(row: dict[str, Any]) -> list[str]:
 def deduplicate_section(row: dict[str, Any]) -> list[str]:
     figures, settings = row["figures"], row["settings"]
     return [
-        "## Near doubles",
+        "## Near duplicates",
         "",
         f"{settings['texts']:,} short requests: {figures['seconds']:.0f} s, {figures['gigabytes']:.2f} GB, {figures['kept']:,} stay.",
         f"Against brute force on {settings['sample']:,} others, which drops {figures['dropped_by_brute_force']:,}:",

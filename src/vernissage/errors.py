@@ -9,6 +9,7 @@ VernissageError
 ├── MissingExtra      a package is not installed; says the command that installs it
 ├── DriverError       an outside system failed
 │   ├── Refused           it said no: wrong key, forbidden content, no such resource
+│   │   └── NoProbabilities   a model that never tells how likely its answers are
 │   ├── RateLimited       it asked to wait, longer than we were willing to
 │   ├── TimedOut          it did not answer in time
 │   └── OutOfMemory       the device is too small for this work at once

@@ -27,6 +27,11 @@ COMMANDS = {
 }
 
 
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one."
+)
+
+
 def harmless(text: str) -> str:
     r"""A text from outside without the control characters that command a terminal, and without halves of characters.
 

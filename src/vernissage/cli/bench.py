@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named, write_file
+from vernissage.cli import config_option, harmless, named, write_file
 from vernissage.errors import BadInput
 from vernissage.records.table import write_table
 
@@ -51,7 +51,7 @@ def command() -> None:
 @click.option(
     "--export", type=click.Path(path_type=Path), help="Also write the layout of the authors' benchmark_results below this folder."
 )
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def repaint(
     models: str,
     data: Path,
@@ -151,7 +151,7 @@ def compare(first: Path, second: Path, which: str) -> None:
 @click.option("--people", type=click.Path(path_type=Path), help="Votes of people on the page duels.html that --paint makes (CSV).")
 @click.option("--retry", is_flag=True, help="Plan again what ended unscored, for example because a server was down.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/chatgen"), show_default=True, help="Folder of the run.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def chatgen(
     data: Path,
     planners: str,
@@ -440,7 +440,7 @@ def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path
     "--ingredients", type=click.Path(path_type=Path), help="TOML with two lists, captions and styles; default: 20 and 10 of ours."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def style_diverse(model: str, out: Path, ingredients: Path | None, seed: int, config: Path | None) -> None:
     """Paint a style-diverse set of references: captions crossed with styles, as `<style>_<n>.png`."""
     from vernissage.cli.show import progress_bar
@@ -496,7 +496,7 @@ def _show_table(items: "Sequence[Item]") -> None:
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of EvalMi-50K's pictures, MODEL/0001.png and so on.")
 @click.option("--metrics", "names", default="clipscore,judge-perception,judge-correspondence", show_default=True, help="See score --list.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/metrics"), show_default=True, help="Folder of the run.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path | None) -> None:
     """Which metric agrees with people? Score judged pictures and correlate the scores with the opinions.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named
+from vernissage.cli import config_option, harmless, named
 from vernissage.errors import BadInput, VernissageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--planner", help="evo, base, mllm, or the folder of a trained planner; default: as configured.")
 @click.option("--model", help="Paint with this model until told otherwise.")
 @click.option("--seed", type=int, help="Paint with this seed until told otherwise.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 @click.option("--explain", is_flag=True, help="Show every step, with the models considered and their probabilities.")
 def command(out: Path, planner: str | None, model: str | None, seed: int | None, config: Path | None, explain: bool) -> None:
     """Paint in a conversation: each turn refines the last picture. /help lists the commands.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vernissage.cli import FiniteRange, harmless, named
+from vernissage.cli import FiniteRange, config_option, harmless, named
 from vernissage.errors import BadInput
 from vernissage.processes import work_at
 
@@ -61,7 +61,7 @@ def collect(out: Path, pictures: Path | None, count: int, address: str, **option
 def fetch(demonstrations: Path, out: Path, pictures: Path | None, models: Path | None, address: str) -> None:
     """Fetch the pictures of DEMONSTRATIONS, and what Civitai says of their models; goes on where it was cut off.
 
-    With pictures at hand doubles are found by their look, and requests can be made with a reference picture. What models are,
+    With pictures at hand duplicates are found by their look, and requests can be made with a reference picture. What models are,
     and how often they were downloaded, serves `data filter` and `data role-play`.
 
     \b
@@ -107,11 +107,6 @@ def _check_out(out: Path) -> None:
         raise BadInput(f"{out} is a folder.", hint="Name a file with --out.")
 
 
-_CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one."
-)
-
-
 @command.command(name="filter")
 @click.argument("demonstrations", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("filtered.jsonl"), show_default=True, help="JSONL file.")
@@ -121,7 +116,7 @@ _CONFIG = click.option(
 @click.option("--models", type=click.Path(path_type=Path), help="What models are, as `data fetch` wrote it: those that are gone go.")
 @click.option("--downloads", type=click.IntRange(0), default=0, help="Downloads that a model must have, as --models tells them.")
 def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bool, models: Path | None, downloads: int) -> None:
-    """Drop demonstrations of outdated or rare models, doubles, and what is not safe for work."""
+    """Drop demonstrations of outdated or rare models, duplicates, and what is not safe for work."""
     from vernissage.cli.show import names_of, progress_bar
     from vernissage.datasets.collect import read_demonstrations, write_demonstrations
     from vernissage.datasets.fetch import read_models
@@ -213,12 +208,14 @@ def role_play_(
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("distinct.jsonl"), show_default=True, help=".jsonl, .json, .parquet."
 )
-@click.option("--bound", type=FiniteRange(0, 1), default=0.8, show_default=True, help="Rescaled BERTScore above which queries are doubles.")
-@_CONFIG
-def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> None:
+@click.option(
+    "--threshold", type=FiniteRange(0, 1), default=0.8, show_default=True, help="Rescaled BERTScore above which queries are duplicates."
+)
+@config_option
+def deduplicate(queries: Path, out: Path, threshold: float, config: Path | None) -> None:
     """Drop queries that say nearly the same as an earlier one."""
     from vernissage.cli.show import progress_bar
-    from vernissage.datasets.near_doubles import drop_near_doubles, sampled_zero
+    from vernissage.datasets.near_duplicates import drop_near_duplicates, sampled_zero
     from vernissage.datasets.queries import check_ending, read_queries, write_queries
 
     _check_out(out)
@@ -231,7 +228,7 @@ def deduplicate(queries: Path, out: Path, bound: float, config: Path | None) -> 
     # The same words about different pictures ask for different things.
     with progress_bar("comparing") as progress:
         for rows in _by_pictures(found):
-            own = drop_near_doubles([texts[row] for row in rows], encoder, bound=bound, zero=zero, progress=progress)
+            own = drop_near_duplicates([texts[row] for row in rows], encoder, threshold=threshold, zero=zero, progress=progress)
             kept += [rows[place] for place in own]
     kept.sort()
     write_queries([found[row] for row in kept], out)
@@ -260,7 +257,7 @@ def _by_pictures(queries: "Sequence[Query]") -> list[list[int]]:
 @click.option(
     "--review", type=click.Path(path_type=Path), help="The review.csv of an earlier call with people's decisions: drop what they refuse."
 )
-@_CONFIG
+@config_option
 def split_(
     queries: Path, out: Path, share: float, few: int, ask: bool, spacy: str | None, review: Path | None, config: Path | None
 ) -> None:

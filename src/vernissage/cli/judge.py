@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named
+from vernissage.cli import config_option, harmless, named
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput
 from vernissage.processes import work_at
@@ -35,7 +35,7 @@ CHUNK = 64
 @click.option("--prompts", type=click.Path(path_type=Path), help="CSV or JSONL with image and prompt, or a text file with a prompt a line.")
 @click.option("--ask", "questions", multiple=True, help="A yes/no question about every picture; may be given several times.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the verdicts to this file, CSV or JSONL by its ending.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def command(
     pictures: tuple[str, ...], prompt: str | None, prompts: Path | None, questions: tuple[str, ...], out: Path | None, config: Path | None
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from vernissage.cli import harmless, named
+from vernissage.cli import config_option, harmless, named
 from vernissage.errors import BadInput
 from vernissage.records.chat import Turn
 from vernissage.zoo.card import explain
@@ -18,7 +18,7 @@ from vernissage.zoo.card import explain
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="A reference picture; may be given several times.")
 @click.option("--history", type=click.Path(path_type=Path), help="Earlier turns: lines 'user: …', 'assistant: …', or a JSON list.")
 @click.option("--prompt", help="Use this prompt instead of planning one.")
-@click.option("--negative", "negative_prompt", help="What must not appear.")
+@click.option("--negative-prompt", "negative_prompt", help="What must not appear.")
 @click.option("--model", help="Use this model; see `vernissage zoo list`.")
 @click.option("--sampler", help='A1111 name, for example "DPM++ 2M Karras".')
 @click.option("--steps", type=int, help="Denoising steps.")
@@ -27,10 +27,12 @@ from vernissage.zoo.card import explain
 @click.option("--height", type=int, help="Pixels.")
 @click.option("--seed", type=int, help="The same seed paints the same picture again.")
 @click.option("--clip-skip", type=int, help="A1111 counting: 1 is the last layer.")
-@click.option("-n", "count", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures; several come with a contact sheet.")
+@click.option(
+    "-n", "--count", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures; several come with a contact sheet."
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File, or folder for several; default: here.")
 @click.option("--planner", help="evo, base, mllm, or the folder of a trained planner; default: as configured.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 @click.option("--explain", is_flag=True, help="Show every step, with the models considered and their probabilities.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and paint nothing.")
 def command(

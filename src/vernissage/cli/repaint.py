@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named, write_file
+from vernissage.cli import config_option, harmless, named, write_file
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, VernissageError
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--rater", type=click.Choice(["mllm", "judge"]), default="mllm", show_default=True, help="Who rates.")
 @click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def command(
     images: tuple[Path, ...],
     model: str,

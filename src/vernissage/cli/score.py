@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import harmless, named, write_file
+from vernissage.cli import config_option, harmless, named, write_file
 from vernissage.errors import BadInput
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import write_table
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/score"), show_default=True, help="Folder for tables.")
 @click.option("--table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Form of the table of pictures.")
 @click.option("--list", "listed", is_flag=True, help="Show all metrics and what they need.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def command(
     source: Path | None,
     metrics: str,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from vernissage.cli import named
+from vernissage.cli import config_option, named
 from vernissage.errors import BadInput
 
 
@@ -12,7 +12,7 @@ from vernissage.errors import BadInput
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--encoder", type=click.Choice(["clip", "dinov2", "inception"]), default="clip", show_default=True, help="Whose features.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("statistics.npz"), show_default=True, help="The file to write.")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def command(source: Path, encoder: str, out: Path, config: Path | None) -> None:
     """Write mean and covariance of the features of SOURCE, as pytorch-fid and clean-fid read them.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vernissage.cli import harmless
+from vernissage.cli import config_option, harmless
 from vernissage.errors import BadInput, UnknownName
 from vernissage.zoo.card import Card, load_card, parse_card
 
@@ -19,7 +19,7 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def list_models(config: Path | None) -> None:
     """List all models; those marked * are what this studio's planner chooses from."""
     from vernissage.cli.studio import open_studio
@@ -33,7 +33,7 @@ def list_models(config: Path | None) -> None:
 
 @command.command()
 @click.argument("model")
-@click.option("--config", type=click.Path(path_type=Path), help="A vernissage.toml; default: ./vernissage.toml where there is one.")
+@config_option
 def show(model: str, config: Path | None) -> None:
     """Show the card of MODEL."""
     import tomli_w

@@ -1,6 +1,6 @@
-"""Filtering demonstrations: outdated models, models that hardly anybody uses, doubles, what is not safe for work (ChatGenBench).
+"""Filtering demonstrations: outdated models, models that hardly anybody uses, duplicates, what is not safe for work (ChatGenBench).
 
-Of doubles the more popular one stays. Everything that is dropped is counted by its reason.
+Of duplicates the more popular one stays. Everything that is dropped is counted by its reason.
 """
 
 from collections import Counter

@@ -74,7 +74,7 @@ def build_style_diverse(
         plan: Model and arguments; its prompt is replaced.
         mllm: Rewords every caption for its style.
         t2i: Paints.
-        seed: Of the first caption; the others follow.
+        seed: Caption n is painted with seed + n, in every style.
         progress: Called with (done, total) pictures.
 
     Returns:

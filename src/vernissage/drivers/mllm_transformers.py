@@ -24,6 +24,7 @@ from vernissage.drivers.replies import read_reply
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
 from vernissage.local.device import pick_device, pick_dtype, settle
+from vernissage.local.dialogue import escape_special
 from vernissage.local.pretrained import load_pretrained
 from vernissage.local.streams import evenly
 from vernissage.local.vision_inputs import load_inputs
@@ -89,7 +90,6 @@ class TransformersMLLM:
         )
         settle(self._model, self._device)
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
-        self._special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._guide: Any = None
         self._mistakes: dict[type[BaseModel], DriverError | None] = {}
         self._one_at_a_time = threading.Lock()
@@ -217,17 +217,14 @@ class TransformersMLLM:
         messages = [
             {
                 "role": message.role,
-                "content": [*({"type": "image"} for _ in message.images), {"type": "text", "text": self._only_words(message.text)}],
+                "content": [
+                    *({"type": "image"} for _ in message.images),
+                    {"type": "text", "text": escape_special(self._tokenizer, message.text)},
+                ],
             }
             for message in ask.messages
         ]
         return self._chat.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-
-    def _only_words(self, text: str) -> str:
-        """The text with a space in whatever the tokenizer would take for the end of a message, a picture or the like."""
-        for token in self._special:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
 
     def _inputs(self, prompts: list[str], images: Sequence[Sequence[Image.Image]]) -> Any:
         inputs = self._make_inputs(prompts, [[image.convert("RGB") for image in own] for own in images])

@@ -15,7 +15,7 @@ class ClipScorer:
 
     Args:
         model: Local folder or hub id, in transformers format.
-        scale: "logit" multiplies with the checkpoint's own logit scale, as PickScore does; "cosine" does not, as HPSv2.
+        scale: "logit" multiplies with the checkpoint's own logit scale, as PickScore does; "cosine" does not.
         device: "auto", "cpu", "cuda", "mps".
         dtype: "float32", which published numbers are of, "bfloat16", "float16", or "auto" for the fastest here.
         batch_size: Pictures or texts in one pass.

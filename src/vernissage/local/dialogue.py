@@ -11,6 +11,13 @@ from vernissage.local.vision_inputs import load_inputs
 _GAPS = ("\N{LATIN SMALL LETTER EZH}first", "\N{LATIN SMALL LETTER EZH}second", "\N{LATIN SMALL LETTER EZH}third")
 
 
+def escape_special(tokenizer: Any, text: str) -> str:
+    """The text with a space in whatever the tokenizer would take for the end of a message, a picture or the like."""
+    for token in (token.content for token in tokenizer.added_tokens_decoder.values() if token.special):
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
 class Dialogue(NamedTuple):
     """A checkpoint's way of writing dialogues."""
 
@@ -24,18 +31,16 @@ class Dialogue(NamedTuple):
 
     def opening(self, text: str, pictures: int = 0) -> str:
         """A first message with so many pictures before it, up to where the answer begins."""
-        content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": self.words(text)}]
+        content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": self.escape(text)}]
         return self.chat.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
 
     def next_question(self, text: str) -> str:
         """From an answer's end through the user's next words to where the next answer begins."""
-        return self.to_question + self.words(text) + self.to_answer
+        return self.to_question + self.escape(text) + self.to_answer
 
-    def words(self, text: str) -> str:
-        """The text with a space in whatever the tokenizer would take for the end of a message, a picture or the like."""
-        for token in (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special):
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+    def escape(self, text: str) -> str:
+        """See `escape_special`."""
+        return escape_special(self.tokenizer, text)
 
     def ids(self, text: str) -> list[int]:
         """Tokens of a text as it is."""

@@ -72,7 +72,7 @@ def _encoded_phrases(clip: TextImageEncoder) -> np.ndarray:
 
 
 def closest_phrases(image: np.ndarray, clip: TextImageEncoder) -> Sequence[str]:
-    """Of each bank the phrase most like the picture, of the last bank, free details, the three most like it.
+    """Of each bank the phrase most like the picture, of the bank `detail` the three most like it.
 
     Args:
         image: CLIP features of the picture, shape (feature,), unit length.

@@ -160,7 +160,9 @@ def test_a_planner_that_answers_unusably_is_a_failure_without_a_traceback(fails,
 
 def test_a_plan_is_printed_without_asking_anybody_when_prompt_and_model_are_given(run, tmp_path, monkeypatch):
     monkeypatch.setattr("vernissage.api.load_driver", lambda *_, **__: pytest.fail("a driver was loaded"))
-    found = run("paint", "--plan-only", "--prompt", "one red boat, at sea", "--model", "mini/sketch", "--seed", "7", "--negative", "blue")
+    found = run(
+        "paint", "--plan-only", "--prompt", "one red boat, at sea", "--model", "mini/sketch", "--seed", "7", "--negative-prompt", "blue"
+    )
     assert (found.code, found.err) == (0, "")
     plan = Plan.model_validate_json(found.out)
     assert (plan.prompt, plan.negative_prompt, plan.model) == ("one red boat, at sea", "blue", "mini/sketch")

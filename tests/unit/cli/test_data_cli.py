@@ -267,12 +267,12 @@ def test_role_play_tells_why_a_language_model_failed(run, playing):
 def test_queries_that_say_the_same_are_dropped(run, ending):
     queries(16)
     given = read_queries(Path("q.jsonl"))
-    doubles = [each.model_copy(update={"id": f"again {each.id}"}) for each in given[:5]]
-    write_queries([*given, *doubles], Path(f"in/all{ending}"))
-    found = run("deduplicate", f"in/all{ending}", "--bound", "0.97", "-o", f"out/distinct{ending}")
+    duplicates = [each.model_copy(update={"id": f"again {each.id}"}) for each in given[:5]]
+    write_queries([*given, *duplicates], Path(f"in/all{ending}"))
+    found = run("deduplicate", f"in/all{ending}", "--threshold", "0.97", "-o", f"out/distinct{ending}")
     assert found.out == f"16 queries\n5 not taken:\n  5 x nearly the same as an earlier one\nout/distinct{ending}\n", found.err
     assert read_queries(Path(f"out/distinct{ending}")) == given
-    assert run("deduplicate", f"out/distinct{ending}", "--bound", "0.97").out == "16 queries\ndistinct.jsonl\n"
+    assert run("deduplicate", f"out/distinct{ending}", "--threshold", "0.97").out == "16 queries\ndistinct.jsonl\n"
 
 
 def test_deduplicating_refuses_mistakes(fails):
@@ -282,7 +282,7 @@ def test_deduplicating_refuses_mistakes(fails):
     assert "Cannot read the queries none.jsonl" in fails("deduplicate", "none.jsonl")
     assert "bad.jsonl, query 1" in fails("deduplicate", "bad.jsonl")
     assert "Configure `text_encoder`" in fails("deduplicate", "q.jsonl", "--config", "none.toml")
-    assert "--bound" in fails("deduplicate", "q.jsonl", "--bound", "1.5")
+    assert "--threshold" in fails("deduplicate", "q.jsonl", "--threshold", "1.5")
     assert "is a folder" in fails("deduplicate", "q.jsonl", "-o", ".")
     assert "not .txt" in fails("deduplicate", "q.jsonl", "-o", "q.txt")
 
@@ -299,7 +299,7 @@ def test_the_same_words_about_different_pictures_are_different_queries(run):
         made.append(Query(id=f"p{number}", chat=chat, plan=Plan(prompt=colour, model="m")))
     queries(12)
     write_queries([*made, *read_queries(Path("q.jsonl"))], Path("all.jsonl"))
-    run("deduplicate", "all.jsonl", "--bound", "0.97")
+    run("deduplicate", "all.jsonl", "--threshold", "0.97")
     assert {"p0", "p1", "p2"} <= {each.id for each in read_queries(Path("distinct.jsonl"))}
 
 
@@ -396,7 +396,7 @@ def test_from_demonstrations_to_a_split_set(run, playing):
     demonstrations(12)
     assert run("filter", "d.jsonl").code == 0
     assert run("role-play", "filtered.jsonl", "--each", "3", "--yes").code == 0
-    assert run("deduplicate", "queries.jsonl", "--bound", "0.99").code == 0
+    assert run("deduplicate", "queries.jsonl", "--threshold", "0.99").code == 0
     found = run("split", "distinct.jsonl", "-o", "set")
     assert found.code == 0, found.err
     train, test = (read_queries(Path("set") / f"{name}.jsonl") for name in ("train", "test"))
@@ -428,7 +428,7 @@ def test_a_role_play_is_not_gone_on_with_by_other_people(run, playing, tmp_path)
 
 @pytest.mark.parametrize(
     "options",
-    [("deduplicate", "q.jsonl", "--bound", "nan"), ("split", "q.jsonl", "--share", "nan"), ("role-play", "d", "--input-price", "nan")],
+    [("deduplicate", "q.jsonl", "--threshold", "nan"), ("split", "q.jsonl", "--share", "nan"), ("role-play", "d", "--input-price", "nan")],
 )
 def test_a_number_that_is_none_lies_within_no_bounds(run, options):
     code, _, err = run(*options)

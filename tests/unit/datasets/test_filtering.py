@@ -1,4 +1,4 @@
-"""Filtering demonstrations: what goes for which reason, and which of doubles stays."""
+"""Filtering demonstrations: what goes for which reason, and which of duplicates stays."""
 
 import numpy as np
 import pytest

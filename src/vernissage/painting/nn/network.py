@@ -119,7 +119,7 @@ class Network:
     @torch.inference_mode()
     def recite(self, openings: Sequence[str], pictures: Sequence[Sequence[Image.Image]], answers: Sequence[str]) -> Said:
         """Read openings with answers that are given, as if they had been said."""
-        texts = [opening + self.dialogue.words(answer) for opening, answer in zip(openings, answers, strict=True)]
+        texts = [opening + self.dialogue.escape(answer) for opening, answer in zip(openings, answers, strict=True)]
         inputs = self.dialogue.batch(texts, pictures)
         inputs = inputs.to(self.backbone.device, dtype=self.backbone.dtype)
         # By way of an answer without words, because generating knows best where each family's tokens stand.
@@ -132,7 +132,7 @@ class Network:
         for start in range(0, len(chats), STATES):
             part, own = chats[start : start + STATES], pictures[start : start + STATES]
             openings = [chat_question(self, "painting/prompt", chat, len(several)) for chat, several in zip(part, own, strict=True)]
-            branches = [[Branch(self.dialogue.ids(self.dialogue.words(text)))] for text in prompts[start : start + STATES]]
+            branches = [[Branch(self.dialogue.ids(self.dialogue.escape(text)))] for text in prompts[start : start + STATES]]
             hidden, packed = self.read(openings, own, branches)
             found.append(hidden[packed.ends[:, 0], packed.ends[:, 1]].float().cpu())
         return torch.cat(found)

@@ -140,7 +140,7 @@ def _train_words(network: Network, recipe: PlannerRecipe, queries: Sequence[Quer
 
 def _branch(network: Network, question: str, answer: str) -> Branch:
     """A question that may hold turns of the template, and an answer in plain words to learn."""
-    return Branch(network.dialogue.ids(question) if question else [], [*network.dialogue.ids(network.dialogue.words(answer)), network.end])
+    return Branch(network.dialogue.ids(question) if question else [], [*network.dialogue.ids(network.dialogue.escape(answer)), network.end])
 
 
 def _shelves(queries: Sequence[Query]) -> dict[str, Shelf]:
@@ -158,7 +158,7 @@ def _practice(network: Network, recipe: PlannerRecipe, query: Query, shelves: di
     if not shown:
         return []
     question = network.question("painting/arguments", model=query.plan.model, demonstrations=[shown_as(each) for each in shown])
-    said = network.dialogue.words(query.plan.prompt) + network.dialogue.next_question(question)
+    said = network.dialogue.escape(query.plan.prompt) + network.dialogue.next_question(question)
     return [_branch(network, said, shown_as(Demonstration(id=query.id, plan=query.plan))["answer"])]
 
 

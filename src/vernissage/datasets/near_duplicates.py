@@ -1,4 +1,4 @@
-"""Near doubles among many short texts: BERTScore above a bound, found fast enough for hundreds of thousands of queries.
+"""Near duplicates among many short texts: BERTScore above a threshold, found fast enough for hundreds of thousands of queries.
 
 Comparing all pairs token by token would take days. Texts whose mean features lie near one another are candidates; only those are
 compared token by token.
@@ -16,12 +16,12 @@ from numpy import ndarray
 from vernissage.metrics.bert_score import Match, TokenFeatures, match_tokens, zero_of
 from vernissage.ports import Progress, TextEncoder
 
-BOUND = 0.8
+THRESHOLD = 0.8
 """ChatGen (arXiv 2411.17176) drops queries with a BERTScore similarity above it."""
 NEIGHBOURS = 96
 """Candidates of a text among those before it."""
 FEWEST = 50
-"""Different texts below which nobody can say what unrelated ones score; then only equal ones are doubles."""
+"""Different texts below which nobody can say what unrelated ones score; then only equal ones are duplicates."""
 ENCODED = 1024
 ROWS, COLUMNS = 1024, 8192
 """Of the likeness of means that is in memory at once."""
@@ -62,15 +62,15 @@ class _Shelf:
         self._file.close()
 
 
-def drop_near_doubles(
-    texts: Sequence[str], encoder: TextEncoder, *, bound: float = BOUND, zero: Match | None = None, progress: Progress | None = None
+def drop_near_duplicates(
+    texts: Sequence[str], encoder: TextEncoder, *, threshold: float = THRESHOLD, zero: Match | None = None, progress: Progress | None = None
 ) -> list[int]:
     """The places of the texts that stay: those with no earlier one that stays and is too much like them.
 
     Args:
-        texts: In order of preference. Equal ones are doubles whatever they score.
+        texts: In order of preference. Equal ones are duplicates whatever they score.
         encoder: Whose features are compared.
-        bound: BERTScore F, rescaled, above which a text is a double.
+        threshold: BERTScore F, rescaled, above which a text is a duplicate.
         zero: What unrelated texts score; see `sampled_zero` where left out.
         progress: Called with (done, total) texts, encoded and then compared.
     """
@@ -98,7 +98,7 @@ def drop_near_doubles(
                 # Only what stays can make another a double, so only that is among the candidates.
                 near = [stay[each] for each in np.argsort(-within[place, stay], kind="stable")[:NEIGHBOURS]]
                 others = [*before[place], *rows[near].tolist()]
-                if not any(_f(shelf, row, other, zero) > bound for other in others):
+                if not any(_f(shelf, row, other, zero) > threshold for other in others):
                     stay.append(place)
             kept = np.concatenate([kept, rows[stay]])
             if progress:
