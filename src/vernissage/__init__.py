@@ -1,10 +1,11 @@
 """Paint, repaint and judge pictures made by text-to-image models. The names below load what they need when used."""
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vernissage.api import Studio, judge, mini_studio, paint, repaint
+    from vernissage.api import Studio, judge, mini_studio, paint, repaint, score
     from vernissage.errors import UserError, VernissageError
     from vernissage.records.chat import Chat, Turn
     from vernissage.records.picture import Picture
@@ -23,6 +24,7 @@ _HOMES = {
     "mini_studio": "api",
     "paint": "api",
     "repaint": "api",
+    "score": "api",
 }
 
 __all__ = [
@@ -38,10 +40,13 @@ __all__ = [
     "mini_studio",
     "paint",
     "repaint",
+    "score",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("vernissage")
     if name in _HOMES:
         return getattr(importlib.import_module(f"vernissage.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'vernissage' has no attribute {name!r}")

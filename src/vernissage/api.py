@@ -40,6 +40,8 @@ from vernissage.wiring import StudioConfig, identity_of, load_config, load_drive
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
 
+_JUDGED_AT_ONCE = 32
+
 
 class Studio:
     """Models and drivers that work together. Each is loaded when it is first needed."""
@@ -59,7 +61,7 @@ class Studio:
 
     @property
     def is_mini(self) -> bool:
-        """Whether only embedded models may be chosen, or ones that paint with their weights, which know nothing but the mini world."""
+        """Whether every selectable model is a mini model or uses mini weights, so that it knows only the mini world."""
         return all(card.id.startswith("mini/") or (card.source.base or "").startswith("mini/") for card in self.catalogue.values())
 
     @cached_property
@@ -69,10 +71,10 @@ class Studio:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The models that this studio's planner chooses from: those configured.
+        """The models the planner chooses from: those under `models`, if configured.
 
-        Without such a key they are a trained planner's and the user's own; without a trained planner the user's own and, as long as the
-        embedded language model plans or there are no others, the embedded ones.
+        Otherwise a trained planner's and the user's own. Without a trained planner the user's own and the embedded ones; these are left
+        out where another MLLM is configured and the user has models.
         """
         if "models" in self.config.model_fields_set:
             return self.all_models.choose(self.config.models)
@@ -97,7 +99,7 @@ class Studio:
         return load_driver("planner", self.config.planner) if self.config.planner else MLLMPlanner(self.mllm)
 
     def planner_identity(self, name: str) -> str:
-        """What tells a planner from others of the same name: of a trained one, the hash of its weights."""
+        """Identifier of a planner: the hash of its weights if it is trained, else its name."""
         try:
             config = planner_config(name)
         except UnknownName:  # a planner that a program brings along
@@ -108,7 +110,7 @@ class Studio:
         return hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else name
 
     def planner_maker(self, name: str) -> Callable[[], Planner]:
-        """What makes the planner of that name when it is wanted: see `wiring.planner_config`, or "baseline".
+        """A factory for the planner of that name: see `wiring.planner_config`, or "baseline".
 
         Raises:
             UnknownName: There is none of that name.
@@ -202,7 +204,7 @@ class Studio:
 
         Args:
             request: What somebody typed, or a whole chat.
-            count: How many; their seeds follow one another.
+            count: Number of pictures; their seeds are consecutive.
             images: Reference pictures.
             history: Earlier turns.
             progress: Called with (done, total) steps.
@@ -318,7 +320,6 @@ class Studio:
         *,
         prompts: Sequence[str | None] = (),
         questions: Sequence[str] = (),
-        batch_size: int = 32,
         progress: Progress | None = None,
     ) -> list[Verdict]:
         """Say how good pictures look and how well they show what they should.
@@ -327,7 +328,6 @@ class Studio:
             pictures: One or many.
             prompts: What each should show; left out, the prompts that the pictures carry are taken.
             questions: Yes/no questions asked about every picture.
-            batch_size: Pictures judged together.
             progress: Called with (done, total) pictures.
 
         Returns:
@@ -342,22 +342,17 @@ class Studio:
         prompts = prompts if isinstance(prompts, str) else listed(() if prompts is None else prompts, "prompts")
         if isinstance(prompts, str) or not all(isinstance(prompt, str | None) for prompt in prompts):
             raise BadInput("The prompts are no list of texts.", hint="Give one text, or None, a picture.")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise BadInput(f"The batch size is {batch_size!r}.", hint="Give 1 or more.")
         pictures = several(pictures)
         if prompts and len(prompts) != len(pictures):
             raise BadInput(f"There are {len(pictures)} pictures and {len(prompts)} prompts.", hint="Give one prompt a picture, or none.")
         prompts = [None if prompt is None else whole_characters(prompt) for prompt in prompts]
         verdicts: list[Verdict] = []
-        for start in range(0, len(pictures), batch_size):
-            part = list(pictures[start : start + batch_size])
+        for start in range(0, len(pictures), _JUDGED_AT_ONCE):
+            part = list(pictures[start : start + _JUDGED_AT_ONCE])
             opened = [opened_picture(each) if isinstance(each, str | Path | Picture) else each for each in part]
             images = [to_image(each) for each in opened]
-            said = (
-                list(prompts[start : start + batch_size])
-                if prompts
-                else [None if isinstance(each, Image.Image) else carried_prompt(each.told) for each in opened]
-            )
+            carried = [None if isinstance(each, Image.Image) else carried_prompt(each.told) for each in opened]
+            said = prompts[start : start + _JUDGED_AT_ONCE] if prompts else carried
             verdicts += self.critic.judge(images, said, [questions] * len(part))
             if progress:
                 progress(len(verdicts), len(pictures))
@@ -372,7 +367,7 @@ class Studio:
     def score(
         self,
         source: str | Path | Sequence[Entry],
-        metrics: Sequence[str],
+        metrics: str | Sequence[str] = "clipscore",
         *,
         reference: str | Path | Sequence[Entry] | None = None,
         prompts: str | Path | None = None,
@@ -441,7 +436,7 @@ class Studio:
 
     @cached_property
     def identities(self) -> dict[str, str]:
-        """What tells the language model, the judge and each scorer of this studio from others that are called alike."""
+        """Cache identifiers of the MLLM, the judge and each scorer."""
         said = {name: load_prompt(name).hash for name in prompt_ids() if name.startswith(("judging/", "scoring/"))}
         prompts = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
         trained = self.config.trained_judge
@@ -494,7 +489,7 @@ class Studio:
         return {name: encoder for name, encoder in (("clip", self.clip), ("dinov2", self.dinov2)) if encoder is not None}
 
     def paint_plan(self, plan: Plan, *, count: int = 1, progress: Progress | None = None, request: str = "") -> list[Picture]:
-        """Paint a plan `count` times, with seeds that follow one another."""
+        """Paint a plan `count` times, with consecutive seeds."""
         seed = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
         plans = [plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed + index})}) for index in range(count)]
         painted = paint_plans(plans, self.t2i, encoder=self.clip, request=request, progress=progress)
@@ -546,6 +541,24 @@ def judge(picture: ImageLike, *, prompt: str | None = None, questions: Sequence[
         verdict.perception, verdict.correspondence, verdict.answers[0].yes
     """
     return (studio or mini_studio()).judge(picture, prompt=prompt, questions=questions)
+
+
+def score(
+    source: str | Path | Sequence[Entry], metrics: str | Sequence[str] = "clipscore", *, studio: Studio | None = None, **options: Any
+) -> Scored:
+    """Score pictures with many metrics, with the embedded mini studio unless another is given.
+
+    Args:
+        source: A folder or table of pictures.
+        metrics: Names; `vernissage score --list` shows them.
+        studio: Whose encoders, MLLM and judge.
+        options: reference, prompts, questions, cache, progress; see `Studio.score`.
+
+    Example:
+        scored = vs.score("pictures", ["clipscore", "judge-perception"])
+        scored.pictures["clipscore"][0]
+    """
+    return (studio or mini_studio()).score(source, metrics, **options)
 
 
 class _Reporting:

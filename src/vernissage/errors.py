@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, without the number and the path that an `OSError` tells beside it.
+    """The error's message, without the errno and path of an `OSError`.
 
     Example:
         >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.csv")), reason_of(ValueError("no number"))

@@ -253,7 +253,7 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
 
 
 def identity_of(config: DriverConfig) -> str:
-    """What tells a configured driver from others of the same name: its options, and the files that they name."""
+    """Hash of a configured driver: its options, and the files that they name."""
     named: list[tuple[str, int, str]] = []
     for option, value in config.options.items():
         for each in value if isinstance(value, list) else [value]:

@@ -1,5 +1,6 @@
 """The front door for programs: what may be given, by which names, and what is said of something else."""
 
+import importlib.metadata
 import inspect
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 import vernissage as vs
 from vernissage.api import Studio
-from vernissage.errors import BadInput, UnknownName, UserError
+from vernissage.errors import BadInput, BadPlan, UnknownName, UserError
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
 from vernissage.scoring.layouts import Entry
@@ -88,7 +89,6 @@ def test_entries_may_come_one_by_one_and_prompts_may_be_none(studio, tmp_path):
         lambda s, p: s.judge_several([p], questions=[5]),
         lambda s, p: s.judge_several([p, p], prompts="ab"),
         lambda s, p: s.judge_several([p], prompts=[5]),
-        lambda s, p: s.judge_several([p], batch_size=0),
         lambda s, p: s.score(5, ["ssim"]),
         lambda s, p: s.score(["a.png"], ["ssim"]),
         lambda s, p: s.score("x", 5),
@@ -117,3 +117,17 @@ def test_nothing_is_judged_by_half_a_character(studio):
 def test_a_folder_that_is_none_is_named(studio):
     with pytest.raises(BadInput, match="There is no nowhere"):
         studio.score(Path("nowhere"), ["ssim"])
+
+
+def test_the_package_tells_its_version_and_scores(studio, tmp_path):
+    assert vs.__version__ == importlib.metadata.version("vernissage")
+    Picture.of(Image.new("RGB", (8, 8)), Provenance(plan=Plan(prompt="a cat", model="m"))).save(tmp_path / "a.png")
+    (found,) = vs.score(tmp_path, studio=studio).pictures["clipscore"]
+    assert 0 <= found.value <= 100
+
+
+def test_what_no_model_takes_is_not_told_as_the_fault_of_one(studio):
+    with pytest.raises(BadPlan, match=r"None of the models that can be chosen takes this; .*width of 500"):
+        studio.plan("a cat", width=500)
+    with pytest.raises(BadPlan, match="clip_skip of 0"):
+        studio.plan("a cat", model="mini/neon", clip_skip=0)

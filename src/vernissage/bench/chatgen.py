@@ -63,7 +63,7 @@ class Row(NamedTuple):
 
 
 def open_run(folder: Any, studio: Studio, planners: Sequence[str], queries: Sequence[Query], known: Known) -> Run:
-    """The run of this benchmark in a folder, new or to be gone on with.
+    """The run of this benchmark in a folder, new or resumed.
 
     Raises:
         UserError: The folder holds another run.

@@ -127,7 +127,7 @@ def score_pictures(
         for metric in metrics:
             if metric in scored.sets:
                 value = scored.sets[metric]
-                found[metric] = Estimate(value.value, value.value, value.value, len(own)) if isinstance(value, Score) else None
+                found[metric] = Estimate(value.value, value.value, value.value, 1) if isinstance(value, Score) else None
             else:
                 values = [value.value for value in scored.pictures[metric] if isinstance(value, Score)]
                 found[metric] = mean_interval(np.array(values)) if values else None

@@ -22,7 +22,7 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
     For each model and reference `iut.json`, the tree; `iteration_k/` with every candidate of round k, the best of them as
     `iter_k_best_image.png` with `iter_k_metadata.json`; `final/` with the last round's best as `best_image.png` and
     `final_metrics.json`; and one `benchmark_final.json` for all. Scores that are missing are null with a reason, never a number.
-    Ratings are (r - 1) / 4; what the paper prints is r / 5 by all signs, and stands beside them as `on_the_papers_scale`.
+    Ratings are (r - 1) / 4; what the paper prints is apparently r / 5, and stands beside them as `on_the_papers_scale`.
 
     Returns:
         The folder `benchmark_results/<run>`.

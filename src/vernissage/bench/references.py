@@ -36,7 +36,7 @@ def find_references(folder: Path, *, limit: int | None = None) -> list[Reference
 
     Args:
         folder: For example that of EvalRef-100, with files named `<kind>_<n>.png`.
-        limit: Keep the first so many.
+        limit: Keep the first N.
 
     Raises:
         BadInput: There is no such folder, or no picture in it.

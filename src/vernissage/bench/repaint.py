@@ -46,7 +46,7 @@ class Item(NamedTuple):
 
 
 def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Sequence[Reference], settings: Settings) -> Run:
-    """The run of this benchmark in a folder, new or to be gone on with.
+    """The run of this benchmark in a folder, new or resumed.
 
     Raises:
         UserError: A model is unknown, or the folder holds another run.

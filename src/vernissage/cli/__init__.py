@@ -18,7 +18,7 @@ COMMANDS = {
     "repaint": "Let a model paint a picture again, and score it.",
     "judge": "Say how good pictures are, and answer about them.",
     "score": "Score a folder of pictures with many metrics.",
-    "statistics": "Keep what FID and its kin need of a reference set.",
+    "statistics": "Keep what FID and related metrics need of a reference set.",
     "train": "Train a judge on ratings, or a planner on queries.",
     "data": "Collect and prepare what planners learn from.",
     "bench": "Run a benchmark, with tables and a report.",

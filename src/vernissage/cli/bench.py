@@ -35,11 +35,11 @@ def command() -> None:
 @click.option("--models", required=True, help="Ids of the models under test, with commas between; mini/* stands for all that begin so.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of reference pictures, for example EvalRef-100.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/repaint"), show_default=True, help="Folder of the run.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many references.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N references.")
 @click.option("--rounds", type=click.IntRange(1, 20), default=4, show_default=True)
 @click.option("--candidates", type=click.IntRange(1, 32), default=3, show_default=True)
 @click.option("--words", type=click.Choice(["tree", "direct", "interrogate"]), default="tree", show_default=True)
-@click.option("--patience", type=click.IntRange(0), default=0, help="Stop a reference after so many rounds without a better picture.")
+@click.option("--patience", type=click.IntRange(0), default=0, help="Stop a reference after N rounds without a better picture.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
@@ -143,10 +143,8 @@ def compare(first: Path, second: Path, which: str) -> None:
 @click.option(
     "--known", type=click.Choice(["nothing", "prompt", "model"]), default="nothing", show_default=True, help="What planners are told."
 )
-@click.option("--limit", type=click.IntRange(2), help="Only the first so many queries.")
-@click.option(
-    "--paint", "painted", type=click.IntRange(0), default=0, show_default=True, help="Paint the plans of so many queries, and score."
-)
+@click.option("--limit", type=click.IntRange(2), help="Only the first N queries.")
+@click.option("--paint", "painted", type=click.IntRange(0), default=0, show_default=True, help="Paint the plans of N queries, and score.")
 @click.option("--metrics", default="clip-fid,clipscore,judge-perception,judge-correspondence", show_default=True, help="Of painted plans.")
 @click.option("--people", type=click.Path(path_type=Path), help="Votes of people on the page duels.html that --paint makes (CSV).")
 @click.option("--retry", is_flag=True, help="Plan again what ended unscored, for example because a server was down.")
@@ -198,6 +196,11 @@ def chatgen(
     with progress_bar("planning") as progress:
         run_benchmark(run, studio, {name: studio.planner_maker(name) for name in names}, queries, retry=retry, progress=progress)
     items = read_items(run, queries)
+    strange = sum(query.plan.model not in studio.catalogue.choosable for query in queries)
+    if strange:
+        whose = f"those of {trained[0]}" if trained else "the studio's"
+        told = f"{strange} of {len(queries)} queries are for models that cannot be chosen; the models are {whose}."
+        click.echo(click.style("note: ", fg="yellow") + told, err=True)
     prompts = Prompts(studio.text_encoder, queries) if studio.text_encoder else None
     _show_steps(table(items, prompts))
     if prompts and studio.text_encoder:

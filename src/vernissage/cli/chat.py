@@ -122,7 +122,7 @@ class _Talk:
                 if argument and not argument.isdecimal():
                     raise BadInput(f"{argument!r} is no seed.", hint="Give a whole number, such as /seed 7.")
                 self.seed, self.keep_seed = int(argument) if argument else None, bool(argument)
-                click.echo(f"seed: {'by lot' if self.seed is None else self.seed}")
+                click.echo(f"seed: {'random' if self.seed is None else self.seed}")
             case "undo":
                 gone = self._last(pop=True)
                 click.echo(f"taken back: {harmless(gone.said)}")

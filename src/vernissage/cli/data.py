@@ -193,6 +193,8 @@ def role_play_(
         words = f"{expected.calls} requests, about {expected.input_tokens} tokens in and {expected.output_tokens} out"
         cost = expected.cost(input_price, output_price)
         click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
+        if any(studio.mllm.brief for studio in studios.values()):
+            click.echo(click.style("note: ", fg="yellow") + "a mini language model plays poorly; use a large one.", err=True)
         if not yes and not click.confirm("Begin?", err=True):
             raise SystemExit(1)
         keep_settings(out, settings)

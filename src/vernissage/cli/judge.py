@@ -113,7 +113,7 @@ class Journal:
                     self._known[key] = Verdict.model_validate_json(verdict)
 
     def key(self, data: bytes, prompt: str | None) -> str:
-        """What tells this picture with this prompt from every other."""
+        """Hash of this picture with this prompt."""
         return hashlib.blake2b(json.dumps([self._settings, prompt]).encode() + data, digest_size=16).hexdigest()
 
     def find(self, key: str) -> "Verdict | None":

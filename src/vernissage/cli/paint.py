@@ -90,7 +90,7 @@ def command(
         from vernissage.records.picture import Picture
 
         sheet = paths[0].with_name(f"{slug(plan.prompt)}-sheet.png")
-        Picture.of(contact_sheet([picture.image for picture in pictures])).save(sheet)
+        Picture.of(contact_sheet([picture.image for picture in pictures]), sheet=True).save(sheet)
         click.echo(named(sheet))
 
 

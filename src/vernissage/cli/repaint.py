@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the reference is put into words: understanding tree, one MLLM prompt, or caption and phrases ranked by CLIP.",
 )
-@click.option("--patience", type=click.IntRange(0), default=0, help="Stop after so many rounds without a better picture; 0 never does.")
+@click.option("--patience", type=click.IntRange(0), default=0, help="Stop after N rounds without a better picture; 0 never does.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides noise and words.")
 @click.option(
     "--rate", default="consistency,perception", show_default=True, help="What is rated, of consistency, perception, match, facts; or none."
@@ -121,7 +121,7 @@ def keep(repainted, reference, folder: Path, settings: "Settings") -> list[Path]
     from vernissage.repainting.drawing import draw_strip, draw_tree
 
     regeneration, pictures = repainted
-    written = [Picture.of(draw_strip(reference.image, regeneration, pictures)).save(folder / "strip.png")]
+    written = [Picture.of(draw_strip(reference.image, regeneration, pictures), sheet=True).save(folder / "strip.png")]
     for name, candidate in (("best", regeneration.best), ("last", regeneration.last)):
         if candidate is not None:
             written.append(pictures[candidate.picture].save(folder / f"{name}.png"))

@@ -59,7 +59,9 @@ def weights_of(listed: str | None) -> dict[str, dict[str, float]]:
         pairs = [part.split("=") for part in listed.split(",")]
         return {"weights": Settings(weights={name.strip(): float(weight) for name, weight in pairs}).weights}
     except ValueError as error:
-        raise BadInput(f"The weights {listed!r} cannot be read.", hint='Write them like "clip=1,dinov2=1", none below 0.') from error
+        raise BadInput(
+            f"The weights {listed!r} cannot be read.", hint='Write them like "clip=1,dinov2=1", none below 0, one above.'
+        ) from error
 
 
 def check_folder(out: Path) -> None:
@@ -80,9 +82,9 @@ def who(name: str) -> str:
     return harmless(name.replace(str(package_folder("mini")), "mini"))
 
 
-def contact_sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = 6) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
     """Pictures side by side on white, in rows, each in a cell of the largest one's size."""
-    columns = columns or min(len(images), max(1, round(len(images) ** 0.5 + 0.49)))
+    gap, columns = 6, min(len(images), max(1, round(len(images) ** 0.5 + 0.49)))
     rows = -(-len(images) // columns)
     width, height = max(image.width for image in images), max(image.height for image in images)
     sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")

@@ -1,6 +1,6 @@
 """Fetching what Civitai's list of pictures only names: the pictures themselves, and what their models are (ChatGenBench, step 1).
 
-What is there already is not fetched again, so a call that was cut off is gone on with. What cannot be had is counted by its reason.
+What is there already is not fetched again, so a call that was cut off is resumed. What cannot be had is counted by its reason.
 """
 
 import hashlib

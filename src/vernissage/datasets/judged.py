@@ -88,7 +88,7 @@ def load_judged(data: Path, images: Path | None = None) -> list[JudgedPicture]:
     if not data.is_dir():
         return read_judged(data)
     if images is None:
-        raise BadInput(f"{data} is the folder of EvalMi-50K's files; where are its pictures?", hint="Name their folder as `images`.")
+        raise BadInput(f"{data} is the folder of EvalMi-50K's files; where are its pictures?", hint="Name their folder with --images.")
     return judged_evalmi(load_evalmi(data), images)
 
 

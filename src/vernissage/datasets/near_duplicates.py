@@ -107,7 +107,7 @@ def drop_near_duplicates(
 
 
 def sampled_zero(texts: Sequence[str], encoder: TextEncoder) -> Match | None:
-    """What unrelated texts score: as published for the encoder, or from some of these by lot; None where too few differ to tell."""
+    """What unrelated texts score: as published for the encoder, or from a random sample of these; None where too few differ to tell."""
     different = sorted(set(texts))
     if encoder.baseline is None and len(different) < FEWEST:
         return None

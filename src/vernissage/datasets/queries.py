@@ -163,7 +163,7 @@ def _line(query: Query, path: Path) -> str:
 
 
 def content_hash(queries: Iterable[Query]) -> str:
-    """What tells queries from others: all that is said and planned, and their pictures' bytes."""
+    """Hash of queries: all that is said and planned, and their pictures' bytes."""
     digest = hashlib.sha256()
     for query in queries:
         digest.update(query.model_dump_json(exclude={"chat": {"turns": {"__all__": {"images"}}}}).encode("utf-8", "surrogatepass"))

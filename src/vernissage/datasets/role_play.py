@@ -1,6 +1,6 @@
 """Role-play: demonstrations become freestyle requests, as people of many walks of life would type them (ChatGenBench).
 
-Every request is kept as soon as it is written, so a set that was cut off is gone on with.
+Every request is kept as soon as it is written, so a set that was cut off is resumed.
 """
 
 import hashlib

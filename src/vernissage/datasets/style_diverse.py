@@ -1,6 +1,6 @@
 """The style-diverse reference set: captions crossed with styles, reworded by an MLLM and painted by a T2I model.
 
-Each picture is written as soon as it is painted, so a set that was cut off is gone on with. `header.json` beside them says what they
+Each picture is written as soon as it is painted, so a set that was cut off is resumed. `header.json` beside them says what they
 are painted from.
 """
 

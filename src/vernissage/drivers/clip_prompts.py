@@ -51,7 +51,7 @@ def layers_to_skip(pipeline: Any, plan: Plan) -> int:
     A1111 counts the last layer as 1. SDXL and SD3 begin with the last but one, so 1 and 2 are the same there.
 
     Raises:
-        BadPlan: There are not so many layers.
+        BadPlan: There are fewer layers.
     """
     asked = plan.arguments.clip_skip or 1
     first = 2 if "XL" in type(pipeline).__name__ or "Diffusion3" in type(pipeline).__name__ else 1

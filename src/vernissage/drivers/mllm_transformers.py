@@ -36,7 +36,7 @@ _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, jinja2.TemplateEr
 
 
 class _Drawn(LogitsProcessor):
-    """Draws words by lot, each row with a seed of its own: with Gumbel noise on top, the likeliest word is such a draw.
+    """Draws words at random, each row with a seed of its own: with Gumbel noise on top, the likeliest word is such a draw.
 
     A row with a temperature of 0 keeps its scores.
     """

@@ -162,7 +162,7 @@ class DiffusersT2I:
         return max(1, min(16, 8 * 512 * 512 // area))
 
     def _streams(self, count: int, size: int) -> int:
-        """How many batches of so many pictures are painted side by side: on a CPU as many as there are cores, of 2 pictures or more.
+        """How many batches of `size` pictures are painted side by side: on a CPU as many as there are cores, of 2 pictures or more.
 
         Args:
             count: Pictures to paint.
@@ -391,7 +391,7 @@ class _Tally:
             self._report()
 
     def show(self, plans: Sequence[Plan], steps: int) -> None:
-        """Report what is done, with so many steps of these plans, which are at work.
+        """Report what is done, with this many steps of the plans at work.
 
         Raises:
             _Stopped: Nobody waits for the picture any longer.

@@ -30,7 +30,7 @@ class Dialogue(NamedTuple):
     """Between an answer and the user's next words; begins with what ends an answer."""
 
     def opening(self, text: str, pictures: int = 0) -> str:
-        """A first message with so many pictures before it, up to where the answer begins."""
+        """A first message with `pictures` pictures before it, up to where the answer begins."""
         content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": self.escape(text)}]
         return self.chat.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
 

@@ -50,7 +50,7 @@ def read_tensors(path: str) -> dict[str, Tensor]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """What tells a backbone from every other: names, shapes and the first numbers of all its tensors, adapters left out.
+    """Hash of a backbone: names, shapes and the first numbers of all its tensors, adapters left out.
 
     Numbers are taken in bfloat16, so that the number type a model is loaded in makes no difference.
     """

@@ -37,7 +37,7 @@ def batches(items: Sequence[Item], size: int, device: torch.device) -> list[Sequ
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Sequence[Item]]:
-    """The items in so many parts, alike in size; fewer where there are fewer items.
+    """The items in `count` parts, alike in size; fewer where there are fewer items.
 
     Example:
         >>> evenly("abcde", 2), evenly("a", 2)

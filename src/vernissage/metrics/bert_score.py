@@ -66,7 +66,7 @@ def baseline(features: Sequence[TokenFeatures], *, pairs: int = 2000, seed: int 
 
     Args:
         features: Different texts of the kind that will be compared.
-        pairs: Drawn by lot, never a text with itself.
+        pairs: Drawn at random, never a text with itself.
         seed: Decides them.
 
     Raises:

@@ -227,7 +227,7 @@ def kernel_distance(first: ndarray, second: ndarray, *, subsets: int = 100, subs
 
 
 def _members(rows: Sequence[ndarray], count: int) -> ndarray:
-    """Which of so many pictures are in each subset, shape (subset, picture), 0 or 1."""
+    """Which pictures are in each subset, shape (subset, picture), 0 or 1."""
     found = np.zeros((len(rows), count))
     for subset, chosen in zip(found, rows, strict=True):
         subset[chosen] = 1
@@ -284,7 +284,9 @@ def manifold_scores(real: ndarray, generated: ndarray, *, neighbours: int = 5, b
     """
     real, generated = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
     if real.shape[1:] != generated.shape[1:] or min(len(real), len(generated)) <= neighbours:
-        raise BadInput(f"{neighbours} neighbours need more than so many pictures, with features of one length.", hint="Use more pictures.")
+        raise BadInput(
+            f"{neighbours} neighbours need more than that many pictures, with features of one length.", hint="Use more pictures."
+        )
     real_radius, generated_radius = _radii(real, neighbours, block), _radii(generated, neighbours, block)
     inside_real = np.zeros(len(generated))  # how many real neighbourhoods hold a generated picture
     near_generated = np.zeros(len(real), dtype=bool)
@@ -389,7 +391,7 @@ class ClassParts:
         return float(np.mean(scores)), float(np.std(scores))
 
     def _parts(self, count: int) -> ndarray:
-        """To which part each of so many pictures belongs."""
+        """The part that each of `count` pictures belongs to."""
         order = np.arange(count) if self._seed is None else np.random.default_rng(self._seed).permutation(count)
         part_of = np.empty(count, dtype=np.int64)
         for part in range(self._splits):

@@ -21,7 +21,9 @@ class Estimate(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        """As a percentage with its interval."""
+        """As a percentage with its interval, which a single item has none of."""
+        if self.n < 2 and self.low == self.high:
+            return f"{100 * self.value:.1f} [-]"
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
@@ -32,7 +34,11 @@ def decimals(estimate: Estimate | None) -> str:
         >>> decimals(Estimate(0.5, 0.25, 0.75, 9)), decimals(None)
         ('0.500 [0.250, 0.750]', '-')
     """
-    return "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    if estimate is None:
+        return "-"
+    if estimate.n < 2 and estimate.low == estimate.high:
+        return f"{estimate.value:.3f} [-]"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def ratio_interval(right: ndarray, asked: ndarray, *, draws: int = 2000, seed: int = 0) -> Estimate:

@@ -11,7 +11,7 @@ from vernissage.records.plan import Plan
 
 COMMANDS = {
     "model": "paint with this model from now on; without a name, let the planner choose again",
-    "seed": "paint with this seed from now on; without a number, draw one by lot",
+    "seed": "paint with this seed from now on; without a number, draw one at random",
     "undo": "take the last turn back",
     "plan": "show the last plan",
     "save": "save the last picture under this name",

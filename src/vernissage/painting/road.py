@@ -219,8 +219,12 @@ def check_overrides(overrides: Overrides, catalogue: Catalogue) -> None:
     if overrides.model is not None:
         override(Plan(prompt=prompt, model=overrides.model), overrides, catalogue)
     elif not prompt.strip() or not any(_accepts(card, overrides) for card in catalogue.values()):
-        first = next(iter(catalogue))
-        override(Plan(prompt=prompt, model=first), overrides, catalogue)
+        try:
+            override(Plan(prompt=prompt, model=next(iter(catalogue))), overrides, catalogue)
+        except BadPlan as error:
+            if len(catalogue) < 2 or not prompt.strip():
+                raise
+            raise BadPlan(f"None of the models that can be chosen takes this; {error.message}", hint=error.hint) from error
 
 
 def _accepts(card: Card, overrides: Overrides) -> bool:

@@ -21,4 +21,4 @@ class Demonstration(BaseModel):
     picture: Text = ""
     """Address or path of the picture, which starts at the file's folder until it is read; empty where there is none."""
     look: Text = ""
-    """What tells pictures that look alike: a blurhash or a hash of the content."""
+    """The same for pictures that look alike: a blurhash or a hash of the content."""

@@ -30,6 +30,7 @@ MAX_PIXELS = 32_000_000
 # What Pillow has to say of odd files nobody asked for. Once and for all: filters belong to the whole process, and pictures are
 # read in many threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+_SHEET = "vernissage-sheet"
 _USER_COMMENT = 0x9286
 _EXIF_IFD = 0x8769
 # Other formats are not even tried: nobody has such pictures, and some readers, that of EPS for one, run programs.
@@ -66,9 +67,14 @@ class Picture(BaseModel):
     provenance: Provenance | None = None
 
     @classmethod
-    def of(cls, image: Image.Image, provenance: Provenance | None = None) -> "Picture":
-        """Encode an image as PNG; with provenance, the PNG carries it for this and for other tools."""
+    def of(cls, image: Image.Image, provenance: Provenance | None = None, *, sheet: bool = False) -> "Picture":
+        """Encode an image as PNG; with provenance, the PNG carries it for this and for other tools.
+
+        A sheet shows several pictures; `find_pictures` knows it by its mark.
+        """
         info = PngImagePlugin.PngInfo()
+        if sheet:
+            info.add_text(_SHEET, "several pictures")
         if provenance:
             info.add_text("parameters", write_parameters(provenance.plan, extra={"Version": "vernissage"}))
             info.add_itxt("vernissage", provenance.model_dump_json())
@@ -111,6 +117,10 @@ class Picture(BaseModel):
 
     __str__ = __repr__
 
+    def _repr_png_(self) -> bytes:
+        """What notebooks show."""
+        return self.data if self.data.startswith(b"\x89PNG") else Picture.of(self.image).data
+
     @property
     def plan(self) -> Plan | None:
         """The plan it was painted from, where known."""
@@ -132,8 +142,14 @@ class Picture(BaseModel):
         return hashlib.sha256(f"{self.image.size}".encode() + self.image.tobytes()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
-        """Write the file whole or not at all, and return its path."""
+        """Write the file whole or not at all, and return its path.
+
+        Raises:
+            BadInput: It cannot be written, or its ending is of another format than the data.
+        """
         path = Path(path)
+        if self.data.startswith(b"\x89PNG") and path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".png":
+            raise BadInput(f"{path} would hold a PNG.", hint="End it in .png, or convert `picture.image`.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".part")
@@ -154,15 +170,27 @@ class Picture(BaseModel):
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All pictures in a folder and below but hidden ones, in the order of their paths, numbers counted as numbers."""
+    """All pictures in a folder and below, in the order of their paths, numbers counted as numbers.
+
+    Left out are hidden ones, and the sheets and strips that this package made of others.
+    """
     found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not _is_sheet(path)]
 
     def order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
         parts = re.split(r"(\d+)", path.as_posix())
         return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], path.as_posix()
 
     return sorted(shown, key=order)
+
+
+def _is_sheet(path: Path) -> bool:
+    if not path.stem.endswith(("sheet", "strip")):  # so that few files are opened
+        return False
+    try:
+        return _SHEET in metadata(path.read_bytes())
+    except OSError:
+        return False
 
 
 def decode(data: bytes) -> Image.Image:

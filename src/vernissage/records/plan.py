@@ -44,7 +44,7 @@ class Arguments(BaseModel):
     height: int | None = None
     """Pixels."""
     seed: int | None = None
-    """Decides the starting noise; the same seed gives the same picture. None draws one by lot."""
+    """Decides the starting noise; the same seed gives the same picture. None draws one at random."""
     clip_skip: int | None = None
     """A1111 counting: 1 uses the text encoder's last layer, 2 the one before."""
     loras: tuple[Lora, ...] = ()

@@ -52,7 +52,7 @@ def read_csv(path: Path, what: str, columns: Sequence[str] = ()) -> list[tuple[i
             reader = csv.DictReader(file, restkey="\0beyond", restval="")
             names = [name for name in reader.fieldnames or () if name]
             if set(columns) - set(names):
-                raise _lacking(path, set(columns) - set(names))
+                raise _lacking(path, set(columns) - set(names), semicolons=any(";" in name for name in names))
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"Cannot read the {what} {path}: {reason_of(error)}.", hint="It must be a CSV file in UTF-8.") from error
@@ -64,8 +64,9 @@ def read_csv(path: Path, what: str, columns: Sequence[str] = ()) -> list[tuple[i
     return rows
 
 
-def _lacking(path: Path, columns: set[str]) -> BadInput:
-    return BadInput(f"{path} lacks the column {', '.join(sorted(columns))}.", hint="Its first line must name the columns.")
+def _lacking(path: Path, columns: set[str], *, semicolons: bool = False) -> BadInput:
+    hint = "Save it with commas between the columns, not semicolons." if semicolons else "Its first line must name the columns."
+    return BadInput(f"{path} lacks the column {', '.join(sorted(columns))}.", hint=hint)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

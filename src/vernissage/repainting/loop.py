@@ -4,6 +4,7 @@ One reference's road is `repaint_one`, read from top to bottom; `repaint_all` le
 between references but the models.
 """
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -44,7 +45,7 @@ class Settings(BaseModel):
     rater: Literal["mllm", "judge"] = "mllm"
     """Who rates: the MLLM that also describes, or the studio's judge; see `select.rate_attempts`."""
     patience: int = Field(default=0, ge=0)
-    """Stop after so many rounds without a better picture; 0 never stops early."""
+    """Stop after N rounds without a better picture; 0 never stops early."""
     seed: int = Field(default=0, ge=0)
     """Decides the starting noise of every picture and the words drawn."""
 
@@ -117,12 +118,13 @@ def repaint_one(
     since_better = 0
     for number in range(1, settings.rounds + 1):
         aspect, feedback, kept = QUEUE[(number - 1) % len(QUEUE)], "", None
-        seeds = [settings.seed + (number - 1) * settings.candidates + index for index in range(settings.candidates)]
+        draw = settings.seed + (number - 1) * settings.candidates  # of words
+        seeds = [first_noise(settings.seed) + (number - 1) * settings.candidates + index for index in range(settings.candidates)]
         if best is None:
-            prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=seeds[0], brief=brief)
+            prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=draw, brief=brief)
         else:
             prompts, feedback, troubles = yield from _next_prompts(
-                reference, pictures[best.picture], best.prompt, aspect, tree, settings, seeds[0], brief
+                reference, pictures[best.picture], best.prompt, aspect, tree, settings, draw, brief
             )
             if is_no_change(feedback):  # the picture stays in the running, beside others of its prompt
                 kept, seeds = best, seeds[1:]
@@ -155,6 +157,15 @@ def repaint_one(
         failures=tuple(failures),
     )
     return Repainted(regeneration, pictures)
+
+
+def first_noise(seed: int) -> int:
+    """The seed of a repainting's first picture; the others follow it.
+
+    Far from the small numbers that people and benchmarks paint references with: from a reference's own noise a model that painted it
+    would repeat it.
+    """
+    return int.from_bytes(hashlib.sha256(f"repaint {seed}".encode()).digest()[:4]) % 2**31
 
 
 def _next_prompts(

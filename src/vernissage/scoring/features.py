@@ -145,7 +145,7 @@ class Gathered:
     """What distances between sets need of one set: statistics of all features, and a sample of them.
 
     Args:
-        limit: Features that are kept for distances that need them all; of more, a sample by lot.
+        limit: Features that are kept for distances that need them all; of more, a random sample.
     """
 
     def __init__(self, *, limit: int = SAMPLE) -> None:

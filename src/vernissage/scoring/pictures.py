@@ -44,7 +44,7 @@ class Sources(NamedTuple):
     scorers: Mapping[str, Scorer] = MappingProxyType({})
     """Learned metrics by name."""
     identities: Mapping[str, str] = MappingProxyType({})
-    """What tells a scorer, the "mllm" or the "judge" from others of the same name; by the name where there is none."""
+    """Cache identifier of a scorer, the "mllm" or the "judge"; the name where there is none."""
 
 
 class Opened(NamedTuple):

@@ -43,7 +43,7 @@ def score_set(
         mine: Features of the set, by encoder.
         theirs: Those of the reference set.
         given: Statistics in the place of a reference set.
-        manifolds: What of precision and its kin is known already, by encoder; added to.
+        manifolds: What of precision and the like is known already, by encoder; added to.
         classes: Of the set's pictures, for the Inception Score; None where the encoder tells none.
     """
     (encoder,) = encoders_of([metric])
@@ -58,7 +58,8 @@ def score_set(
             statistics = given if given is not None else other.statistics
             if own.statistics is None or statistics is None or min(own.statistics.n, statistics.n) < 2:
                 return Unscored(reason="; ".join(["a Frechet distance needs at least 2 pictures on either side", *notes]))
-            n, width = min(own.statistics.n, statistics.n if given is None else own.statistics.n), len(own.statistics.mean)
+            theirs_n = statistics.n if given is None or given.n > 2 else own.statistics.n  # a file may not tell of how many it is
+            n, width = min(own.statistics.n, theirs_n), len(own.statistics.mean)
             if n <= width:
                 notes.append(f"{n} pictures for {width} features: biased, compare only with equal counts")
             (score,) = as_scores([frechet_distance(own.statistics, statistics)])

@@ -97,7 +97,7 @@ def load_voices(split: Split) -> list[Voice]:
 
 
 def sample_chat(rng: np.random.Generator, *, split: Split = "train", input_type: InputType | None = None) -> WorldChat:
-    """Draw a chat by lot: a voice, a scene of the set, an input type (as frequent as in ChatGenBench)."""
+    """Draw a chat at random: a voice, a scene of the set, an input type (as frequent as in ChatGenBench)."""
     voices = load_voices(split)
     voice = voices[rng.integers(len(voices))]
     scene = sample_scene(rng, split=split)

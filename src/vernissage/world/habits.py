@@ -36,7 +36,7 @@ class Habit(NamedTuple):
 
 
 def sample_habit(rng: np.random.Generator, fact: Literal["place", "time", "style", ""] | None = None) -> Habit:
-    """Draw a habit by lot; the fact of its exception too where it is left out, "" for none."""
+    """Draw a habit at random; the fact of its exception too where it is left out, "" for none."""
     usual = Arguments(sampler=_pick(SAMPLERS, rng), steps=_pick(STEPS, rng), cfg_scale=_pick(CFG_SCALES, rng), width=SIDE, height=SIDE)
     if fact is None:
         fact = ("place", "time", "style", "")[rng.integers(4)]

@@ -43,7 +43,7 @@ _SUN: dict[Time, RGB] = {"day": (255, 246, 200), "dusk": (255, 208, 130), "night
 
 
 def backdrop(place: Place, time: Time, rng: np.random.Generator) -> Backdrop:
-    """The place at that time, with a little variation by lot."""
+    """The place at that time, with a little random variation."""
     patches = [_light_in_the_sky(time, rng)]
     if time == "night":
         patches += [_dot(rng.uniform(0.03, 0.97), rng.uniform(0.02, 0.3), 0.005, (215, 220, 240)) for _ in range(14)]

@@ -1,7 +1,7 @@
 """Synthetic raters: people that never were, who rate as a stated model says. Whatever rests on them is synthetic and named so.
 
 A rater sees a quality q in [0, 1] and says round(1 + 4 (gain (q - 1/2) + 1/2 + bias + noise)), kept within 1 to 5. Bias, gain and
-the size of the noise are the rater's own. A yes/no question is answered wrongly by lot, with the rater's own share of lapses.
+the size of the noise are the rater's own. A yes/no question is answered wrongly at random, with the rater's own share of lapses.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Rater(NamedTuple):
 
 
 def sample_raters(count: int = 16, *, seed: int = 0) -> list[Rater]:
-    """Raters by lot: bias N(0, 0.08), gain N(1, 0.1), noise 0.05 to 0.2, lapses 1 % to 10 %.
+    """Random raters: bias N(0, 0.08), gain N(1, 0.1), noise 0.05 to 0.2, lapses 1 % to 10 %.
 
     Example:
         >>> [rater.name for rater in sample_raters(2)]

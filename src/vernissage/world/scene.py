@@ -1,4 +1,4 @@
-"""What the mini world holds: scenes as exact facts, how to draw one by lot, and which belong to the held-out set.
+"""What the mini world holds: scenes as exact facts, how to draw one at random, and which belong to the held-out set.
 
 A scene is one or two groups of things (kind, colour, count) in a place, at a time of day, in a style. This file knows
 nothing about pixels or words: `draw` paints a scene, `tell` puts it into words, `facts` compares two of them.
@@ -92,7 +92,7 @@ def sample_scene(
     style_weights: dict[Style, float] | None = None,
     pairs: float = 0.55,
 ) -> Scene:
-    """Draw one scene by lot.
+    """Draw one scene at random.
 
     Args:
         rng: Source of randomness; the same generator state gives the same scene.

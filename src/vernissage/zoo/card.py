@@ -147,6 +147,8 @@ class Card(_Strict):
                     f"{self.id} takes {name} from {allowed.low:g} to {allowed.high:g}, not {value:g}.",
                     hint=f"Its default is {getattr(self.defaults, name) or allowed.low:g}.",
                 )
+        if arguments.clip_skip is not None and arguments.clip_skip < 1:
+            raise BadPlan(f"A clip_skip of {arguments.clip_skip} skips nothing.", hint="1 is the last layer; leave it out to skip none.")
         for name in ("width", "height"):
             value = getattr(arguments, name)
             if value % self.size_multiple or not self.sizes.low <= value <= self.sizes.high:
@@ -156,7 +158,7 @@ class Card(_Strict):
                     hint=f"The nearest is {self.nearest_side(value)}; its native size is {self.width}x{self.height}.",
                 )
         if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
-            raise BadPlan(f"A seed is a whole number from 0 to 2^64 - 1, not {arguments.seed}.", hint="Leave it out to draw one by lot.")
+            raise BadPlan(f"A seed is a whole number from 0 to 2^64 - 1, not {arguments.seed}.", hint="Leave it out to draw one at random.")
         if arguments.sampler is not None and self.samplers and arguments.sampler not in self.samplers:
             known = {split_sampler(sampler) for sampler in self.samplers}
             if split_sampler(arguments.sampler) not in known:

@@ -86,7 +86,7 @@ class Catalogue(Mapping[str, Card]):
         return len(self._cards)
 
     def digest(self, model: str) -> str:
-        """What tells a model from others of the same id: a hash of its card and of those that it builds on."""
+        """Hash of a model's card and of those that it builds on."""
         cards = [self[model]]
         while (base := cards[-1].source.base) is not None:
             cards.append(self[base])

@@ -100,7 +100,7 @@ def fetch(url: str, *, largest: int, address: str = ADDRESS) -> httpx.Response:
     """What lies at an address, such as that of a picture.
 
     Raises:
-        BadInput: It is larger than so many bytes, or no address of the web.
+        BadInput: It is larger than `largest` bytes, or no address of the web.
         DriverError: It cannot be reached, or broke off.
     """
     if not url.startswith(("https://", "http://")):
@@ -355,7 +355,7 @@ def _safe_name(name: str) -> str:
 def _fetch(file: CivitaiFile, part: Path, address: str, progress: Progress | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     with _told("The download broke off", _AGAIN), _client(60.0) as client:
-        # Packed bytes could not be gone on with, so they are asked for as they are.
+        # Packed bytes could not be resumed, so they are asked for as they are.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with client.stream("GET", file.url, headers=headers | _headers(file.url, address)) as response:
             if response.status_code == 416 and have:

@@ -162,7 +162,7 @@ def test_a_seed_is_used_from_then_on(talk):
 def test_seed_without_a_number_draws_one_by_lot(talk, monkeypatch):
     monkeypatch.setattr("vernissage.api.secrets.randbelow", lambda _: 4321)
     found = talk("/seed 7", "a cat", "/seed", "again")
-    assert "seed: by lot" in found.out
+    assert "seed: random" in found.out
     assert [plan_of(f"chat/00{number}.png").arguments.seed for number in (1, 2)] == [7, 4321]
 
 

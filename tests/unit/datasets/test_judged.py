@@ -74,7 +74,7 @@ def test_evalmi_rows_are_the_pictures_that_are_there_with_all_their_opinions(tmp
 
 
 def test_a_folder_of_evalmi_needs_to_know_where_its_pictures_are(tmp_path):
-    with pytest.raises(BadInput, match=r"where are its pictures\? Name their folder as `images`"):
+    with pytest.raises(BadInput, match=r"where are its pictures\? Name their folder with --images"):
         load_judged(tmp_path)
     with pytest.raises(BadInput, match=r"AIGI2025_MOS_yn\.xlsx is not in"):
         load_judged(tmp_path, tmp_path)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from vernissage.errors import BadInput
 from vernissage.metrics.correlation import krcc, plcc, plcc_interval, plcc_logistic, srcc, srcc_interval
-from vernissage.metrics.interval import mean_interval, mean_of_means, ratio_interval, share_interval, sign_flip_test
+from vernissage.metrics.interval import decimals, mean_interval, mean_of_means, ratio_interval, share_interval, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
 ratings = st.integers(1, 5).map(float)
@@ -201,6 +201,11 @@ def test_the_interval_of_a_share_of_right_ones_is_wilsons(right, count):
     found = share_interval(values)
     assert found[:3] == pytest.approx((right / count, expected.low, expected.high), abs=1e-6)
     assert ratio_interval(3 * values, np.full(count, 3)) == found, "answers about one item hang together"
+
+
+def test_a_single_item_is_shown_without_an_interval():
+    assert str(mean_interval(np.array([0.5]))) == "50.0 [-]"
+    assert decimals(mean_interval(np.array([0.5]))) == "0.500 [-]"
 
 
 def test_items_that_are_all_alike_have_an_interval_all_the_same():

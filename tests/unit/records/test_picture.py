@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from vernissage.errors import BadInput
-from vernissage.records.picture import Picture, Provenance, decode, metadata, provenance_json, read_plan
+from vernissage.records.picture import Picture, Provenance, decode, find_pictures, metadata, provenance_json, read_plan
 from vernissage.records.plan import Arguments, Choice, Plan
 
 TEXT = (
@@ -482,3 +482,23 @@ def test_a_picture_file_is_decoded_once(tmp_path, monkeypatch):
     found = Picture.open(path)
     assert np.array_equal(np.asarray(found.image), np.asarray(decode(path.read_bytes())))
     assert len(openings) == 2, "the second is the decoding that it was compared with"
+
+
+def test_a_png_is_not_saved_under_the_name_of_another_format(tmp_path):
+    picture = Picture.of(Image.new("RGB", (4, 4)))
+    with pytest.raises(BadInput, match="would hold a PNG"):
+        picture.save(tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notebook_shows_a_picture_of_any_format(tmp_path):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "a.jpg")
+    shown = Picture.open(tmp_path / "a.jpg")._repr_png_()
+    assert Image.open(io.BytesIO(shown)).format == "PNG"
+
+
+def test_sheets_of_several_pictures_are_none_of_a_folders_pictures(tmp_path):
+    image = Image.new("RGB", (4, 4))
+    for name, sheet in (("a.png", False), ("a-sheet.png", True), ("strip.png", True), ("my-strip.png", False), ("a-10.png", False)):
+        Picture.of(image, sheet=sheet).save(tmp_path / name)
+    assert [path.name for path in find_pictures(tmp_path)] == ["a-10.png", "a.png", "my-strip.png"]

@@ -39,6 +39,12 @@ def test_a_column_that_stands_there_twice_is_refused(table):
         read_csv(table("image,score,score\n1.png,1,2\n"), "predictions")
 
 
+def test_semicolons_are_told(table):
+    with pytest.raises(BadInput, match="lacks the column image") as refused:
+        read_csv(table("image;prompt\n1.png;a cat\n"), "prompts", ("image",))
+    assert "semicolons" in refused.value.hint
+
+
 def test_columns_without_a_name_may_be_several(table):
     assert read_csv(table("image,,\n1.png,,\n"), "predictions")[0][1]["image"] == "1.png"
 

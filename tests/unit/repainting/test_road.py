@@ -28,7 +28,7 @@ from vernissage.records.verdict import Answer, Rating, Score, Unscored, Verdict
 from vernissage.repainting.describe import closest_phrases, describe, phrase_banks
 from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Ports, run_together
-from vernissage.repainting.loop import Settings, repaint_all
+from vernissage.repainting.loop import Settings, first_noise, repaint_all
 from vernissage.repainting.replies import AnimalFeatures, NamedObject, ObjectFeatures, PersonFeatures
 from vernissage.repainting.revise import TEMPERATURE, give_feedback, is_no_change, revise, rewrite
 from vernissage.repainting.select import Attempt, Rater, is_better, read_rating, score_attempts, select, weigh
@@ -696,8 +696,8 @@ def test_the_best_picture_of_each_round_leads_to_the_next_prompts():
     (revised,) = {said(ask) for ask in mllm.asked if kind(ask) == "revise"}
     assert revised == "revise\nsynonym 0\nfeedback: feedback on 100"
     seeds = [0, 1, 2, 1, 4, 5]  # the likeliest revision starts from the noise of the picture that it revises
-    assert [plan.arguments.seed for plan in t2i.painted] == seeds
-    assert [candidate.seed for each in done.rounds for candidate in each.candidates] == seeds
+    assert [plan.arguments.seed - first_noise(0) for plan in t2i.painted] == seeds
+    assert [candidate.seed - first_noise(0) for each in done.rounds for candidate in each.candidates] == seeds
     assert {(plan.model, plan.negative_prompt, plan.arguments.steps) for plan in t2i.painted} == {("m", "blurry", 7)}
     for grey, candidate in zip((200, 100, 150, 90, 50, 40), (c for each in done.rounds for c in each.candidates), strict=True):
         assert candidate.scores["clip"].value == pytest.approx(cosine(grey), abs=1e-6)
@@ -855,12 +855,21 @@ def test_an_mllm_that_fails_as_a_whole_while_rewriting_leaves_the_prompt_as_it_w
     assert result.regeneration.last.scores["match"] == Unscored(reason="The server is down.")
 
 
+def test_the_noise_is_not_that_of_small_numbers_that_references_are_painted_with():
+    noise = [first_noise(seed) for seed in range(200)]
+    assert len(set(noise)) == 200
+    assert 10_000 < min(noise) < max(noise) < 2**31
+
+
 def test_without_feedback_the_next_prompts_are_synonyms_of_the_best_one():
     mllm = scripted(compare=failure, rewrite=lambda ask: f"synonym {ask.seed}")
     result, _ = repaint(90, 50, 40, 30, mllm=mllm, rounds=2, candidates=2)
     second = result.regeneration.rounds[1]
     assert [candidate.prompt for candidate in second.candidates] == ["synonym 0", "synonym 2"]
-    assert [candidate.seed for candidate in second.candidates] == [2, 3]  # the same words from the same noise were the same picture
+    assert [candidate.seed - first_noise(0) for candidate in second.candidates] == [
+        2,
+        3,
+    ]  # the same words from the same noise were the same picture
     assert second.feedback == ""
     assert result.regeneration.failures == ("feedback on style: The model rambled.",)
     assert "revise" not in map(kind, mllm.asked)
@@ -875,14 +884,14 @@ def test_where_nothing_must_change_the_best_picture_stays_in_the_running_and_oth
     first, second, third = result.regeneration.rounds
     kept = first.candidates[1]
     assert [candidate.prompt for candidate in second.candidates] == ["synonym 0"] * 3
-    assert [candidate.seed for candidate in second.candidates] == [1, 4, 5]
+    assert [candidate.seed - first_noise(0) for candidate in second.candidates] == [1, 4, 5]
     assert (second.feedback, second.best, second.leads) == (answer, 1, True)
     assert second.candidates[0].picture == kept.picture
     assert second.candidates[0].scores["clip"] == kept.scores["clip"]
     assert third.candidates[0].picture == second.candidates[1].picture
     assert (third.best, third.leads) == (0, False)
     assert result.regeneration.last.picture == result.regeneration.best.picture
-    assert [plan.arguments.seed for plan in t2i.painted] == [0, 1, 2, 4, 5, 7, 8]
+    assert [plan.arguments.seed - first_noise(0) for plan in t2i.painted] == [0, 1, 2, 4, 5, 7, 8]
     assert result.regeneration.cost.pictures == 7
     assert "revise" not in map(kind, mllm.asked)
     assert len([ask for ask in mllm.asked if kind(ask) == "rate"]) == 2  # the picture that won twice is rated once

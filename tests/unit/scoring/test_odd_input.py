@@ -25,7 +25,12 @@ def noise(seed, size=(16, 12)):
 
 def save(path, seed=0, prompt=""):
     provenance = Provenance(plan=Plan(prompt=prompt, model="m")) if prompt else None
-    return Picture.of(noise(seed), provenance).save(path)
+    made = Picture.of(noise(seed), provenance)
+    if path.endswith(".png"):
+        return made.save(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    made.image.save(path)
+    return Path(path)
 
 
 class Counting:

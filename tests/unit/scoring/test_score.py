@@ -87,7 +87,11 @@ def save(noise_picture):
 
     def save(path: str, seed: int = 0, prompt: str = "", size: tuple[int, int] = (40, 32)) -> Image.Image:
         image = noise_picture(seed, size)
-        Picture.of(image, Provenance(plan=Plan(prompt=prompt, model="mini/neon")) if prompt else None).save(path)
+        if path.endswith(".png"):
+            Picture.of(image, Provenance(plan=Plan(prompt=prompt, model="mini/neon")) if prompt else None).save(path)
+        else:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
         return image
 
     return save

@@ -146,6 +146,14 @@ def test_numbers_do_not_depend_on_how_many_pictures_are_worked_on_at_once(folder
 # ------------------------------------------------------------------------------------------------------------ statistics
 
 
+def test_statistics_of_few_pictures_are_told_to_be_biased_by_their_number(folder):
+    folder("in", 20)
+    few = folder("few", 3)
+    save_statistics(Path("few.npz"), gather(few))
+    found = score("fid", reference=Path("few.npz"))["fid"]
+    assert found.reason.startswith("3 pictures for")
+
+
 def test_statistics_serve_fid_but_not_kid_and_do_not_hinder_an_inception_score(folder):
     folder("in", 12)
     theirs = folder("ref", 20, 1000)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vernissage.world import tell
@@ -121,11 +121,13 @@ def test_every_answer_follows_from_the_scene(seed):
 
 
 @given(seeds)
+@example(86938109)
 def test_differences_are_empty_exactly_when_two_scenes_agree(seed):
     rng = np.random.default_rng(seed)
     one, two = sample_scene(rng), sample_scene(rng)
     assert tell.differences(one, one) == []
-    assert (tell.differences(one, two) == []) == (wrong(facts_of(one), facts_of(two)) == [])
+    agree = not wrong(facts_of(one), facts_of(two)) and not wrong(facts_of(two), facts_of(one))  # the one may show more than the other
+    assert (tell.differences(one, two) == []) == agree
 
 
 def test_a_tree_holds_every_fact():

@@ -198,7 +198,7 @@ def test_a_whole_download_is_checked_and_put_in_its_place(server, folder):
     assert path.read_bytes() == DATA
     assert left_over(folder) == ["ink.safetensors"]
     assert seen[-1] == (len(DATA), len(DATA))
-    assert server.last("accept-encoding") == "identity"  # packed bytes could not be gone on with
+    assert server.last("accept-encoding") == "identity"  # packed bytes could not be resumed
 
 
 def test_a_file_that_is_there_already_is_not_downloaded_again(server, folder):

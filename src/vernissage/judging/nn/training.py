@@ -442,7 +442,7 @@ def _files_hash(rows: Sequence[JudgedPicture]) -> str:
 
 
 def content_hash(rows: Sequence[JudgedPicture]) -> str:
-    """What tells judged pictures from others: their names and all opinions, in order."""
+    """Hash of judged pictures: their names and all opinions, in order."""
     digest = hashlib.sha256()
     for row in rows:
         name = row.image.name if isinstance(row.image, Path) else hashlib.sha256(row.image.tobytes()).hexdigest()

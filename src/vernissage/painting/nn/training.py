@@ -278,7 +278,7 @@ def _bring_cards(source: Path, target: Path) -> None:
 
 
 def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
-    """What arguments are read off: of each model the first so many plans with prompts of their own."""
+    """What arguments are read off: of each model the first few plans with prompts of their own."""
     kept: dict[str, dict[str, Demonstration]] = {}
     for query in queries:
         own = kept.setdefault(query.plan.model, {})
