@@ -72,8 +72,9 @@ class UnknownName(UserError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
+        plain = {each.lower(): each for each in names}
+        near = difflib.get_close_matches(name.lower(), plain, n=1)
+        hint = f"Did you mean {plain[near[0]]!r}? " if near else ""
         super().__init__(f"There is no {what} {name!r}.", hint=f"{hint}Known: {', '.join(names) or 'none'}.")
 
 

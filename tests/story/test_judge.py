@@ -71,6 +71,7 @@ def test_a_picture_painted_here_is_judged_by_the_prompt_it_carries(mini, tmp_pat
 
 def test_repainting_can_be_rated_by_the_judge(mini, pictures):
     repainted = mini.repaint(pictures[0], model="mini/general", rounds=1, candidates=2, rater="judge", words="direct")
-    scores = repainted.regeneration.rounds[0].candidates[0].scores
+    (first,) = repainted.regeneration.rounds
+    scores = first.candidates[first.best].scores
     assert "synthetic" in scores["perception"].reason
     assert 0 <= scores["consistency"].value <= 1

@@ -12,6 +12,7 @@ from vernissage.errors import BadInput
 from vernissage.metrics.correlation import krcc, or_none, plcc_interval, plcc_logistic, srcc, srcc_interval
 from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
 from vernissage.records.table import read_rows
+from vernissage.scoring.registry import METRICS
 
 
 class Place(NamedTuple):
@@ -75,7 +76,8 @@ def read_predictions(path: Path, data: EvalMi) -> dict[str, ndarray]:
     Without a column score every column of numbers is a judge of its own, as in the tables of `vernissage score` and `judge`.
 
     Returns:
-        By judge, named after the file or the column: shape (model, prompt), NaN where there is no score.
+        By judge, named after the file or the column: shape (model, prompt), NaN where there is no score; of metrics of which lower is
+        better, such as niqe, the negative.
 
     Raises:
         BadInput: The file cannot be read, an image is unknown or twice there, a score is no number, or there are no scores.
@@ -86,7 +88,8 @@ def read_predictions(path: Path, data: EvalMi) -> dict[str, ndarray]:
     columns = [name for name in rows[0][1] if name != "image" and name and _is_numbers([row.get(name) for _, row in rows])]
     if not columns:
         raise BadInput(f"{path} has no scores.", hint="Add a column score, or columns of numbers named after the judges.")
-    return {name: _read(path, rows, name, data)[..., 0] for name in columns}
+    lower = {name for name in columns if name in METRICS and METRICS[name].direction == "lower"}  # as people's opinions, higher is better
+    return {name: _read(path, rows, name, data)[..., 0] * (-1 if name in lower else 1) for name in columns}
 
 
 def _is_numbers(cells: Sequence[str | None]) -> bool:

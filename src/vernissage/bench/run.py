@@ -53,16 +53,21 @@ class Header(BaseModel):
         return cls(suite=suite, settings=plain, prompts=prompts, versions={"vernissage": version("vernissage")}, machine=machine)
 
     def differences(self, other: "Header") -> list[str]:
-        """What is not the same, the machine aside."""
-        mine, theirs = self.model_dump(exclude={"machine"}), other.model_dump(exclude={"machine"})
-        names = {
-            f"{part} {key}": (mine[part].get(key), theirs[part].get(key))
-            for part in mine
-            if isinstance(mine[part], dict)
-            for key in {*mine[part], *theirs[part]}
-        }
-        names["suite"] = (self.suite, other.suite)
-        return sorted(name for name, (one, two) in names.items() if one != two)
+        """What is not the same, the machine aside; of much the first."""
+        found = sorted(_differences(self.model_dump(exclude={"machine"}), other.model_dump(exclude={"machine"})))
+        return found[:6] + ([f"{len(found) - 6} more"] if len(found) > 6 else [])
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any], above: str = "") -> list[str]:
+    """Paths of what is not the same in two trees of settings, such as "settings repaint seed"."""
+    found = []
+    for key in {*mine, *theirs}:
+        one, two = mine.get(key), theirs.get(key)
+        if isinstance(one, dict) and isinstance(two, dict):
+            found += _differences(one, two, f"{above}{key} ")
+        elif one != two:
+            found.append(f"{above}{key}")
+    return found
 
 
 class Run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vernissage.cli import config_option, harmless, named, write_file
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, UnknownName
 from vernissage.records.table import write_table
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def evalmi(data: Path, predictions: tuple[Path, ...], dimension: str, task: str 
     from vernissage.datasets.evalmi import TASKS, load_evalmi
 
     if task is not None and task not in TASKS:
-        raise BadInput(f"EvalMi-50K has no task {task!r}.", hint=f"Known: {', '.join(TASKS)}.")
+        raise UnknownName("task of EvalMi-50K", task, TASKS)
     if out:
         check_folder(out)
     table = load_evalmi(data)

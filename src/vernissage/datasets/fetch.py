@@ -234,6 +234,7 @@ def _fetch_picture(address: str, place: Path, retries: int) -> Path | str:
         handle, part = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+        Path(part).chmod(0o644)
         return Path(part).replace(place.with_name(place.name + suffix))
     except OSError as error:
         raise BadInput(f"Cannot write {place}: {reason_of(error)}.", hint="Choose another folder.") from error

@@ -124,9 +124,11 @@ def _as_conversation(query: Query) -> dict[str, Any]:
         places = "".join(f"Image-{number}: {_IMAGE}\n" for number, _ in enumerate(turn.images, start=1))
         # A place for a picture that somebody typed would stand for one.
         said.append({"from": "human" if turn.role == "user" else "gpt", "value": places + turn.text.replace(_IMAGE, "< image >")})
-    chosen = query.plan.arguments.model_dump(mode="json", include={"sampler", "steps", "cfg_scale", "width", "height"})
+    chosen = query.plan.arguments.model_dump(mode="json", include={"sampler", "steps", "cfg_scale", "width", "height", "clip_skip"})
     arguments = {name: value for name, value in chosen.items() if value is not None}
-    answer = {"prompt": query.plan.prompt, "negative_prompt": query.plan.negative_prompt, "model": query.plan.model, "arguments": arguments}
+    tags = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in query.plan.arguments.loras)  # as people write them
+    plan = {"prompt": query.plan.prompt + tags, "negative_prompt": query.plan.negative_prompt, "model": query.plan.model}
+    answer = {**plan, "arguments": arguments}
     said.append({"from": "gpt", "value": json.dumps(answer, ensure_ascii=False)})
     images = [image.as_posix() for image in query.chat.images]
     told = {"image": images[0] if len(images) == 1 else images} if images else {}
@@ -322,6 +324,7 @@ def _plan(row: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         "cfg_scale": given.get("cfg_scale", given.get("cfgscale")),
         "width": given.get("width") or (size[0] if len(size) == 2 else None),
         "height": given.get("height") or (size[1] if len(size) == 2 else None),
+        "clip_skip": given.get("clip_skip", given.get("clipskip")),
     }
     if (model := _first(told, "model", "modelname")) is None:
         raise ValueError("it has no question, or no model")

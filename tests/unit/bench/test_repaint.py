@@ -287,9 +287,9 @@ def test_an_unknown_model_or_another_run_is_refused_before_anything_is_done(tmp_
     assert not (tmp_path / "run").exists()
     open_run(tmp_path / "run", studio(), MODELS, found, SETTINGS)
     for models, chosen, settings, named in (
-        (["ink"], found, SETTINGS, "settings cards, settings models"),
+        (["ink"], found, SETTINGS, "settings cards oil, settings models"),
         (MODELS, found[:3], SETTINGS, "settings references"),
-        (MODELS, found, Settings(rounds=3), "settings repaint"),
+        (MODELS, found, SETTINGS.model_copy(update={"rounds": 3}), "settings repaint rounds"),
     ):
         with pytest.raises(BadInput, match=f"differs in: {named}"):
             open_run(tmp_path / "run", studio(), models, chosen, settings)

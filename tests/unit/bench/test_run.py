@@ -120,6 +120,7 @@ def test_a_line_in_the_middle_that_is_damaged_is_named(run, damage):
         (header(models=["a"]), "settings models"),
         (header(more=True), "settings more"),
         (header(seed=1, more=True), "settings more, settings seed"),
+        (header(many={str(n): n for n in range(9)}), "settings many"),
         (header().model_copy(update={"suite": "other"}), "suite"),
         (header().model_copy(update={"versions": {"vernissage": "0.0.0"}}), "versions vernissage"),
         (header().model_copy(update={"prompts": header().prompts | {"repainting/direct": "x"}}), "prompts repainting/direct"),
@@ -280,3 +281,8 @@ def test_sweeping_takes_orphans_away_and_nothing_else(run):
     assert sorted(path.stem for path in folder.iterdir()) == sorted(kept)
     assert run.sweep(kept) == 0
     assert len(Run(run.folder, header()).items) == 3
+
+
+def test_of_many_differences_the_first_are_told_and_the_rest_counted():
+    one, two = (header(references={f"r{n}": sign * (n + 1) for n in range(9)}) for sign in (1, -1))
+    assert one.differences(two) == [*(f"settings references r{n}" for n in range(6)), "3 more"]

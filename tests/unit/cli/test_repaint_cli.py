@@ -366,7 +366,7 @@ def test_the_folder_of_another_run_is_refused_and_left_alone(run, fails, talking
     run(*bench(data))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     error = fails(*bench(data, "--rounds", "2", "--limit", "2"))
-    assert "settings references, settings repaint" in error
+    assert "settings references portrait_3, settings repaint rounds" in error
     assert "--out" in error
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
@@ -377,7 +377,7 @@ def test_two_runs_are_compared_on_what_they_share(run, fails, talking, data, tmp
     found = run("bench", "compare", "run", "other")
     assert found.code == 0, found.err
     lines = found.out.splitlines()
-    assert lines[0] == "The runs differ in: settings references, settings repaint."
+    assert lines[0] == "The runs differ in: settings references portrait_3, settings repaint words."
     assert [line.split()[:2] for line in lines[1:]] == [
         ["tiny/ink", name] for name in ("clip", "dinov2", "consistency", "perception", "ssim")
     ]

@@ -316,6 +316,13 @@ def test_a_judge_of_some_models_alone_is_measured_and_only_its_ranking_is_refuse
     assert "models: - (No picture of fair is scored" in told.out
 
 
+def test_of_metrics_of_which_lower_is_better_the_negative_is_measured(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    (tmp_path / "scores.csv").write_text("image,niqe,clipscore,own\ngood/001.png,5,30,7\n", encoding="utf-8")
+    found = read_predictions(tmp_path / "scores.csv", data)
+    assert {name: scores[0, 0] for name, scores in found.items()} == {"niqe": -5, "clipscore": 30, "own": 7}
+
+
 def test_an_answer_goes_to_the_question_that_was_asked_whatever_its_number(tmp_path):
     """The table of held-out answers numbers those that people answered; one that they left out would shift the others."""
     data = load_evalmi(write_folder(tmp_path))

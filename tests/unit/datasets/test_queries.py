@@ -21,6 +21,7 @@ from vernissage.datasets.queries import (
 )
 from vernissage.errors import BadInput
 from vernissage.records.chat import Chat, Turn
+from vernissage.records.parameters import extract_loras
 from vernissage.records.plan import Arguments, Choice, Lora, Plan
 
 ENDINGS = (".jsonl", ".json", ".parquet")
@@ -515,3 +516,13 @@ def test_the_content_of_queries_is_also_that_of_their_pictures(tmp_path):
     assert content_hash([asked]) == before
     path.write_bytes(b"two")
     assert content_hash([asked]) != before
+
+
+def test_a_conversation_keeps_adapters_as_tags_and_the_skipped_layers(tmp_path):
+    arguments = Arguments(steps=20, clip_skip=2, loras=(Lora(name="ink", weight=0.8),), seed=4)
+    write_conversations(
+        [query("one").model_copy(update={"plan": Plan(prompt="a cat", model="m", arguments=arguments)})], tmp_path / "q.json"
+    )
+    (found,) = read_queries(tmp_path / "q.json")
+    assert found.plan.arguments == Arguments(steps=20, clip_skip=2)
+    assert extract_loras(found.plan.prompt) == ("a cat", (Lora(name="ink", weight=0.8),))
