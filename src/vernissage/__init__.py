@@ -1,7 +1,6 @@
 """Paint, repaint and judge pictures made by text-to-image models. The names below load what they need when used."""
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("vernissage")
+        return importlib.import_module("importlib.metadata").version("vernissage")
     if name in _HOMES:
         return getattr(importlib.import_module(f"vernissage.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'vernissage' has no attribute {name!r}")

@@ -392,8 +392,8 @@ def _measure_answers(table: "EvalMi", predictions: Sequence[Path], task: str | N
     from vernissage.bench.evalmi import accuracy_table, read_answers
 
     told: list[dict[str, object]] = []
-    for path in dict.fromkeys(predictions):
-        answers, judge = read_answers(path, table), path.stem if [each.stem for each in predictions].count(path.stem) == 1 else str(path)
+    found = {path: {path.stem: read_answers(path, table)} for path in predictions}
+    for path, (judge, answers) in zip(found, _named_apart(found).items(), strict=True):
         click.echo(f"{named(path)} against people's answers; share of those alike [95 % interval over prompts]")
         for row in accuracy_table(table, answers):
             told.append({"judge": judge, "task": row.task, **ends("accuracy", row.accuracy), "answered": row.n, "asked": row.asked})

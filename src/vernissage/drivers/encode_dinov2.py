@@ -68,8 +68,7 @@ class Dinov2Encoder:
     @torch.inference_mode()
     def _encode_new(self, images: Sequence[Image.Image]) -> ndarray:
         if self._like == "dgm-eval":
-            side = _DGM_SIDE
-            images = [image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for image in images]
+            images = [image.convert("RGB").resize((_DGM_SIDE, _DGM_SIDE), Image.Resampling.BICUBIC) for image in images]
             pixels = self._pixels(images=images, return_tensors="pt", do_resize=False, do_center_crop=False).pixel_values
         else:
             pixels = self._pixels(images=list(images), return_tensors="pt").pixel_values

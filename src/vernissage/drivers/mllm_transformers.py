@@ -24,7 +24,7 @@ from vernissage.drivers.replies import read_reply
 from vernissage.errors import DriverError, OutOfMemory, VernissageError
 from vernissage.local.constrained import Constrained, guide_tokenizer, matchers
 from vernissage.local.device import pick_device, pick_dtype, settle
-from vernissage.local.dialogue import escape_special
+from vernissage.local.dialogue import escape_special, special_tokens
 from vernissage.local.pretrained import load_pretrained
 from vernissage.local.streams import evenly
 from vernissage.local.vision_inputs import load_inputs
@@ -90,6 +90,7 @@ class TransformersMLLM:
         )
         settle(self._model, self._device)
         self._tokenizer, self._chat, self._make_inputs = load_inputs(model, self._model.config, revision=revision)
+        self._special = special_tokens(self._tokenizer)
         self._guide: Any = None
         self._mistakes: dict[type[BaseModel], DriverError | None] = {}
         self._one_at_a_time = threading.Lock()
@@ -219,7 +220,7 @@ class TransformersMLLM:
                 "role": message.role,
                 "content": [
                     *({"type": "image"} for _ in message.images),
-                    {"type": "text", "text": escape_special(self._tokenizer, message.text)},
+                    {"type": "text", "text": escape_special(message.text, self._special)},
                 ],
             }
             for message in ask.messages

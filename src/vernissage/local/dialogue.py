@@ -11,9 +11,14 @@ from vernissage.local.vision_inputs import load_inputs
 _GAPS = ("\N{LATIN SMALL LETTER EZH}first", "\N{LATIN SMALL LETTER EZH}second", "\N{LATIN SMALL LETTER EZH}third")
 
 
-def escape_special(tokenizer: Any, text: str) -> str:
-    """The text with a space in whatever the tokenizer would take for the end of a message, a picture or the like."""
-    for token in (token.content for token in tokenizer.added_tokens_decoder.values() if token.special):
+def special_tokens(tokenizer: Any) -> list[str]:
+    """What the tokenizer takes for the end of a message, a picture or the like; to be kept, for large tokenizers tell it slowly."""
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+
+def escape_special(text: str, tokens: Sequence[str]) -> str:
+    """The text with a space in every special token."""
+    for token in tokens:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
 
@@ -40,7 +45,7 @@ class Dialogue(NamedTuple):
 
     def escape(self, text: str) -> str:
         """See `escape_special`."""
-        return escape_special(self.tokenizer, text)
+        return escape_special(text, special_tokens(self.tokenizer))
 
     def ids(self, text: str) -> list[int]:
         """Tokens of a text as it is."""

@@ -22,7 +22,7 @@ from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
 from vernissage.local.adapters import use_adapter
 from vernissage.local.branches import Branch, Packed, pack
 from vernissage.local.device import pick_dtype, settle
-from vernissage.local.dialogue import escape_special
+from vernissage.local.dialogue import escape_special, special_tokens
 from vernissage.local.positions import positions_of
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.vision_inputs import load_inputs
@@ -83,7 +83,7 @@ class Reader(NamedTuple):
 
     def branch(self, question: Question) -> Branch:
         """A question in tokens; what the tokenizer would take for a special token is broken up first."""
-        text = escape_special(self.tokenizer, question.text)
+        text = escape_special(question.text, special_tokens(self.tokenizer))
         answer = self.ids(question.answer + (self.tokenizer.eos_token or "")) if question.answer else []
         return Branch(self.ids(text + self.after + question.lead), answer)
 
