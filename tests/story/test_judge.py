@@ -66,7 +66,8 @@ def test_a_picture_painted_here_is_judged_by_the_prompt_it_carries(mini, tmp_pat
         main(["judge", str(tmp_path / "cat.png"), "--ask", "Is there a cat?"])
     assert not ended.value.code
     shown = capsys.readouterr().out
-    assert f"perception {verdict.perception.value:.1f}, correspondence {verdict.correspondence.value:.1f}" in shown
+    assert f"perception {verdict.perception.value:.1f} ({verdict.perception_level}), correspondence" in shown
+    assert f"correspondence {verdict.correspondence.value:.1f} ({verdict.correspondence_level})" in shown
 
 
 def test_repainting_can_be_rated_by_the_judge(mini, pictures):

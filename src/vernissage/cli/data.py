@@ -1,6 +1,7 @@
 """`vernissage data`: sets to train and measure with."""
 
 import hashlib
+import sys
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def fetch(demonstrations: Path, out: Path, pictures: Path | None, models: Path |
 
 
 def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> None:
-    """What stays, what went and why, and where it lies."""
+    """What stays, what went and why, and where it lies; with nothing left the command has failed."""
     click.echo(f"{kept} {what}")
     if dropped:
         click.echo(f"{sum(dropped.values())} not taken:")
@@ -97,6 +98,8 @@ def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> No
             click.echo(harmless(f"  {count} x {reason}"))
     if out.exists():
         click.echo(named(out))
+    if not kept:
+        sys.exit(1)
 
 
 def _check_out(out: Path) -> None:

@@ -183,7 +183,11 @@ def shown_lines(path: Path, verdict: "Verdict | str") -> Iterator[str]:
     if isinstance(verdict, str):
         yield f"{_name(path)}: unscored: {harmless(verdict)}"
         return
-    yield f"{_name(path)}: perception {_shown(verdict.perception)}, correspondence {_shown(verdict.correspondence)}"
+    scores = (
+        ("perception", verdict.perception, verdict.perception_level),
+        ("correspondence", verdict.correspondence, verdict.correspondence_level),
+    )
+    yield f"{_name(path)}: " + ", ".join(f"{name} {_shown(score)}" + (f" ({level})" if level else "") for name, score, level in scores)
     for answer in verdict.answers:
         yield f"  {harmless(answer.question)}  yes {_shown(answer.yes, digits=3)}"
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -50,7 +51,7 @@ def command(
     model: str | None,
     **numbers: object,
 ) -> None:
-    """Paint what TEXT asks for, in your own words.
+    """Paint what TEXT asks for, in your own words; "-" reads it from standard input.
 
     \b
     vernissage paint "two yellow stars over the sea at night, neon please"
@@ -62,7 +63,7 @@ def command(
     from vernissage.cli.studio import open_studio
     from vernissage.world.facts import outside_the_world
 
-    request = " ".join(text)
+    request = read_request() if text == ("-",) else " ".join(text)
     if not request.strip() and prompt is None and not images:
         raise BadInput("There is nothing to paint: no text was given.", hint='Try: vernissage paint "a red car in the city"')
     turns = read_history(history) if history else ()
@@ -125,6 +126,18 @@ def place_pictures(prompt: str, seeds: list[int | None], out: Path | None) -> li
         raise BadInput(f"{len(seeds)} pictures do not fit into the one file {out}.", hint="Give a folder with --out.")
     folder = out or Path()
     return [folder / f"{slug(prompt)}-{seed}.png" for seed in seeds]
+
+
+def read_request() -> str:
+    """The request on standard input.
+
+    Raises:
+        BadInput: It is no text.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise BadInput("What came on standard input is no text.", hint="It must be UTF-8 text.") from error
 
 
 def read_history(path: Path) -> tuple[Turn, ...]:

@@ -1,7 +1,8 @@
 """`vernissage repaint`: a T2I model paints reference pictures again, in rounds, and is scored against them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ def command(
     """Let --model paint IMAGES again.
 
     Of each reference you get, in the folder --out: a strip from the reference to the last round, the best and the last
-    picture, the understanding tree as SVG, and everything that was tried as JSON.
+    picture, the understanding tree as SVG, and everything that was tried as JSON. What another model or other settings made of
+    a picture stays: its folder is numbered.
 
     \b
     vernissage repaint stars.png --model mini/neon
@@ -73,9 +75,11 @@ def command(
             hint = f"Name its pictures, {path}/*.png say, or compare models on all of them with vernissage bench repaint --data {path}."
             raise BadInput(f"{path} is a folder.", hint=hint)
     references = {path: Picture.open(path) for path in images}
-    folders = place_results(images, out)
+    check_folder(out)
     studio = open_studio(config)
     settings = Settings.model_validate({"words": words, "rate": names_of(rate), "rater": rater, **weights_of(weights), **numbers})
+    followed = studio.check_repainting(settings)
+    folders = place_results(images, out, lambda path, folder: _is_free(folder, references[path].hash, model, followed))
 
     def watch(news: object) -> None:
         show_tree(news) if isinstance(news, UnderstandingTree) else show_round(news)  # pyright: ignore
@@ -88,27 +92,41 @@ def command(
         if isinstance(result, VernissageError):
             click.echo(click.style(f"{path}: not repainted: ", fg="red") + harmless(str(result)), err=True)
             continue
-        for kept in keep(result, reference, folders[path], studio.check_repainting(settings)):
+        for kept in keep(result, reference, folders[path], followed):
             click.echo(named(kept))
         _summarise(result)
     if any(isinstance(result, VernissageError) for result in results):
         sys.exit(1)
 
 
-def place_results(images: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """A folder for each reference; references of one name get a number.
+def place_results(images: Sequence[Path], out: Path, is_free: Callable[[Path, Path], bool]) -> dict[Path, Path]:
+    """A folder for each reference, named after it, with a number where that is another reference's.
 
-    Raises:
-        BadInput: `out` cannot be a folder.
+    Args:
+        images: The references; one that comes twice has one folder.
+        out: What the folders are in.
+        is_free: Whether the result of a reference may go to a folder: it holds none, or the same one.
     """
-    check_folder(out)
     folders: dict[Path, Path] = {}
-    for path in images:
-        name, number = path.stem, 2
-        while path not in folders and out / name in folders.values():
-            name, number = f"{path.stem}-{number}", number + 1
-        folders.setdefault(path, out / name)
+    for path in dict.fromkeys(images):
+        names = chain([path.stem], (f"{path.stem}-{number}" for number in count(2)))
+        folders[path] = next(out / name for name in names if out / name not in folders.values() and is_free(path, out / name))
     return folders
+
+
+def _is_free(folder: Path, reference: str, model: str, settings: "Settings") -> bool:
+    """Whether no other repainting lies there: of another picture, by another model or with other settings."""
+    from vernissage.records.regeneration import Regeneration
+    from vernissage.repainting.loop import Settings
+
+    try:
+        found = Regeneration.model_validate_json((folder / "regeneration.json").read_bytes())
+        of = Settings.model_validate_json((folder / "settings.json").read_bytes())
+    except FileNotFoundError:
+        return not (folder / "regeneration.json").exists()
+    except (OSError, ValueError):
+        return False
+    return (found.reference, found.model, of) == (reference, model, settings)
 
 
 def keep(repainted, reference, folder: Path, settings: "Settings") -> list[Path]:

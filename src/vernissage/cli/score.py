@@ -180,7 +180,10 @@ def summary(scored: "Scored") -> list[dict[str, object]]:
 
 
 def _mean(estimate: "Estimate | None") -> dict[str, object]:
-    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high} if estimate else {}
+    if estimate is None:
+        return {}
+    low, high = (None, None) if estimate.is_open else (estimate.low, estimate.high)
+    return {"mean": estimate.value, "low": low, "high": high}
 
 
 def _reasons(found: "Sequence[Score | Unscored]") -> dict[str, int]:
@@ -199,4 +202,5 @@ def _line(row: dict[str, object]) -> str:
     told += f"; {len(reasons) - 2} further reasons in the table" if len(reasons) > 2 else ""
     if "mean" not in row:
         return f"{name:<28} unscored, {counts}{told}"
-    return f"{name:<28} {row['mean']:.4f} [{row['low']:.4f}, {row['high']:.4f}], {counts}{told}"
+    interval = "[-]" if row["low"] is None else f"[{row['low']:.4f}, {row['high']:.4f}]"
+    return f"{name:<28} {row['mean']:.4f} {interval}, {counts}{told}"

@@ -20,9 +20,14 @@ class Estimate(NamedTuple):
     high: float
     n: int
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it rests on a single item, and so has no interval."""
+        return self.n < 2 and self.low == self.high
+
     def __str__(self) -> str:
-        """As a percentage with its interval, which a single item has none of."""
-        if self.n < 2 and self.low == self.high:
+        """As a percentage with its interval."""
+        if self.is_open:
             return f"{100 * self.value:.1f} [-]"
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
@@ -36,7 +41,7 @@ def decimals(estimate: Estimate | None) -> str:
     """
     if estimate is None:
         return "-"
-    if estimate.n < 2 and estimate.low == estimate.high:
+    if estimate.is_open:
         return f"{estimate.value:.3f} [-]"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 

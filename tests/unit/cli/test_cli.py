@@ -1,6 +1,7 @@
 """The command line, as far as it needs no model weights: what it prints, with which code it ends, what it leaves behind."""
 
 import hashlib
+import io
 import json
 import re
 import struct
@@ -175,6 +176,19 @@ def test_a_text_with_bytes_that_are_no_characters_is_painted_all_the_same(run, f
     found = run("paint", "a \udcff cat", "--out", "x.png")
     assert (found.code, found.out) == (0, "x.png\n")
     assert Picture.open("x.png").provenance.request == "a \N{REPLACEMENT CHARACTER} cat"
+
+
+def test_a_request_may_come_on_standard_input(run, fakes, monkeypatch):
+    fakes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufeffa red cat,\nplease\n".encode()), encoding="utf-8"))
+    assert run("paint", "-", "--out", "x.png").code == 0
+    assert Picture.open("x.png").provenance.request == "a red cat,\nplease"
+
+
+@pytest.mark.parametrize(("sent", "says"), [(b"", "no text was given"), (b"\xff\xfe\x00", "no text")])
+def test_standard_input_without_text_is_refused(fails, monkeypatch, sent, says):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sent), encoding="utf-8"))
+    assert says in fails("paint", "-")
 
 
 def test_a_picture_is_written_and_its_path_printed(run, fakes, tmp_path):

@@ -257,6 +257,7 @@ def test_role_play_tells_why_a_language_model_failed(run, playing):
 
     playing(refusing)
     found = run("role-play", demonstrations(2), "--yes")
+    assert found.code == 1
     assert "key is wrong" in found.out + found.err
 
 

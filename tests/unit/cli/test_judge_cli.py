@@ -81,7 +81,7 @@ def test_a_picture_is_judged_with_its_scores_on_one_line(run):
     picture("cat.png")
     found = run("cat.png")
     assert found.code == 0, found.err
-    assert found.out == "cat.png: perception 10.0, correspondence unscored (no prompt was given)\n"
+    assert found.out == "cat.png: perception 10.0 (bad), correspondence unscored (no prompt was given)\n"
     assert found.err == "1/1 judged by fake, zero-shot, by the probabilities of its words\n"
 
 
@@ -126,8 +126,8 @@ def test_an_unreadable_picture_among_good_ones_is_named_and_the_others_are_judge
     found = run("a.png", "b.png", "none.png", "c.png", "--out", "out.csv")
     assert found.code == 1, found.err
     assert found.out.splitlines() == [
-        "a.png: perception 10.0, correspondence 90.0",
-        "c.png: perception 10.0, correspondence 90.0",
+        "a.png: perception 10.0 (bad), correspondence 90.0 (excellent)",
+        "c.png: perception 10.0 (bad), correspondence 90.0 (excellent)",
         "out.csv",
     ]
     told = [("a.png", False), ("b.png", True), ("none.png", True), ("c.png", False)]
@@ -143,7 +143,7 @@ def test_prompts_stay_with_their_pictures_where_one_between_cannot_be_read(run, 
         picture(f"{name}.png", colour)
     Path("b.png").write_bytes(b"no picture")
     found = run("a.png", "b.png", "c.png", "--prompts", text("lines.txt", "red one\ngreen one\nblue one\n"))
-    assert found.out.count("correspondence 90.0") == 2
+    assert found.out.count("correspondence 90.0 (excellent)") == 2
     assert not any("green" in ask.messages[0].text for ask in asked)
 
 
@@ -166,9 +166,9 @@ def test_painted_pictures_are_judged_by_the_prompt_they_carry(run, asked):
     picture("b.png", "red", "a blue cat")
     picture("c.png", "red")
     assert run("a.png", "b.png", "c.png").out.splitlines() == [
-        "a.png: perception 10.0, correspondence 90.0",
-        "b.png: perception 10.0, correspondence 10.0",
-        "c.png: perception 10.0, correspondence unscored (no prompt was given)",
+        "a.png: perception 10.0 (bad), correspondence 90.0 (excellent)",
+        "b.png: perception 10.0 (bad), correspondence 10.0 (bad)",
+        "c.png: perception 10.0 (bad), correspondence unscored (no prompt was given)",
     ]
 
 
@@ -176,7 +176,10 @@ def test_one_prompt_for_all_goes_before_those_that_pictures_carry(run, asked):
     picture("a.png", "red", "a blue cat")
     picture("b.png", "blue")
     found = run("a.png", "b.png", "--prompt", "a red cat")
-    assert found.out.splitlines() == ["a.png: perception 10.0, correspondence 90.0", "b.png: perception 10.0, correspondence 10.0"]
+    assert found.out.splitlines() == [
+        "a.png: perception 10.0 (bad), correspondence 90.0 (excellent)",
+        "b.png: perception 10.0 (bad), correspondence 10.0 (bad)",
+    ]
 
 
 def test_prompts_are_read_by_file_name_from_a_table(run, asked):
@@ -184,9 +187,9 @@ def test_prompts_are_read_by_file_name_from_a_table(run, asked):
         picture(f"in/{name}.png", colour)
     path = text("p.csv", 'remark,prompt,image\nhm,"a blue, ""old"" cat",elsewhere/b.png\n,a blue cat,a.png\n,red,other.png\n', "utf-8-sig")
     assert run("in", "--prompts", path).out.splitlines() == [
-        "in/a.png: perception 10.0, correspondence 10.0",
-        "in/b.png: perception 10.0, correspondence 90.0",
-        "in/c.png: perception 10.0, correspondence unscored (no prompt was given)",
+        "in/a.png: perception 10.0 (bad), correspondence 10.0 (bad)",
+        "in/b.png: perception 10.0 (bad), correspondence 90.0 (excellent)",
+        "in/c.png: perception 10.0 (bad), correspondence unscored (no prompt was given)",
     ]
     assert any(ask.messages[0].text.endswith('a blue, "old" cat') for ask in asked)
 
@@ -233,10 +236,10 @@ def test_questions_are_answered_about_every_picture(run, asked):
     picture("a.png", "red")
     picture("b.png", "blue")
     assert run("a.png", "b.png", "--ask", "Is it red?", "--ask", "Is it blue?").out.splitlines() == [
-        "a.png: perception 10.0, correspondence unscored (no prompt was given)",
+        "a.png: perception 10.0 (bad), correspondence unscored (no prompt was given)",
         "  Is it red?  yes 1.000",
         "  Is it blue?  yes 0.000",
-        "b.png: perception 10.0, correspondence unscored (no prompt was given)",
+        "b.png: perception 10.0 (bad), correspondence unscored (no prompt was given)",
         "  Is it red?  yes 0.000",
         "  Is it blue?  yes 1.000",
     ]
@@ -246,7 +249,7 @@ def test_a_judge_that_only_answers_is_named_so(run, talking):
     talking(lambda ask: "yes" if ask.messages[0].text.startswith("question") else "good")
     picture("a.png", "red", "a cat")
     found = run("a.png", "--ask", "Is it red?")
-    assert found.out == "a.png: perception 70.0, correspondence 70.0\n  Is it red?  yes 1.000\n"
+    assert found.out == "a.png: perception 70.0 (good), correspondence 70.0 (good)\n  Is it red?  yes 1.000\n"
     assert "by its word" in found.err
 
 
@@ -313,8 +316,8 @@ def test_many_pictures_are_judged_in_batches_and_stay_in_order(run, asked):
     numbers = range(1, 36)
     for number in numbers:
         picture(f"in/{number:02}.png", "red" if number % 2 else "blue", "a red cat")
-    lines = run("in").out.splitlines()
-    assert lines == [f"in/{number:02}.png: perception 10.0, correspondence {90 if number % 2 else 10}.0" for number in numbers]
+    lines, said = run("in").out.splitlines(), ("10.0 (bad)", "90.0 (excellent)")
+    assert lines == [f"in/{number:02}.png: perception 10.0 (bad), correspondence {said[number % 2]}" for number in numbers]
 
 
 def test_a_configuration_may_be_given(run, fails):

@@ -142,8 +142,20 @@ def test_pictures_of_one_name_get_numbered_folders(run, talking, tmp_path):
     ],
 )
 def test_no_two_pictures_share_a_folder(tmp_path, given, names):
-    places = place_results([Path(name) for name in given], tmp_path)
+    places = place_results([Path(name) for name in given], tmp_path, lambda _path, _folder: True)
     assert places == {Path(name): tmp_path / folder for name, folder in zip(given, names, strict=True)}
+
+
+def test_what_other_models_settings_and_pictures_gave_is_not_written_over(run, talking, tmp_path):
+    path, short = reference(tmp_path / "cat.png"), ("--rounds", "1", "--candidates", "1")
+    for extra, folder in (((), "cat"), (("--seed", "1"), "cat-2"), ((), "cat"), (("--words", "direct"), "cat-3")):
+        found = run("repaint", path, "--model", "tiny/ink", *short, *extra)
+        assert found.code == 0, found.err
+        assert str(Path("repainted") / folder / "best.png") in found.out.splitlines(), extra
+    reference(path, "blue")
+    assert str(Path("repainted") / "cat-4" / "best.png") in run("repaint", path, "--model", "tiny/ink", *short).out.splitlines()
+    (tmp_path / "repainted" / "cat-4" / "settings.json").unlink()
+    assert str(Path("repainted") / "cat-5" / "best.png") in run("repaint", path, "--model", "tiny/ink", *short).out.splitlines()
 
 
 def test_a_picture_given_twice_is_repainted_once(run, talking, tmp_path):

@@ -221,6 +221,14 @@ def test_where_nothing_could_be_scored_the_exit_code_tells(run, picture):
     assert table()[0]["clipscore"] == ""
 
 
+def test_one_picture_alone_has_no_interval(run, picture):
+    picture("in/a.png", prompt="a cat")
+    found = run("in")
+    (row,) = rows()
+    assert (row["low"], row["high"]) == (None, None)
+    assert f"{row['mean']:.4f} [-], 1/1 scored\n" in found.out
+
+
 def test_an_mllm_that_fails_for_one_picture_costs_one_score(run, picture, monkeypatch):
     for index in range(3):
         picture(f"in/{index}.png", index, f"a cat {index}")
