@@ -15,6 +15,7 @@ import numpy as np
 
 from vernissage.errors import BadInput, reason_of
 from vernissage.metrics.interval import Estimate, share_interval
+from vernissage.records.files import write_whole
 from vernissage.records.picture import Picture
 from vernissage.records.table import read_rows, write_table
 from vernissage.records.verdict import Score, Unscored
@@ -122,7 +123,7 @@ def write_page(pairs: Sequence[Pair], asked: Mapping[str, Asked], page: Path) ->
                 Picture.of(Picture.open(picture).image).save(page.parent / paths[name])
             references = [path for name, path in paths.items() if name.startswith("asked")]
             shown.append({"id": pair.id, "prompt": request.text, "references": references, "left": paths["left"], "right": paths["right"]})
-        page.write_text(environment.get_template("duels.html.jinja").render(pairs=shown, questions=QUESTIONS), encoding="utf-8")
+        write_whole(page, environment.get_template("duels.html.jinja").render(pairs=shown, questions=QUESTIONS))
     except OSError as error:
         raise BadInput(f"Cannot write {page}: {reason_of(error)}.", hint="Choose another folder.") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 from vernissage.bench.repaint import Item, leaderboard, score_names
 from vernissage.bench.run import Run
 from vernissage.errors import BadInput
+from vernissage.records.files import write_whole
 from vernissage.records.regeneration import Candidate
 from vernissage.records.verdict import Score
 
@@ -81,5 +82,4 @@ def _copy(run: Run, candidate: Candidate, path: Path) -> None:
 
 
 def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from vernissage.errors import BadInput, IntegrityError
 from vernissage.processes import work_at
 from vernissage.prompts import load_prompt, prompt_ids
+from vernissage.records.files import append_lines, is_unfinished, write_whole
 from vernissage.records.picture import Picture
 
-_UNFINISHED_HEADER = ".header.json.part"
 _END = b"IEND\xaeB`\x82"
 """Of every PNG that is whole."""
 
@@ -110,13 +110,14 @@ class Run:
                     f"{folder} holds a run that differs in: {', '.join(changed)}.",
                     hint="Choose another folder with --out, or go on as before.",
                 )
-        elif any(each.name not in (_UNFINISHED_HEADER, ".lock") for each in folder.iterdir()):
+        elif any(each.name != ".lock" and not is_unfinished(each) for each in folder.iterdir()):
             raise BadInput(f"{folder} is not empty and holds no run.", hint="Choose another folder with --out.")
+        if not path.exists():
+            write_whole(path, self.header.model_dump_json(indent=2) + "\n", hint="Choose another folder with --out.")
         try:
-            if not path.exists():
-                (folder / _UNFINISHED_HEADER).write_bytes(self.header.model_dump_json(indent=2).encode() + b"\n")
-                (folder / _UNFINISHED_HEADER).replace(path)
             (folder / "pictures").mkdir(exist_ok=True)
+            for left in filter(is_unfinished, folder.iterdir()):
+                left.unlink()
         except OSError as error:
             raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --out.") from error
         self._cut_off_last_line()
@@ -142,10 +143,7 @@ class Run:
         for picture in pictures:
             if not self.has_picture(picture.hash):
                 picture.save(self.picture_path(picture.hash))
-        with (self.folder / "items.jsonl").open("ab") as file:
-            file.write(json.dumps(item).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.folder / "items.jsonl", [json.dumps(item)], hint="Make room on the disk; the run goes on where it was.")
         self.items[item["key"]] = item
         self.reopened.discard(item["key"])
 

@@ -49,21 +49,6 @@ def named(path: Path) -> str:
     return harmless(whole_characters(str(path))).replace("\n", " ")
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a text; halves of characters, which models' words may hold, are replaced.
-
-    Raises:
-        BadInput: It cannot be written.
-    """
-    from vernissage.errors import BadInput, reason_of
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another folder with --out.") from error
-
-
 class FiniteRange(click.FloatRange):
     """A number within bounds that is one: `nan` lies within all of them."""
 

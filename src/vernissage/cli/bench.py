@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named, write_file
+from vernissage.cli import config_option, harmless, named
 from vernissage.errors import BadInput, UnknownName
+from vernissage.records.files import write_whole
 from vernissage.records.table import write_table
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def repaint(
         )
         click.echo(f"{row.score} with people's {row.opinion}: {values}  n = {row.n}")
     report = run.folder / "report.html"
-    write_file(report, render_report(run, items))
+    write_whole(report, render_report(run, items))
     click.echo(named(report))
     if export:
         click.echo(named(export_results(run, items, export)))
@@ -370,7 +371,7 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
     click.echo(named(out / f"{dimension}-judges.csv"))
     if drawn := {name: row.srcc for name, row in shown if row.srcc is not None}:
         path = out / f"{dimension}-judges.svg"
-        write_file(path, bars(drawn, f"SRCC with people's {dimension}", digits=3))
+        write_whole(path, bars(drawn, f"SRCC with people's {dimension}", digits=3))
         click.echo(named(path))
 
 
@@ -432,7 +433,7 @@ def _plot_people(table: "EvalMi", dimension: str, task: str | None, folder: Path
     paths = []
     for name, svg in drawn.items():
         paths.append(folder / f"{dimension}{f'-{task}' if task else ''}-{name}.svg")
-        write_file(paths[-1], svg)
+        write_whole(paths[-1], svg)
     return paths
 
 
@@ -543,5 +544,5 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
         drawn = {row.metric: row.srcc for row in found if row.dimension == dimension and row.srcc is not None}
         if drawn:
             path = out / f"{dimension}.svg"
-            write_file(path, bars(drawn, f"SRCC with people's {dimension}", digits=3))
+            write_whole(path, bars(drawn, f"SRCC with people's {dimension}", digits=3))
             click.echo(named(path))

@@ -1,6 +1,5 @@
 """`vernissage judge`: verdicts on pictures, as a table or CSV."""
 
-import csv
 import glob
 import hashlib
 import json
@@ -16,9 +15,10 @@ from vernissage.cli import config_option, harmless, named
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput
 from vernissage.processes import work_at
+from vernissage.records.files import append_lines, write_whole
 from vernissage.records.picture import find_pictures
 from vernissage.records.plan import whole_characters
-from vernissage.records.table import check_table
+from vernissage.records.table import check_table, write_table
 
 if TYPE_CHECKING:
     from vernissage.api import Studio
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64
 """Pictures that are read, judged and written down together."""
+_ELSEWHERE = "Choose another place with --out."
 
 
 @click.command(name="judge")
@@ -128,13 +129,7 @@ class Journal:
         """
         if self._path is None or not verdicts:
             return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                lines = [f"{key} {verdict.model_dump_json()}\n" for key, verdict in verdicts.items()]
-                file.write(("\n" if file.tell() else "") + "".join(lines))  # whatever was cut off before ends here
-        except OSError as error:
-            raise BadInput(f"Cannot write {self._path}: {error.strerror}.", hint="Choose another place with --out.") from error
+        append_lines(self._path, (f"{key} {verdict.model_dump_json()}" for key, verdict in verdicts.items()), hint=_ELSEWHERE)
 
     def remove(self) -> None:
         """All is in the file itself."""
@@ -233,10 +228,7 @@ def write_lines(path: Path, found: "dict[Path, Verdict | str]") -> None:
     for picture, verdict in found.items():
         values = {"unscored": verdict} if isinstance(verdict, str) else verdict.model_dump(mode="json")
         lines.append(json.dumps({"image": _name(picture), **values}, ensure_ascii=False) + "\n")
-    try:
-        path.write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+    write_whole(path, "".join(lines), hint=_ELSEWHERE)
 
 
 def write_verdicts(path: Path, found: "dict[Path, Verdict | str]", questions: tuple[str, ...]) -> None:
@@ -248,22 +240,17 @@ def write_verdicts(path: Path, found: "dict[Path, Verdict | str]", questions: tu
     columns = ["image", "perception", "perception_level", "correspondence", "correspondence_level", *questions, "unscored", "judge"]
     rows = []
     for picture, verdict in found.items():
+        row = dict[str, object].fromkeys(columns, "") | {"image": _name(picture)}
         if isinstance(verdict, str):
-            rows.append([_name(picture), *[""] * (4 + len(questions)), verdict, ""])
+            rows.append(row | {"unscored": verdict})
             continue
-        scores = [verdict.perception, verdict.correspondence, *(answer.yes for answer in verdict.answers)]
-        values = [getattr(score, "value", "") for score in scores]
-        levels = [verdict.perception_level or "", verdict.correspondence_level or ""]
-        reasons = "; ".join(dict.fromkeys(score.reason for score in scores if not hasattr(score, "value")))
-        rows.append([_name(picture), values[0], levels[0], values[1], levels[1], *values[2:], reasons, verdict.judge])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(rows)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
+        scores = {"perception": verdict.perception, "correspondence": verdict.correspondence}
+        levels = {"perception_level": verdict.perception_level or "", "correspondence_level": verdict.correspondence_level or ""}
+        scores |= dict(zip(questions, (answer.yes for answer in verdict.answers), strict=True))
+        reasons = "; ".join(dict.fromkeys(score.reason for score in scores.values() if not hasattr(score, "value")))
+        values = {name: getattr(score, "value", "") for name, score in scores.items()}
+        rows.append(row | values | levels | {"unscored": reasons, "judge": verdict.judge})
+    write_table(path, rows)
 
 
 def _name(path: Path) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named, write_file
+from vernissage.cli import config_option, harmless, named
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, VernissageError
+from vernissage.records.files import write_whole
 
 if TYPE_CHECKING:
     from vernissage.repainting.loop import Settings
@@ -144,12 +145,12 @@ def keep(repainted, reference, folder: Path, settings: "Settings") -> list[Path]
         if candidate is not None:
             written.append(pictures[candidate.picture].save(folder / f"{name}.png"))
     if regeneration.tree is not None:
-        write_file(folder / "tree.svg", draw_tree(regeneration.tree))
+        write_whole(folder / "tree.svg", draw_tree(regeneration.tree))
         written.append(folder / "tree.svg")
     else:
         (folder / "tree.svg").unlink(missing_ok=True)  # of a repainting before this one
-    write_file(folder / "regeneration.json", regeneration.model_dump_json(indent=2) + "\n")
-    write_file(folder / "settings.json", settings.model_dump_json(indent=2) + "\n")
+    write_whole(folder / "regeneration.json", regeneration.model_dump_json(indent=2) + "\n")
+    write_whole(folder / "settings.json", settings.model_dump_json(indent=2) + "\n")
     return [*written, folder / "regeneration.json", folder / "settings.json"]
 
 

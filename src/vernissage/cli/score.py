@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named, write_file
+from vernissage.cli import config_option, harmless, named
 from vernissage.errors import BadInput
+from vernissage.records.files import write_whole
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import write_table
 
@@ -123,7 +124,7 @@ def _write(out: Path, name: str, table: str, rows: "Sequence[Mapping[str, object
     """The table and its summary, in files and on the screen; ends the program where nothing was scored."""
     write_table(out / f"{name}.{table}", rows)
     (out / f"{name}.{'csv' if table == 'parquet' else 'parquet'}").unlink(missing_ok=True)  # of a run before this one
-    write_file(out / "summary.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    write_whole(out / "summary.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     for row in told:
         click.echo(harmless(_line(row)))
     for file in (f"{name}.{table}", "summary.json"):

@@ -8,6 +8,7 @@ import click
 
 from vernissage.cli import config_option, harmless
 from vernissage.errors import BadInput, UnknownName
+from vernissage.records.files import write_whole
 from vernissage.zoo.card import Card, load_card, parse_card
 
 _ADAPTERS = ("LORA", "LoCon", "DoRA")  # Civitai's kinds
@@ -113,11 +114,7 @@ def _write_card(path: Path, card: Card) -> None:
 
     if path.exists() and load_card(path).id != card.id:
         raise BadInput(f"{path} is the card of another model.", hint="Choose another name with --id.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"Cannot write the card {path}: {error.strerror}.", hint="Set $VERNISSAGE_HOME to another folder.") from error
+    write_whole(path, tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)), hint="Set $VERNISSAGE_HOME to another folder.")
 
 
 def _from_path(path: Path, base: str | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vernissage.errors import BadInput, VernissageError
 from vernissage.ports import Progress
 from vernissage.processes import work_at
 from vernissage.records.demonstration import Demonstration
+from vernissage.records.files import append_lines, read_lines, write_whole
 from vernissage.records.parameters import extract_loras, read_parameters
 from vernissage.records.picture import Picture, find_pictures, read_plan
 from vernissage.records.plan import Arguments, Lora, Plan, whole_characters
@@ -89,11 +90,11 @@ def collect_civitai(
             elif len(known) < count:
                 known[found.id] = found
                 new.append(found)
-        _append(out, new)
+        append_lines(out, [_line(each, out) for each in new])
         # The place is kept after the page's lines: cut off between the two, the page is read again and nothing in it taken twice.
         whole = len(known) < count or not page.items
         state = {"settings": settings, "cursor": page.cursor if whole else state.get("cursor"), "ended": whole and page.cursor is None}
-        _write(state_path, json.dumps(state))
+        write_whole(state_path, json.dumps(state))
         if progress:
             progress(min(len(known), count), count)
     return Collected(len(known), dict(dropped))
@@ -125,7 +126,7 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
             dropped["collected already"] += 1
         else:
             known[found.id] = found
-            _append(out, [found])
+            append_lines(out, [_line(found, out)])
         if progress:
             progress(done, len(paths))
     return Collected(len(known), dict(dropped))
@@ -137,7 +138,7 @@ def read_demonstrations(path: Path) -> list[Demonstration]:
     Raises:
         BadInput: It cannot be read, or a line has a mistake.
     """
-    return _read(path)[0]
+    return _read(path)
 
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
@@ -146,35 +147,16 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     Raises:
         BadInput: It cannot be written, or a picture has a name that no file can hold.
     """
-    _write(path, "".join(_line(each, path) for each in demonstrations))
+    write_whole(path, "".join(_line(each, path) + "\n" for each in demonstrations))
 
 
 def _resume(path: Path) -> dict[str, Demonstration]:
     """What was collected already, by id; a last line that was cut off is taken out of the file."""
-    if not path.exists():
-        return {}
-    found, whole = _read(path, cut=True)
-    if whole is not None:
-        _write(path, whole.decode())
-    return {each.id: each for each in found}
+    return {each.id: each for each in _read(path, mend=True)} if path.exists() else {}
 
 
-def _read(path: Path, *, cut: bool = False) -> tuple[list[Demonstration], bytes | None]:
-    """Demonstrations, and where the file does not end as it should, what it should hold."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"Cannot read the demonstrations {path}: {error.strerror}.", hint="It must be a JSONL file in UTF-8.") from error
-    *lines, last = data.split(b"\n")
-    found = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
-    if not last:
-        return found, None
-    try:
-        return [*found, _parse(last, path, len(lines) + 1)], data + b"\n"
-    except BadInput:
-        if not cut or (not found and not last.startswith(b'{"id":')):
-            raise  # nothing says that this is a file of ours
-        return found, data.removesuffix(last)
+def _read(path: Path, *, mend: bool = False) -> list[Demonstration]:
+    return read_lines(path, lambda line, number: _parse(line, path, number), what="demonstrations", mend=mend)
 
 
 def _parse(line: bytes, path: Path, number: int) -> Demonstration:
@@ -198,7 +180,7 @@ def _line(demonstration: Demonstration, path: Path) -> str:
         raise BadInput(
             f"The picture of the demonstration {demonstration.id!r} has a name that no file can hold.", hint="Rename the picture."
         ) from error
-    return demonstration.model_dump_json(exclude_defaults=True) + "\n"
+    return demonstration.model_dump_json(exclude_defaults=True)
 
 
 def read_civitai_image(item: Any) -> Demonstration | str:
@@ -385,23 +367,3 @@ def _read_state(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("settings") != settings:
         raise BadInput(f"{path} belongs to a collection with other settings.", hint="Choose another file, or delete both.")
     return state
-
-
-def _append(path: Path, demonstrations: Iterable[Demonstration]) -> None:
-    lines = "".join(_line(each, path) for each in demonstrations)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(lines)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error

@@ -6,9 +6,7 @@ What is there already is not fetched again, so a call that was cut off is resume
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -18,10 +16,11 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vernissage.errors import BadInput, DriverError, Refused, VernissageError, reason_of
+from vernissage.errors import BadInput, DriverError, Refused, VernissageError
 from vernissage.ports import Progress
 from vernissage.processes import Pool
 from vernissage.records.demonstration import Demonstration
+from vernissage.records.files import append_lines, read_lines, write_whole
 from vernissage.records.picture import SUFFIXES, decode
 from vernissage.records.plan import Text
 from vernissage.zoo.civitai import ADDRESS, check, fetch, patiently, read_model, request
@@ -143,7 +142,7 @@ def fetch_models(
         BadInput: The file cannot be read or written.
         DriverError: Of several models in turn none can be had, because Civitai cannot be reached or fails; what was fetched is kept.
     """
-    known = read_models(path, cut=True) if path.exists() else {}
+    known = read_models(path, mend=True) if path.exists() else {}
     wanted = [name for name in dict.fromkeys(names) if re.fullmatch(r"civitai/\d+", name)]
     left = [name for name in wanted if name not in known]
     done, failed = len(wanted) - len(left), Counter[str]()
@@ -158,7 +157,7 @@ def fetch_models(
         for start in range(0, len(left), AT_ONCE):
             got = list(pool.map(get, left[start : start + AT_ONCE]))
             notes = [each for each in got if isinstance(each, ModelNote)]
-            _append(path, notes)
+            append_lines(path, (json.dumps(note.model_dump(exclude_defaults=True), ensure_ascii=False) for note in notes))
             _give_up(got)
             known |= {note.id: note for note in notes}
             failed.update(re.sub(r"\b\d{4,}\b", "…", each.message) for each in got if isinstance(each, VernissageError))
@@ -168,35 +167,24 @@ def fetch_models(
     return FetchedModels(known, dict(failed))
 
 
-def read_models(path: Path, *, cut: bool = False) -> dict[str, ModelNote]:
+def read_models(path: Path, *, mend: bool = False) -> dict[str, ModelNote]:
     """The notes of a JSONL file, by model.
 
     Args:
         path: As `fetch_models` writes it.
-        cut: Whether a last line that was cut off is taken out of the file.
+        mend: Whether a last line that was cut off is taken out of the file.
 
     Raises:
         BadInput: It cannot be read, or a line has a mistake.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise BadInput(f"Cannot read the models {path}: {reason_of(error)}.", hint="Give the file that `data fetch` wrote.") from error
-    notes: dict[str, ModelNote] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+
+    def parse(line: bytes, number: int) -> ModelNote:
         try:
-            note = ModelNote.model_validate_json(line)
+            return ModelNote.model_validate_json(line)
         except ValidationError as error:
-            if cut and number == len(lines):
-                part = path.with_name(f"{path.name}.part")
-                part.write_bytes(b"\n".join([*lines[:-1], b""]))
-                part.replace(path)
-                break
             raise BadInput(f"{path}, line {number}: {error.errors()[0]['msg']}.", hint="Mend or delete that line.") from error
-        notes[note.id] = note
-    return notes
+
+    return {note.id: note for note in read_lines(path, parse, what="models", mend=mend)}
 
 
 class _Failed(DriverError):
@@ -229,15 +217,7 @@ def _fetch_picture(address: str, place: Path, retries: int) -> Path | str:
     suffix = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif"}.get(kind or "", "")
     if not suffix:
         return "no picture, or one too large"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(part).chmod(0o644)
-        return Path(part).replace(place.with_name(place.name + suffix))
-    except OSError as error:
-        raise BadInput(f"Cannot write {place}: {reason_of(error)}.", hint="Choose another folder.") from error
+    return write_whole(place.with_name(place.name + suffix), data, hint="Choose another folder.")
 
 
 def _name(demonstration: Demonstration) -> str:
@@ -255,14 +235,3 @@ def _fetch_model(name: str, address: str, retries: int) -> ModelNote:
         return ModelNote(id=name, **read_model(response.json())._asdict())
 
     return patiently(lambda: request(f"model-versions/{number}", {}, address=address), read, "model", retries=retries)
-
-
-def _append(path: Path, notes: Sequence[ModelNote]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
-        with path.open("a", encoding="utf-8") as file:
-            lines = [json.dumps(note.model_dump(exclude_defaults=True), ensure_ascii=False) + "\n" for note in notes]
-            file.write("".join(["" if whole else "\n", *lines]))
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another file.") from error

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vernissage.errors import BadInput, reason_of
 from vernissage.records.chat import Chat, InputType, Turn
+from vernissage.records.files import append_lines, read_lines, write_whole
 from vernissage.records.plan import Plan, Text
 from vernissage.records.table import read_parquet, write_parquet
 from vernissage.zoo.card import explain
@@ -78,18 +79,12 @@ def write_queries(queries: Sequence[Query], path: Path) -> None:
     """
     check_ending(path)
     rows = [json.loads(_line(query, path)) for query in queries]
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            _write_parquet(rows, fresh)
-        elif path.suffix == ".json":
-            fresh.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        else:
-            fresh.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
+    if path.suffix == ".parquet":
+        _write_parquet(rows, path)
+    elif path.suffix == ".json":
+        write_whole(path, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+    else:
+        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_conversations(queries: Sequence[Query], path: Path) -> None:
@@ -109,13 +104,7 @@ def write_conversations(queries: Sequence[Query], path: Path) -> None:
         raise BadInput(f"Conversations are written as .jsonl or .json, not {path.suffix or path.name}.", hint="Change the ending.")
     rows = [_as_conversation(Query.model_validate_json(_line(query, path))) for query in queries]
     texts = [json.dumps(row, ensure_ascii=False) for row in rows]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_text("\n".join(texts) + "\n" if path.suffix == ".jsonl" else "[" + ",\n".join(texts) + "]\n", encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another file.") from error
+    write_whole(path, "\n".join(texts) + "\n" if path.suffix == ".jsonl" else "[" + ",\n".join(texts) + "]\n")
 
 
 def _as_conversation(query: Query) -> dict[str, Any]:
@@ -184,32 +173,15 @@ def resume_queries(path: Path) -> set[str]:
         raise BadInput(f"Queries that come one by one are kept as .jsonl, not {path.suffix or path.name}.", hint="Change the ending.")
     if not path.exists():
         return set()
-    try:
-        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise BadInput(f"Cannot read the queries {path}: {error.strerror}.", hint="Choose another file.") from error
-    *lines, last = data.split(b"\n")
-    whole = [line for line in lines if line.strip()]
-    found = [_parse(line, path, number) for number, line in enumerate(whole, start=1)]
-    if last.strip():
-        try:
-            found.append(_parse(last, path, len(found) + 1))
-            whole.append(last)
-        except BadInput:
-            if not found and not last.startswith(b'{"id":'):
-                raise  # nothing says that this is a file of ours
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_bytes(b"".join(line + b"\n" for line in whole))
-        fresh.replace(path)
+    found = read_lines(path, lambda line, number: _query(_parse(line, path, number), path, number), what="queries", mend=True)
     return {query.id for query in found}
 
 
-def _parse(line: bytes, path: Path, number: int) -> Query:
+def _parse(text: bytes, path: Path, number: int) -> Any:
     try:
-        row = json.loads(line.decode("utf-8"))
+        return json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}, line {number} is no JSON: {error}.", hint="Mend or delete that line.") from error
-    return _query(row, path, number)
 
 
 def _query(row: Any, path: Path, number: int) -> Query:
@@ -232,12 +204,7 @@ def append_queries(path: Path, queries: Sequence[Query]) -> None:
     Raises:
         BadInput: It cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(_line(query, path) + "\n" for query in queries))
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another file.") from error
+    append_lines(path, (_line(query, path) for query in queries))
 
 
 def divide(queries: Iterable[Query], trained: Iterable[Query], *, few: int = 10) -> list[Query]:
@@ -257,22 +224,16 @@ def divide(queries: Iterable[Query], trained: Iterable[Query], *, few: int = 10)
 def _rows(path: Path) -> list[Any]:
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the queries {path}: {reason_of(error)}.", hint="Check the path.") from error
-    parts = [(1, text)] if path.suffix == ".json" else list(enumerate(text.split("\n"), start=1))
-    rows = []
-    for number, part in parts:
-        try:
-            rows += [json.loads(part)] if part.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}, line {number} is no JSON: {error}.", hint="Mend or delete that line.") from error
     if path.suffix != ".json":
-        return rows
-    if not rows or not isinstance(rows[0], list):
+        return read_lines(path, lambda line, number: _parse(line, path, number), what="queries")
+    try:
+        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise BadInput(f"Cannot read the queries {path}: {reason_of(error)}.", hint="Check the path.") from error
+    rows = _parse(text, path, 1) if text.strip() else None
+    if not isinstance(rows, list):
         raise BadInput(f"{path} is not a list of queries.", hint="Give one list, or a .jsonl with one JSON object a line.")
-    return rows[0]
+    return rows
 
 
 def _published(row: dict[str, Any], number: int) -> Query:

@@ -22,6 +22,7 @@ from vernissage.processes import work_at
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import INPUT_TYPE_SHARES, Chat, InputType, Turn
 from vernissage.records.demonstration import Demonstration
+from vernissage.records.files import write_whole
 from vernissage.records.plan import Text
 
 ROLES = Path(__file__).with_name("roles.toml")
@@ -162,10 +163,9 @@ def keep_settings(out: Path, settings: Mapping[str, object]) -> None:
             if changed:
                 raise BadInput(f"{out} was begun with other settings: {', '.join(changed)}.", hint="Choose another file with --out.")
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings), encoding="utf-8")
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"Cannot use {path}: {reason_of(error)}.", hint="Choose another file with --out.") from error
+    write_whole(path, json.dumps(settings), hint="Choose another file with --out.")
 
 
 def _ask(task: Task, descriptions: Mapping[str, str], brief: bool) -> Ask:

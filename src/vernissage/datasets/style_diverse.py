@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vernissage.errors import BadInput, VernissageError
 from vernissage.ports import MLLM, T2I, Ask, Message, Progress, Reply
 from vernissage.prompts import load_prompt
+from vernissage.records.files import write_whole
 from vernissage.records.picture import SUFFIXES, Picture
 from vernissage.records.plan import Plan
 
@@ -117,14 +118,11 @@ def _begin(folder: Path, header: Header) -> None:
         elif any(each.suffix.lower() in SUFFIXES for each in folder.glob("*")):
             raise BadInput(f"{folder} holds pictures, and no header.json that says what they were painted from.", hint=_ELSEWHERE)
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(".header.json.part")
-            fresh.write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            fresh.replace(path)
+            write_whole(path, header.model_dump_json(indent=2) + "\n", hint=_ELSEWHERE)
     except ValidationError as error:
         raise BadInput(f"{path} is damaged.", hint=_ELSEWHERE) from error
     except OSError as error:
-        raise BadInput(f"Cannot read or write {path}: {error.strerror}.", hint=_ELSEWHERE) from error
+        raise BadInput(f"Cannot read {path}: {error.strerror}.", hint=_ELSEWHERE) from error
 
 
 def _paint_batch(folder: Path, rows: Sequence[tuple[str, str, int]], plan: Plan, mllm: MLLM, t2i: T2I, seed: int) -> list[Failed]:

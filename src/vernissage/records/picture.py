@@ -7,10 +7,8 @@ what to do. Writing is atomic: a picture is on disk whole or not at all.
 import hashlib
 import io
 import json
-import os
 import re
 import struct
-import tempfile
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.errors import BadInput
+from vernissage.records.files import write_whole
 from vernissage.records.parameters import Parameters, read_comfyui, read_parameters, write_parameters
 from vernissage.records.plan import Plan, Text
 
@@ -150,23 +149,7 @@ class Picture(BaseModel):
         path = Path(path)
         if self.data.startswith(b"\x89PNG") and path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".png":
             raise BadInput(f"{path} would hold a PNG.", hint="End it in .png, or convert `picture.image`.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".part")
-        except OSError as error:
-            raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.data)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except OSError as error:
-            Path(temporary).unlink(missing_ok=True)
-            raise BadInput(f"Cannot write {path}: {error.strerror}.", hint="Choose another place with --out.") from error
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return path
+        return write_whole(path, self.data, hint="Choose another place with --out.")
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -1,11 +1,13 @@
 """Tables in files: CSV, and Parquet where pyarrow is installed."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vernissage.errors import BadInput, MissingExtra, reason_of
+from vernissage.records.files import write_whole
 from vernissage.records.plan import whole_characters
 
 
@@ -81,16 +83,14 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     check_table(path)
     rows = [{name: whole_characters(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".parquet":
             write_parquet(rows, list(rows[0]), path)
             return
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {reason_of(error)}.", hint="Choose another place.") from error
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, text.getvalue(), hint="Choose another place.")
     except (ValueError, OverflowError, TypeError) as error:  # of pyarrow's, ArrowInvalid is a ValueError
         raise BadInput(f"{path} cannot hold these rows: {str(error).splitlines()[0]}.", hint="Write it as CSV.") from error
 
@@ -127,11 +127,13 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], pat
     """Write rows; what a row lacks is null.
 
     Raises:
-        OSError: It cannot be written.
+        BadInput: It cannot be written.
         MissingExtra: pyarrow is not installed.
     """
     arrow, parquet = arrow_modules()
-    parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in columns}), path)
+    data = io.BytesIO()
+    parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in columns}), data)
+    write_whole(path, data.getvalue(), hint="Choose another place.")
 
 
 def arrow_modules() -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vernissage.errors import BadInput
+from vernissage.records.files import write_whole
 from vernissage.records.table import arrow_modules
 from vernissage.zoo.catalogue import home
 
@@ -55,10 +56,7 @@ def unpack(source: Path) -> list[Row]:
         name = f"{number:06d}{suffix}"
         place = folder / name if data is not None else source.parent / str(path)
         if data is not None and not place.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            fresh = place.with_name(f"{name}.new")
-            fresh.write_bytes(data)
-            fresh.replace(place)
+            write_whole(place, data, hint="Set $VERNISSAGE_HOME to another folder.")
         rows.append(Row(name if data is not None else str(path), place, prompt, group))
     return rows
 

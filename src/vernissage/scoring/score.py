@@ -17,6 +17,7 @@ from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.distribution import ClassParts, Manifold, load_statistics
 from vernissage.ports import ImageEncoder, Progress
 from vernissage.processes import Pool
+from vernissage.records.files import append_lines
 from vernissage.records.picture import Picture, carried_prompt
 from vernissage.records.verdict import Score, Unscored
 from vernissage.scoring.checks import Check
@@ -294,10 +295,5 @@ class _Journal:
         self.scores |= scores
         if self._path is None or not scores:
             return
-        lines = [json.dumps({"key": key, "value": s.value, "reason": s.reason}) + "\n" for key, s in scores.items()]
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if file.tell() else "") + "".join(lines))  # whatever was cut off before ends here
-        except OSError as error:
-            raise BadInput(f"Cannot keep scores in {self._path}: {error.strerror}.", hint="Choose another folder.") from error
+        lines = (json.dumps({"key": key, "value": s.value, "reason": s.reason}) for key, s in scores.items())
+        append_lines(self._path, lines, hint="Choose another folder.")

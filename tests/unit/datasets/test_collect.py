@@ -193,7 +193,7 @@ def test_a_refusal_is_not_asked_again(gather, server):
 
 @pytest.mark.parametrize("moment", ["before the lines", "after the lines", "within a line", "within a character"])
 def test_a_crash_in_a_page_loses_nothing_and_doubles_nothing(gather, server, tmp_path, monkeypatch, moment):
-    real, calls = collect._append, []
+    real, calls = collect.append_lines, []
     server.pages[2][3] = item(11, baseModel="猫")
 
     def crash(*_arguments):
@@ -213,7 +213,7 @@ def test_a_crash_in_a_page_loses_nothing_and_doubles_nothing(gather, server, tmp
         crash()
 
     with monkeypatch.context() as patched:
-        patched.setattr(collect, "_append", append)
+        patched.setattr(collect, "append_lines", append)
         with pytest.raises(KeyboardInterrupt):
             gather()
     assert gather().kept == 20

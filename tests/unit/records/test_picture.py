@@ -418,7 +418,7 @@ def fails_to_write(monkeypatch):
         os.close(handle)
         return Full()
 
-    monkeypatch.setattr("vernissage.records.picture.os.fdopen", fdopen)
+    monkeypatch.setattr("vernissage.records.files.os.fdopen", fdopen)
 
 
 def fails_to_replace(monkeypatch):
@@ -432,7 +432,7 @@ def fails_to_begin(monkeypatch):
     def mkstemp(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("vernissage.records.picture.tempfile.mkstemp", mkstemp)
+    monkeypatch.setattr("vernissage.records.files.tempfile.mkstemp", mkstemp)
 
 
 @pytest.mark.parametrize("fails", [fails_to_write, fails_to_replace, fails_to_begin])

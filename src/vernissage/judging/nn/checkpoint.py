@@ -1,6 +1,5 @@
 """A judge on disk: judge.json with everything that must be known, judge.safetensors with everything that was trained."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from vernissage.judging.spec import SPEC, WEIGHTS, JudgeSpec, read_spec
 from vernissage.local.adapters import adapter_tensors, add_adapter
 from vernissage.local.tensors import read_tensors, restore, save_tensors
 from vernissage.prompts import load_prompt
+from vernissage.records.files import write_whole
 from vernissage.zoo.catalogue import model_place
 
 
@@ -28,8 +28,7 @@ def trained_tensors(model: JudgeModel, spec: JudgeSpec) -> dict[str, nn.Paramete
 def save_judge(folder: Path, model: JudgeModel, spec: JudgeSpec, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a judge; both files appear whole or not at all."""
     save_tensors(trained_tensors(model, spec), folder / WEIGHTS, dtype=dtype)
-    (folder / f"{SPEC}.new").write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(folder / f"{SPEC}.new", folder / SPEC)
+    write_whole(folder / SPEC, spec.model_dump_json(indent=2) + "\n")
 
 
 def load_judge(folder: Path, *, device: torch.device, dtype: str = "auto") -> tuple[JudgeModel, JudgeSpec]:

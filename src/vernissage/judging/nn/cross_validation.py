@@ -16,6 +16,7 @@ from vernissage.judging.recipe import JudgeRecipe
 from vernissage.judging.spec import read_spec
 from vernissage.local.device import pick_device
 from vernissage.ports import Progress
+from vernissage.records.files import write_whole
 
 _DONE = "predictions.jsonl"
 
@@ -69,8 +70,7 @@ def cross_validate(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], *, progre
 
 def _write(path: Path, said: Sequence[dict[Any, float]]) -> None:
     lines = "".join(json.dumps({str(key): value for key, value in own.items()}) + "\n" for own in said)
-    path.with_suffix(".new").write_text(lines, encoding="utf-8")
-    path.with_suffix(".new").replace(path)
+    write_whole(path, lines)
 
 
 def _read(path: Path) -> list[dict[Any, float]]:

@@ -48,6 +48,7 @@ from vernissage.metrics.correlation import or_none, srcc
 from vernissage.ports import Progress
 from vernissage.processes import Pool
 from vernissage.prompts import load_prompt
+from vernissage.records.files import write_whole
 from vernissage.records.verdict import LEVELS
 from vernissage.zoo.catalogue import model_place, seen_from
 
@@ -419,9 +420,7 @@ def check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture],
     if backbone is None:
         return
     values["backbone"] = backbone
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    fresh.replace(path)
+    write_whole(path, json.dumps(values, indent=1))
 
 
 def _files_hash(rows: Sequence[JudgedPicture]) -> str:

@@ -28,6 +28,7 @@ from vernissage.painting.nn.new_models import RowMap
 from vernissage.painting.planner_spec import SPEC, WEIGHTS, PlannerSpec, read_spec
 from vernissage.prompts import load_prompt
 from vernissage.records.chat import Chat
+from vernissage.records.files import write_whole
 from vernissage.zoo.catalogue import model_place
 
 ADAPTER = "planner"
@@ -289,9 +290,7 @@ def trained_tensors(network: Network, weights: Weights) -> dict[str, Tensor]:
 def save_planner(folder: Path, network: Network, spec: PlannerSpec, weights: Weights, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a planner's description and weights; each file appears whole or not at all."""
     save_tensors(trained_tensors(network, weights), folder / WEIGHTS, dtype=dtype)
-    fresh = folder / f"{SPEC}.new"
-    fresh.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    fresh.replace(folder / SPEC)
+    write_whole(folder / SPEC, spec.model_dump_json(indent=2) + "\n")
 
 
 def load_planner(folder: Path, *, device: torch.device, dtype: str = "auto") -> tuple[Network, PlannerSpec, Weights]:

@@ -35,6 +35,7 @@ from vernissage.painting.reply import PlanReply
 from vernissage.ports import Progress
 from vernissage.prompts import load_prompt
 from vernissage.records.demonstration import Demonstration
+from vernissage.records.files import write_whole
 from vernissage.records.picture import Picture
 from vernissage.zoo.card import load_card
 from vernissage.zoo.catalogue import load_cards, model_place, seen_from
@@ -274,7 +275,7 @@ def _bring_cards(source: Path, target: Path) -> None:
             origin["parts"] = {part: str(card.resolve(folder)) for part, folder in card.source.parts.items()}
         if card.source.config and card.resolve(card.source.config).is_dir():
             origin["config"] = str(card.resolve(card.source.config))
-        (target / name).write_text(tomli_w.dumps(values), encoding="utf-8")
+        write_whole(target / name, tomli_w.dumps(values))
 
 
 def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> None:
@@ -286,7 +287,7 @@ def _keep_demonstrations(recipe: PlannerRecipe, queries: Sequence[Query]) -> Non
             plan = query.plan.model_copy(update={"choices": ()})
             own.setdefault(plan.prompt, Demonstration(id=query.demonstration or query.id, plan=plan))
     lines = [each.model_dump_json(exclude_defaults=True) + "\n" for own in kept.values() for each in own.values()]
-    (recipe.out / DEMONSTRATIONS).write_text("".join(lines), encoding="utf-8")
+    write_whole(recipe.out / DEMONSTRATIONS, "".join(lines))
 
 
 def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) -> None:
@@ -304,6 +305,4 @@ def _check_same(recipe: PlannerRecipe, queries: Sequence[Query], backbone: str) 
             f"{recipe.out} holds a training of another recipe, other queries, other prompts or another backbone.",
             hint="Choose another `out`, or delete that folder.",
         )
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    fresh.replace(path)
+    write_whole(path, json.dumps(values, indent=1))
