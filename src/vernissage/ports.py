@@ -57,6 +57,8 @@ class Reply(BaseModel):
     text: str
     record: BaseModel | None = None
     seconds: float = 0.0
+    cut: bool = False
+    """Whether it ends where `max_tokens` were said, and not by itself."""
 
 
 class MLLM(Protocol):

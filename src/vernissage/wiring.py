@@ -13,14 +13,17 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_origin
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vernissage.errors import BadCard, BadInput, MissingExtra, UnknownName
+from vernissage.records.files import files_hash
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import model_place
 
 Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "tagger", "judge", "scorer"]
+_PATIENCE = ("api_key_variable", "concurrency", "timeout_s", "retries", "longest_wait_s", "first_wait_s")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -252,26 +255,27 @@ def load_driver(port: Port, config: DriverConfig, **given: Any) -> Any:
     return make(**options)
 
 
+def stated(config: DriverConfig) -> dict[str, Any]:
+    """What a driver's answers depend on: its options and a hash of the files that they name, for the header of a run.
+
+    How a server is reached is left out, so that a run may go on with more patience, and so are passwords and keys in addresses.
+    """
+    told = {name: value for name, value in config.model_dump(mode="json").items() if name not in _PATIENCE}
+    if isinstance(address := told.get("base_url"), str):
+        parts = urlsplit(address)
+        told["base_url"] = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    named = [each for name, value in config.options.items() if name not in ("device", "dtype") for each in _texts(value)]
+    files = files_hash(place for each in named if (place := Path(model_place(each, Path()))).exists())
+    return told | ({"files": files} if files else {})
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str) and each]
+
+
 def identity_of(config: DriverConfig) -> str:
-    """Hash of a configured driver: its options, and the files that they name."""
-    named: list[tuple[str, int, str]] = []
-    for option, value in config.options.items():
-        for each in value if isinstance(value, list) else [value]:
-            place = Path(model_place(each, Path())) if isinstance(each, str) and each and option not in ("device", "dtype") else None
-            if place is not None and place.exists():
-                files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-                named += [(path.name, path.stat().st_size, _ends_hash(path)) for path in files]
-    told = json.dumps([config.model_dump(mode="json"), named], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def _ends_hash(path: Path) -> str:
-    """Hash of a file's first and last megabyte: of weights that differ, few are alike there, and large files are read quickly."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(2**20))
-        file.seek(max(2**20, path.stat().st_size - 2**20))
-        digest.update(file.read())
-    return digest.hexdigest()
+    """Hash of what a driver's answers depend on; see `stated`."""
+    return hashlib.sha256(json.dumps(stated(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def import_local(module: str) -> Any:

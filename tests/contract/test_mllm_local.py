@@ -469,3 +469,27 @@ def test_pickled_weights_are_not_opened(internvl_folder, tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"whatever it is, it is not opened")
     with pytest.raises(DriverError, match="safetensors"):
         TransformersMLLM(str(tmp_path), device="cpu")
+
+
+def test_an_answer_that_was_cut_off_says_so(model, asks):
+    """A batch holds answers that end by themselves beside one that does not."""
+    whole = [reply for ask in asks for reply in model.answer([ask.model_copy(update={"max_tokens": 3})])]
+    said = model.answer([ask.model_copy(update={"max_tokens": 3}) for ask in asks])
+    assert [reply.cut for reply in said] == [reply.cut for reply in whole]
+    assert any(reply.cut for reply in said)  # these tiny models ramble
+
+
+def test_an_answer_that_ends_by_itself_was_not_cut_off(models, asks, monkeypatch):
+    model = models("internvl")
+    end = model._ends()[0]
+    say = model._model.generate
+
+    def ending(**options):
+        output = say(**options)
+        output[:, -1] = end
+        return output
+
+    asked = [ask.model_copy(update={"max_tokens": 3}) for ask in asks]
+    assert any(reply.cut for reply in model.answer(asked))
+    monkeypatch.setattr(model._model, "generate", ending)
+    assert not any(reply.cut for reply in model.answer(asked))

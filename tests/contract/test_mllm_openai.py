@@ -204,6 +204,12 @@ def check_schema(schema: Any) -> str | None:
     return check_schema(children + named)
 
 
+def ends(reason: str) -> Callable[[_Handler], None]:
+    """Answers, and says that the answer ended so."""
+    choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": "A red cat on a"}}
+    return lambda handler: handler.send(200, {"choices": [choice]})
+
+
 def fails(status: int, message: str = "Something broke.", **headers: str) -> Callable[[_Handler], None]:
     return lambda handler: handler.send(status, {"error": {"message": message}}, **headers)
 
@@ -899,3 +905,26 @@ def test_the_beginning_of_a_key_is_not_left_where_a_reason_is_cut(server, make, 
 def test_the_answer_is_the_last_object_and_not_the_example_before_it(server, make):
     server.content = lambda body: f'An example: {{"name": "Tim"}}. Mine: {TOM}'
     assert one(make(), ask("Which cat?", reply=Cat)).record.name == "Tom"
+
+
+@pytest.mark.parametrize(("reason", "cut"), [("length", True), ("stop", False), (None, False)])
+def test_an_answer_that_was_cut_off_says_so(server, make, reason, cut):
+    server.faults.append(ends(reason))
+    (reply,) = make().answer([Ask(messages=(Message(text="What is it?"),))])
+    assert (reply.text, reply.cut) == ("A red cat on a", cut)
+
+
+def test_an_answer_that_a_filter_ended_is_a_refusal(server, make):
+    server.faults.append(ends("content_filter"))
+    (reply,) = make().answer([Ask(messages=(Message(text="What is it?"),))])
+    assert isinstance(reply, Refused)
+    assert "filter" in str(reply)
+
+
+def test_a_server_s_own_time_out_is_waited_for_and_asked_again(server, make):
+    server.faults += [fails(408)] * 2
+    (reply,) = make(first_wait_s=0, retries=2).answer([Ask(messages=(Message(text="Hi"),))])
+    assert reply.text == "You said: Hi"
+    server.faults += [fails(408)] * 2
+    (reply,) = make(first_wait_s=0, retries=1).answer([Ask(messages=(Message(text="Hi"),))])
+    assert isinstance(reply, TimedOut)

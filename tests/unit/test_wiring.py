@@ -14,7 +14,7 @@ from vernissage.api import Studio
 from vernissage.drivers.fake import FakeEncoder, FakeMLLM, FakeT2I
 from vernissage.drivers.mllm_openai import OpenAIMLLM
 from vernissage.errors import BadCard, BadInput, MissingExtra, UnknownName
-from vernissage.wiring import DRIVERS, DriverConfig, StudioConfig, find_driver, identity_of, load_config, load_driver
+from vernissage.wiring import DRIVERS, DriverConfig, StudioConfig, find_driver, identity_of, load_config, load_driver, stated
 
 
 def write(path: Path, text: str) -> Path:
@@ -338,3 +338,21 @@ def test_an_option_that_is_none_of_its_choices_or_no_finite_number_is_refused(dr
 def test_a_configuration_may_begin_with_a_mark_of_its_encoding(tmp_path):
     (tmp_path / "v.toml").write_bytes(b"\xef\xbb\xbf" + b'models = ["mini/neon"]\n')
     assert load_config(tmp_path / "v.toml").models == ("mini/neon",)
+
+
+def test_what_a_run_states_of_a_server_has_neither_secrets_nor_patience():
+    told = {"driver": "openai", "model": "m", "base_url": "http://user:s3cr3t@host:8000/v1?key=k3y", "timeout_s": 9, "concurrency": 2}
+    config = DriverConfig.model_validate(told)
+    assert stated(config) == {"driver": "openai", "model": "m", "base_url": "http://host:8000/v1"}
+    patient = config.model_copy(update={"timeout_s": 900, "retries": 9})
+    assert (stated(patient), identity_of(patient)) == (stated(config), identity_of(config))
+    assert identity_of(config.model_copy(update={"model": "n"})) != identity_of(config)
+
+
+def test_other_weights_in_the_same_place_are_another_driver(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    config = DriverConfig.model_validate({"driver": "clip", "model": str(tmp_path)})
+    before = stated(config)
+    assert before["files"]
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert stated(config) != before

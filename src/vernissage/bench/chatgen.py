@@ -22,6 +22,7 @@ from vernissage.ports import Given, Planner, Progress, TextEncoder
 from vernissage.records.parameters import split_sampler
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
+from vernissage.wiring import stated
 
 ARGUMENTS = ("sampler", "steps", "cfg_scale", "width", "height")
 """What ChatGen counts as configuration."""
@@ -73,16 +74,16 @@ def open_run(folder: Any, studio: Studio, planners: Sequence[str], queries: Sequ
         raise BadInput(
             f"{len(twice)} ids stand for more than one query, among them {twice[0]!r}.", hint="Give every query an id of its own."
         )
-    stated = {
+    used = {
         "planners": {name: studio.planner_identity(name) for name in planners},
         "known": known,
         "queries": [query.id for query in queries],
         "content": content_hash(queries),
         "models": {model: studio.catalogue.digest(model) for model in studio.catalogue.choosable},
-        "studio": studio.config.model_dump(mode="json", include={"mllm", "t2i"}),
+        "studio": {"mllm": stated(studio.config.mllm), "t2i": stated(studio.config.t2i)},
         "group": GROUP,
     }
-    return Run(folder, Header.of("chatgen", stated, says=("painting/", "judging/")))
+    return Run(folder, Header.of("chatgen", used, says=("painting/", "judging/")))
 
 
 def run_benchmark(

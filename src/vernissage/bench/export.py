@@ -8,11 +8,12 @@ from typing import Any
 
 from vernissage.bench.repaint import Item, leaderboard, score_names
 from vernissage.bench.run import Run
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, reason_of
 from vernissage.records.files import write_whole
 from vernissage.records.regeneration import Candidate
 from vernissage.records.verdict import Score
 
+_ELSEWHERE = "Choose another folder with --export."
 RATED = ("consistency", "perception")
 """Scores that an MLLM gives from 1 to 5."""
 
@@ -22,17 +23,18 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
 
     For each model and reference `iut.json`, the tree; `iteration_k/` with every candidate of round k, the best of them as
     `iter_k_best_image.png` with `iter_k_metadata.json`; `final/` with the last round's best as `best_image.png` and
-    `final_metrics.json`; and one `benchmark_final.json` for all. Scores that are missing are null with a reason, never a number.
+    `final_metrics.json`; and one `benchmark_final.json` for all, with the run's `header.json`. Scores that are missing are
+    null with a reason, never a number. An earlier export of the run is replaced.
     Ratings are (r - 1) / 4; what the paper prints is apparently r / 5, and stands beside them as `on_the_papers_scale`.
 
     Returns:
         The folder `benchmark_results/<run>`.
+
+    Raises:
+        BadInput: It cannot be written, or holds something else.
     """
     target = folder / "benchmark_results" / run.folder.resolve().name
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write into {folder}: {error.strerror}.", hint="Choose another folder with --export.") from error
+    _begin(target, run)
     rows = []
     for item in items:
         place = target / item.model.replace("/", "_") / item.reference
@@ -69,6 +71,27 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
     return target
 
 
+def _begin(target: Path, run: Run) -> None:
+    """An empty folder for this run's export.
+
+    Raises:
+        BadInput: It cannot be written, or holds something else.
+    """
+    header = run.header.model_dump(mode="json")
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            try:
+                same = json.loads((target / "header.json").read_bytes()) == header
+            except (FileNotFoundError, ValueError):
+                same = False
+            if not same:
+                raise BadInput(f"{target} holds something else than an export of this run.", hint=_ELSEWHERE)
+            shutil.rmtree(target)
+    except OSError as error:
+        raise BadInput(f"Cannot write {target}: {reason_of(error)}.", hint=_ELSEWHERE) from error
+    _write(target / "header.json", header)
+
+
 def _told(candidate: Candidate) -> dict[str, Any]:
     scores = {name: score.value if isinstance(score, Score) else None for name, score in candidate.scores.items()}
     reasons = {name: score.reason for name, score in candidate.scores.items() if score.reason}
@@ -77,9 +100,8 @@ def _told(candidate: Candidate) -> dict[str, Any]:
 
 def _copy(run: Run, candidate: Candidate, path: Path) -> None:
     if candidate.picture and run.has_picture(candidate.picture):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run.picture_path(candidate.picture), path)
+        write_whole(path, run.picture_path(candidate.picture).read_bytes(), hint=_ELSEWHERE)
 
 
 def _write(path: Path, value: object) -> None:
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", hint=_ELSEWHERE)

@@ -12,7 +12,8 @@ import numpy as np
 
 from vernissage.bench.repaint import Item, lower_is_better, score_names, score_of
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import krcc, or_none, plcc, srcc
+from vernissage.metrics.correlation import krcc, numbered, or_none, plcc_interval, srcc_interval
+from vernissage.metrics.interval import Estimate
 from vernissage.records.table import read_rows
 from vernissage.records.verdict import Score
 
@@ -25,8 +26,9 @@ class Agreement(NamedTuple):
 
     score: str
     opinion: str
-    srcc: float | None
-    plcc: float | None
+    srcc: Estimate | None
+    """With its interval over references."""
+    plcc: Estimate | None
     krcc: float | None
     n: int
 
@@ -35,11 +37,17 @@ def read_ratings(path: Path) -> Opinions:
     """Mean opinion in [0, 1] by (model, reference) and dimension.
 
     Raises:
-        BadInput: The file cannot be read, lacks a column, or holds a rating that is not from 1 to 5.
+        BadInput: The file cannot be read, lacks a column, holds a rating that is not from 1 to 5, or two of a rater for one picture.
     """
     rows = read_rows(path, "ratings", COLUMNS)
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    seen: set[tuple[str, str, str]] = set()
     for number, row in rows:
+        if (rated := (row["model"], row["reference"], row["rater"])) in seen:
+            raise BadInput(
+                f"{path}, line {number}: {row['rater']!r} rates {row['reference']!r} by {row['model']!r} once more.", hint="Keep one line."
+            )
+        seen.add(rated)
         for dimension in COLUMNS[3:]:
             try:
                 rating = float(row[dimension])
@@ -59,14 +67,12 @@ def agreement(items: Sequence[Item], opinions: Opinions, which: str = "last") ->
     for name in score_names(items):
         for dimension in COLUMNS[3:]:
             pairs = [
-                (-score.value if lower_is_better(name) else score.value, opinions[item.model, item.reference][dimension])
+                (-score.value if lower_is_better(name) else score.value, opinions[item.model, item.reference][dimension], item.reference)
                 for item in items
                 if (item.model, item.reference) in opinions and isinstance(score := score_of(item, name, which), Score)
             ]
-            ours, theirs = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
-            rows.append(
-                Agreement(
-                    name, dimension, or_none(srcc, ours, theirs), or_none(plcc, ours, theirs), or_none(krcc, ours, theirs), len(pairs)
-                )
-            )
+            ours, theirs = np.array([a for a, *_ in pairs]), np.array([b for _, b, _ in pairs])
+            groups = numbered(reference for *_, reference in pairs)
+            ranks, line = srcc_interval(ours, theirs, groups=groups), plcc_interval(ours, theirs, groups=groups)
+            rows.append(Agreement(name, dimension, ranks, line, or_none(krcc, ours, theirs), len(pairs)))
     return rows

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def find_references(folder: Path, *, limit: int | None = None) -> list[Reference
         match = _KIND.fullmatch(path.stem)
         name = whole_characters(path.relative_to(folder).with_suffix("").as_posix())
         found.append(Reference(name, match["kind"] if match else "", path))
-    doubled = {reference.name for reference in found if sum(other.name == reference.name for other in found) > 1}
+    doubled = [name for name, count in Counter(reference.name for reference in found).items() if count > 1]
     if doubled:
         raise BadInput(f"Two pictures are called {min(doubled)}.", hint="Rename one: results are kept by name without suffix.")
     return found[:limit]

@@ -20,11 +20,12 @@ from vernissage.errors import IntegrityError, UserError, VernissageError
 from vernissage.metrics.interval import Estimate, mean_interval, sign_flip_test
 from vernissage.ports import Progress
 from vernissage.processes import Pool
-from vernissage.records.picture import Picture
+from vernissage.records.picture import Picture, is_picture
 from vernissage.records.regeneration import Candidate, Regeneration
-from vernissage.records.verdict import Score, Unscored
+from vernissage.records.verdict import Score, Unscored, is_passing
 from vernissage.repainting.loop import Repainted, Settings
 from vernissage.scoring.registry import METRICS
+from vernissage.wiring import stated
 
 GROUP = 8
 """References worked on together; part of the protocol, because batches decide the last digits."""
@@ -53,35 +54,34 @@ def open_run(folder: Path, studio: Studio, models: Sequence[str], references: Se
     """
     for model in models:
         studio.all_models[model]
-    studio.check_repainting(settings)
-    stated: dict[str, Any] = {
+    config = studio.config
+    used: dict[str, Any] = {
         "models": list(models),
         "cards": {model: studio.all_models.digest(model) for model in models},
         "references": {reference.name: reference.content() for reference in references},
-        "repaint": settings.model_dump(),
-        "studio": studio.config.model_dump(
-            mode="json", exclude={"models", "cards", "scorers", "planner", "text_encoder", "inception"}, exclude_none=True
-        ),
+        "repaint": studio.check_repainting(settings).model_dump(),
+        "studio": {name: stated(driver) for name in ("mllm", "t2i", "clip", "dinov2") if (driver := getattr(config, name)) is not None},
         "group": GROUP,
     }
     if studio.comparers:
-        stated["comparers"] = {name: studio.config.scorers[name].model_dump(mode="json") for name in studio.comparers}
+        used["comparers"] = {name: stated(config.scorers[name]) for name in studio.comparers}
     if settings.rater == "judge":
-        stated["judge"] = studio.config.trained_judge.model_dump(mode="json") if studio.config.trained_judge else "zero-shot"
-    return Run(folder, Header.of("repaint", stated, says=("repainting/", "judging/")))
+        used["judge"] = stated(config.trained_judge) if config.trained_judge else "zero-shot"
+    return Run(folder, Header.of("repaint", used, says=("repainting/", "judging/")))
 
 
 def run_benchmark(
     run: Run, studio: Studio, references: Sequence[Reference], settings: Settings, *, retry: bool = False, progress: Progress | None = None
 ) -> None:
-    """Do what is not done yet, and again what lost a picture; with `retry`, also what ended unscored."""
+    """Do what is not done yet, and again what lost a picture; with `retry`, also what ended unscored or lacks something."""
     for item in read_items(run.header, run.items):
-        if item.regeneration and not all(map(run.has_picture, _pictures(item.regeneration))):
+        if item.regeneration and (not _is_whole(run, item.regeneration) or (retry and _lacks(item.regeneration))):
             run.reopened.add(_key_of(item.model, item.reference))
     models: list[str] = run.header.settings["models"]
     groups = [(model, list(references[start : start + GROUP])) for model in models for start in range(0, len(references), GROUP)]
     done = {key for key, item in run.items.items() if key not in run.reopened and not (retry and "unscored" in item)}
-    left = [(model, group) for model, group in groups if any(_key(model, reference) not in done for reference in group)]
+    readable = {reference.name for reference in references if not retry or is_picture(reference.path)}  # else others would be done for it
+    left = [(model, group) for model, group in groups if any(_key(model, each) not in done for each in group if each.name in readable)]
     total = len(models) * len(references)
     report = progress or (lambda _done, _total: None)
     report(len(run.items), total)
@@ -130,7 +130,26 @@ def _keep(run: Run, model: str, reference: Reference, result: _Result) -> None:
         run.add({**item, "unscored": f"{type(result.repainted).__name__}: {result.repainted}"})
         return
     regeneration, pictures = result.repainted
+    if (old := _kept(run, item["key"])) and _is_whole(run, old) and _lacks(old) <= _lacks(regeneration):
+        run.reopened.discard(item["key"])  # no better than what is there
+        return
     run.add({**item, "regeneration": regeneration.model_dump(mode="json")}, [Picture.of(result.reference.image), *pictures.values()])
+
+
+def _kept(run: Run, key: str) -> Regeneration | None:
+    found = run.items.get(key, {}).get("regeneration")
+    return None if found is None else Regeneration.model_validate(found)
+
+
+def _is_whole(run: Run, regeneration: Regeneration) -> bool:
+    """Whether all its pictures are there."""
+    return all(map(run.has_picture, _pictures(regeneration)))
+
+
+def _lacks(regeneration: Regeneration) -> int:
+    """How much could not be had, and may be had by another try."""
+    winners = [each.candidates[each.best] for each in regeneration.rounds if each.best is not None]
+    return len(regeneration.failures) + sum(is_passing(score) for winner in winners for score in winner.scores.values())
 
 
 def _key(model: str, reference: Reference) -> str:
@@ -288,15 +307,26 @@ def _so_far(item: Item, name: str, number: int) -> Score | Unscored:
     )
 
 
+def exchanged(first: Sequence[Item], second: Sequence[Item]) -> set[str]:
+    """References of two runs that are different pictures of the same name."""
+    theirs = {item.reference: item.regeneration.reference for item in second if item.regeneration}
+    return {
+        item.reference
+        for item in first
+        if item.regeneration and item.regeneration.reference != theirs.get(item.reference, item.regeneration.reference)
+    }
+
+
 def compare_runs(first: Sequence[Item], second: Sequence[Item], which: str) -> list[Comparison]:
     """One run against another on the same models and references: what a setting is worth.
 
-    For example tree against direct, three pictures a round against one.
+    For example tree against direct, three pictures a round against one. References that only share a name are left out.
     """
-    others = {(item.model, item.reference): item for item in second}
+    others, other_pictures = {(item.model, item.reference): item for item in second}, exchanged(first, second)
     compared = []
     for model in dict.fromkeys(item.model for item in first):
-        pairs = [(item, others[item.model, item.reference]) for item in first if item.model == model and (model, item.reference) in others]
+        own = [item for item in first if item.model == model and item.reference not in other_pictures]
+        pairs = [(item, others[model, item.reference]) for item in own if (model, item.reference) in others]
         for name in score_names([*first, *second]):
             compared.append(_compare(model, model, name, pairs, which))
     return [each for each in compared if each is not None]

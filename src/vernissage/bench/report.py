@@ -13,6 +13,7 @@ from PIL import Image
 from vernissage.bench.plots import COLOURS
 from vernissage.bench.repaint import Cell, Item, by_round, compare_models, heading, leaderboard, rise, score_names
 from vernissage.bench.run import Run
+from vernissage.errors import BadInput
 from vernissage.records.regeneration import Regeneration
 from vernissage.records.verdict import Score
 from vernissage.repainting.drawing import fit
@@ -119,14 +120,15 @@ def _strip(run: Run, item: Item) -> list[dict[str, Any]]:
                 "scores": scores,
             }
         )
-        before = winner.prompt
+        before = winner.prompt if each.leads else before  # what the next round revises
     return shown
 
 
 def _embedded(run: Run, content: str) -> str:
-    if not run.has_picture(content):  # lost, and it could not be painted again
+    try:
+        image: Image.Image = fit(run.picture(content), THUMBNAIL)
+    except BadInput:  # lost, and it could not be painted again
         return ""
-    image: Image.Image = fit(run.picture(content), THUMBNAIL)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -166,7 +166,8 @@ class Run:
     def sweep(self, kept: Iterable[str]) -> int:
         """Delete pictures that no item speaks of, left by an item that was cut off; returns how many."""
         names = {f"{content}.png" for content in kept}
-        orphans = [path for path in (self.folder / "pictures").iterdir() if path.name not in names]
+        found = [path for path in (self.folder / "pictures").iterdir() if path.suffix == ".png" or is_unfinished(path)]
+        orphans = [path for path in found if path.name not in names and path.is_file()]
         for path in orphans:
             path.unlink()
         return len(orphans)

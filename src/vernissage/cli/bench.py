@@ -47,7 +47,7 @@ def command() -> None:
 )
 @click.option("--rater", type=click.Choice(["mllm", "judge"]), default="mllm", show_default=True, help="Who rates.")
 @click.option("--weights", help='Of the scores by which pictures are chosen, like "clip=1,dinov2=1,consistency=0.5".')
-@click.option("--retry", is_flag=True, help="Do again what ended unscored, for example because a server was down.")
+@click.option("--retry", is_flag=True, help="Do again what ended unscored or lacks a score, for example because a server was down.")
 @click.option("--people", type=click.Path(path_type=Path), help="CSV of human ratings to compare with; see docs/repaint.md.")
 @click.option(
     "--export", type=click.Path(path_type=Path), help="Also write the layout of the authors' benchmark_results below this folder."
@@ -80,6 +80,7 @@ def repaint(
     from vernissage.bench.report import render_report
     from vernissage.cli.show import check_folder, names_of, progress_bar, weights_of
     from vernissage.cli.studio import open_studio
+    from vernissage.metrics.interval import decimals
     from vernissage.repainting.loop import Settings
 
     if export:
@@ -94,10 +95,12 @@ def repaint(
         run_benchmark(run, studio, references, settings, retry=retry, progress=progress)
     items = read_items(run.header, run.items)
     _show_table(items)
+    if unmatched := opinions.keys() - {(item.model, item.reference) for item in items}:
+        model, reference = map(harmless, min(unmatched))
+        told = f"{len(unmatched)} of {len(opinions)} rated pictures are not in this run, among them {reference!r} by {model!r}."
+        click.echo(click.style("note: ", fg="yellow") + told, err=True)
     for row in agreement(items, opinions) if opinions else []:
-        values = "  ".join(
-            f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in zip(("SRCC", "PLCC", "KRCC"), row[2:5], strict=True)
-        )
+        values = f"SRCC {decimals(row.srcc)}  PLCC {decimals(row.plcc)}  KRCC {'-' if row.krcc is None else f'{row.krcc:.3f}'}"
         click.echo(f"{row.score} with people's {row.opinion}: {values}  n = {row.n}")
     report = run.folder / "report.html"
     write_whole(report, render_report(run, items))
@@ -120,7 +123,7 @@ def compare(first: Path, second: Path, which: str) -> None:
     \b
     vernissage bench compare runs/tree runs/direct
     """  # noqa: D301  click wants the character itself
-    from vernissage.bench.repaint import compare_runs, read_items
+    from vernissage.bench.repaint import compare_runs, exchanged, read_items
     from vernissage.bench.run import read_header, read_lines
 
     headers = read_header(first), read_header(second)
@@ -129,7 +132,10 @@ def compare(first: Path, second: Path, which: str) -> None:
             raise BadInput(f"{folder} is a run of bench {header.suite}.", hint="Compare runs of bench repaint.")
     changed = headers[0].differences(headers[1])
     click.echo(f"The runs differ in: {', '.join(changed) or 'nothing'}.")
-    rows = compare_runs(read_items(headers[0], read_lines(first)), read_items(headers[1], read_lines(second)), which)
+    one, two = (read_items(header, read_lines(folder)) for folder, header in zip((first, second), headers, strict=True))
+    rows, others = compare_runs(one, two, which), exchanged(one, two)
+    if others:
+        click.echo(f"{len(others)} references are left out: they are other pictures of the same name.")
     if not rows:
         raise BadInput("The runs have no model and reference in common.", hint="Compare runs over the same data.")
     for row in rows:
@@ -251,9 +257,10 @@ def _paint_and_score(
 def _asked(query: "Query") -> "Asked":
     """What somebody asked for in all turns, with the reference pictures that are there."""
     from vernissage.bench.duels import Asked
+    from vernissage.records.picture import is_picture
 
     text = "\n".join(turn.text if len(query.chat.turns) == 1 else f"{turn.role}: {turn.text}" for turn in query.chat.turns)
-    return Asked(text, [image for turn in query.chat.turns for image in turn.images if image.is_file()])
+    return Asked(text, [image for turn in query.chat.turns for image in turn.images if is_picture(image)])
 
 
 def _show_steps(rows: "Sequence[Row]") -> None:
@@ -457,10 +464,13 @@ def style_diverse(model: str, out: Path, ingredients: Path | None, seed: int, co
     studio = open_studio(config)
     plan = override(Plan(prompt="x", model=model), Overrides(), studio.all_models)
     with progress_bar("painting references") as progress:
-        failed = build_style_diverse(out, chosen, plan, studio.mllm, studio.t2i, seed=seed, progress=progress)
+        card = studio.all_models.digest(model)
+        failed = build_style_diverse(out, chosen, plan, studio.mllm, studio.t2i, card=card, seed=seed, progress=progress)
     for row in failed:
         click.echo(f"not painted: {row.name}: {harmless(row.reason)}", err=True)
     click.echo(f"{out}: {len(chosen.captions) * len(chosen.styles) - len(failed)} references, {len(failed)} failed")
+    if failed:
+        sys.exit(1)
 
 
 def _choose(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -490,7 +500,7 @@ def _show_table(items: "Sequence[Item]") -> None:
         Console(width=None if sys.stdout.isatty() else 30 * len(names) + 55).print(table)
     for item in items:
         if item.regeneration is None:
-            click.echo(f"unscored: {item.model} {item.reference}: {harmless(item.unscored)}", err=True)
+            click.echo(f"unscored: {item.model} {harmless(item.reference)}: {harmless(item.unscored)}", err=True)
 
 
 @command.command(name="metrics")

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vernissage.repainting.loop import Settings
 
 
+TOGETHER = 8
+"""References that are repainted in step, and kept before the next are."""
+
+
 @click.command(name="repaint")
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The model under test; see `vernissage zoo list`.")
@@ -85,18 +89,27 @@ def command(
     def watch(news: object) -> None:
         show_tree(news) if isinstance(news, UnderstandingTree) else show_round(news)  # pyright: ignore
 
+    failed, paths = False, list(references)
+    each = settings.rounds * settings.candidates
     with progress_bar("repainting") as progress:
-        results = studio.repaint_several(
-            list(references.values()), model=model, settings=settings, progress=progress, watch=watch if len(references) == 1 else None
-        )
-    for (path, reference), result in zip(references.items(), results, strict=True):
-        if isinstance(result, VernissageError):
-            click.echo(click.style(f"{path}: not repainted: ", fg="red") + harmless(str(result)), err=True)
-            continue
-        for kept in keep(result, reference, folders[path], followed):
-            click.echo(named(kept))
-        _summarise(result)
-    if any(isinstance(result, VernissageError) for result in results):
+        for start in range(0, len(paths), TOGETHER):
+            part = paths[start : start + TOGETHER]
+            results = studio.repaint_several(
+                [references[path] for path in part],
+                model=model,
+                settings=settings,
+                progress=lambda done, _total, before=start: progress(before * each + done, len(paths) * each),
+                watch=watch if len(references) == 1 else None,
+            )
+            for path, result in zip(part, results, strict=True):
+                if isinstance(result, VernissageError):
+                    click.echo(click.style(f"{named(path)}: not repainted: ", fg="red") + harmless(str(result)), err=True)
+                    failed = True
+                    continue
+                for kept in keep(result, references[path], folders[path], followed):
+                    click.echo(named(kept))
+                _summarise(result)
+    if failed:
         sys.exit(1)
 
 
@@ -140,15 +153,14 @@ def keep(repainted, reference, folder: Path, settings: "Settings") -> list[Path]
     from vernissage.repainting.drawing import draw_strip, draw_tree
 
     regeneration, pictures = repainted
+    for name in ("best.png", "last.png", "tree.svg"):
+        (folder / name).unlink(missing_ok=True)  # of a repainting before this one
     written = [Picture.of(draw_strip(reference.image, regeneration, pictures), sheet=True).save(folder / "strip.png")]
     for name, candidate in (("best", regeneration.best), ("last", regeneration.last)):
         if candidate is not None:
             written.append(pictures[candidate.picture].save(folder / f"{name}.png"))
     if regeneration.tree is not None:
-        write_whole(folder / "tree.svg", draw_tree(regeneration.tree))
-        written.append(folder / "tree.svg")
-    else:
-        (folder / "tree.svg").unlink(missing_ok=True)  # of a repainting before this one
+        written.append(write_whole(folder / "tree.svg", draw_tree(regeneration.tree)))
     write_whole(folder / "regeneration.json", regeneration.model_dump_json(indent=2) + "\n")
     write_whole(folder / "settings.json", settings.model_dump_json(indent=2) + "\n")
     return [*written, folder / "regeneration.json", folder / "settings.json"]

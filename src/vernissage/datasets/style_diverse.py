@@ -39,6 +39,10 @@ class Header(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
+    card: str = ""
+    """Hash of the model's card."""
+    mllm: str = ""
+    """Who reworded the captions."""
     seed: int
     ingredients: Ingredients
 
@@ -65,16 +69,25 @@ def load_ingredients(path: Path = OURS) -> Ingredients:
 
 
 def build_style_diverse(
-    folder: Path, ingredients: Ingredients, plan: Plan, mllm: MLLM, t2i: T2I, *, seed: int = 0, progress: Progress | None = None
+    folder: Path,
+    ingredients: Ingredients,
+    plan: Plan,
+    mllm: MLLM,
+    t2i: T2I,
+    *,
+    card: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[Failed]:
     """Paint the set into a folder, as `<style>_<n>.png`, n counting the captions from 1.
 
     Args:
-        folder: Pictures that are there already are left alone; they must be of the same model, seed and ingredients.
+        folder: Pictures that are there already are left alone; they must be of the same model, MLLM, seed and ingredients.
         ingredients: Captions and styles.
         plan: Model and arguments; its prompt is replaced.
         mllm: Rewords every caption for its style.
         t2i: Paints.
+        card: Hash of the model's card, so that a set is not gone on with another.
         seed: Caption n is painted with seed + n, in every style.
         progress: Called with (done, total) pictures.
 
@@ -86,7 +99,7 @@ def build_style_diverse(
             cannot be written.
     """
     _check_names(ingredients.styles)
-    _begin(folder, Header(model=plan.model, seed=seed, ingredients=ingredients))
+    _begin(folder, Header(model=plan.model, card=card, mllm=mllm.name, seed=seed, ingredients=ingredients))
     wanted = [(caption, style, number) for style in ingredients.styles for number, caption in enumerate(ingredients.captions, start=1)]
     left = [row for row in wanted if not _path(folder, row[1], row[2]).exists()]
     failed: list[Failed] = []
@@ -101,6 +114,8 @@ def build_style_diverse(
 def _check_names(styles: Sequence[str]) -> None:
     named: dict[str, str] = {}
     for style in styles:
+        if not any(map(str.isalpha, _slug(style))):
+            raise BadInput(f"The style {style!r} has no letters to name its files by.", hint='Spell it out, such as "nineteen twenties".')
         if (other := named.get(_slug(style))) is not None:
             raise BadInput(f"The styles {other!r} and {style!r} would share their files' names.", hint="Rename one.")
         named[_slug(style)] = style

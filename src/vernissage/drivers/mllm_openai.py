@@ -132,18 +132,19 @@ class OpenAIMLLM:
     def _answer_or_error(self, ask: Ask) -> Reply | VernissageError:
         started = time.monotonic()
         try:
-            text = self._ask(ask)
+            text, cut = self._ask(ask)
             try:
-                return read_reply(text, ask.reply, seconds=time.monotonic() - started)
+                return read_reply(text, ask.reply, seconds=time.monotonic() - started, cut=cut)
             except ReplyError as unusable:
                 if ask.reply is None:
                     raise
-                text = self._ask(_again(ask, text, str(unusable)))  # once more, shown what was wrong
+                text, _ = self._ask(_again(ask, text, str(unusable)))  # once more, shown what was wrong
                 return read_reply(text, ask.reply, seconds=time.monotonic() - started)
         except VernissageError as error:
             return error
 
-    def _ask(self, ask: Ask) -> str:
+    def _ask(self, ask: Ask) -> tuple[str, bool]:
+        """The words of the answer, and whether they were cut off."""
         while True:
             shape = self._shape
             try:
@@ -154,15 +155,17 @@ class OpenAIMLLM:
                 self._shape = max(self._shape, shape + 1)
                 continue
             try:
-                message = answer["choices"][0]["message"]
+                message, ended = answer["choices"][0]["message"], answer["choices"][0].get("finish_reason")
                 text, refusal = _text(message["content"]), message.get("refusal")
             except (KeyError, IndexError, TypeError, AttributeError) as error:
                 raise ReplyError(f"{self.name} sent no answer.", reply=self._cut(json.dumps(answer))) from error
             if refusal and not text.strip():
                 raise Refused(f"{self.name} declined: {self._cut(str(refusal), 500)}")
+            if ended == "content_filter":
+                raise Refused(f"{self.name} declined: its filter ended the answer.")
             if not text.strip():
                 raise ReplyError(f"{self.name} sent an empty answer.", reply=self._cut(json.dumps(answer)))
-            return text
+            return text, ended == "length"
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -246,7 +249,10 @@ class OpenAIMLLM:
     def _pause_after(self, response: httpx.Response, *, last: bool) -> float:
         """Seconds that a server in trouble asks to wait; an error where it is to be given up."""
         asked, reason = _asked_pause(response), self._reason(response)
-        if response.status_code == 429:
+        if response.status_code == 408:  # the server's word for a time-out
+            if last:
+                raise TimedOut(f"{self.name} did not answer in time.", hint="Raise timeout_s.")
+        elif response.status_code == 429:
             if last or asked > self.longest_wait_s:
                 pause = f" {asked:.0f} s" if asked else ""
                 raise RateLimited(f"{self.name} asks to wait{pause}: {reason}", hint="Lower the concurrency or wait.")

@@ -132,30 +132,31 @@ class TransformersMLLM:
     def _answer_batch(self, asks: list[Ask]) -> list[Reply | VernissageError]:
         started = time.monotonic()
         try:
-            texts = self._generate(asks)
+            said = self._generate(asks)
         except VernissageError as error:
             if len(asks) == 1:
                 return [error]
-            texts = None
-        if texts is None:  # one of them is at fault, or all together are too large; only here is the memory of the attempt free
+            said = None
+        if said is None:  # one of them is at fault, or all together are too large; only here is the memory of the attempt free
             return [reply for ask in asks for reply in self._answer_batch([ask])]
         seconds = (time.monotonic() - started) / len(asks)
         replies: list[Reply | VernissageError] = []
-        for ask, text in zip(asks, texts, strict=True):
+        for ask, (text, cut) in zip(asks, said, strict=True):
             try:
-                replies.append(read_reply(text, ask.reply, seconds=seconds))
+                replies.append(read_reply(text, ask.reply, seconds=seconds, cut=cut))
             except VernissageError as error:
                 replies.append(error)
         return replies
 
     @torch.inference_mode()
-    def _generate(self, asks: list[Ask]) -> list[str]:
+    def _generate(self, asks: list[Ask]) -> list[tuple[str, bool]]:
+        """The words of each answer, and whether they were cut off."""
         with self._explained(f"{len(asks)} questions"):
             inputs = self._inputs([self._prompt(ask) for ask in asks], [_images(ask) for ask in asks])
             length = inputs["input_ids"].shape[1]
             processors = LogitsProcessorList()
             if any(ask.reply is not None for ask in asks):
-                processors.append(Constrained(self._guide_tokenizer(), [ask.reply for ask in asks], length, self._end()))
+                processors.append(Constrained(self._guide_tokenizer(), [ask.reply for ask in asks], length, self._ends()[0]))
             if any(ask.temperature > 0 for ask in asks):
                 processors.append(_Drawn([ask.temperature for ask in asks], [ask.seed for ask in asks]))
             output = self._model.generate(
@@ -169,7 +170,10 @@ class TransformersMLLM:
                 top_p=None,
                 top_k=None,
             )
-        return [text.strip() for text in self._tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
+        said = output[:, length:]
+        ends = torch.tensor([*self._ends(), self._tokenizer.pad_token_id], device=said.device)
+        cut = (said.shape[1] >= asks[0].max_tokens) & ~torch.isin(said[:, -1], ends)
+        return list(zip(map(str.strip, self._tokenizer.batch_decode(said, skip_special_tokens=True)), cut.tolist(), strict=True))
 
     @contextmanager
     def _explained(self, work: str) -> Iterator[None]:
@@ -181,10 +185,11 @@ class TransformersMLLM:
         except _FAILURES as error:
             raise DriverError(f"{self.name} could not answer: {error}") from error
 
-    def _end(self) -> int:
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer, the usual one first."""
         ends = self._model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
-        return self._tokenizer.eos_token_id if ends[0] is None else ends[0]
+        return [self._tokenizer.eos_token_id] if ends[0] is None else ends
 
     def choose(self, asks: Sequence[Ask], options: Sequence[str]) -> list[ndarray | VernissageError]:
         """The probability of each option as the whole answer, exact, from the model's own likelihoods."""

@@ -20,7 +20,7 @@ _OPENING = re.compile(r"""\{\s*["'}]|\[\s*[\[\]{"']""")
 _BRACKET = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 
 
-def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.0) -> Reply:
+def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.0, cut: bool = False) -> Reply:
     """A model's words as a reply, without its thoughts, and with the record where one was asked for.
 
     Takes the last JSON object of the text that has a key of the record, because models say more than they are asked for; of what was
@@ -34,7 +34,7 @@ def read_reply(text: str, record: type[BaseModel] | None, *, seconds: float = 0.
     if not said and text:
         raise ReplyError("The reply holds nothing but thoughts.", reply=text)
     if record is None:
-        return Reply(text=said, seconds=seconds)
+        return Reply(text=said, seconds=seconds, cut=cut)
     found = list(_objects(said))
     if not found:
         raise ReplyError("The reply holds no complete JSON object.", reply=text)

@@ -152,6 +152,15 @@ class Picture(BaseModel):
         return write_whole(path, self.data, hint="Choose another place with --out.")
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file can be read as a picture, to its end."""
+    try:
+        Picture.open(path)
+    except BadInput:
+        return False
+    return True
+
+
 def find_pictures(folder: Path) -> list[Path]:
     """All pictures in a folder and below, in the order of their paths, numbers counted as numbers.
 

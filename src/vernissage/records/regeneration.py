@@ -85,11 +85,18 @@ class Regeneration(BaseModel):
     rounds: tuple[Round, ...]
     failures: tuple[Text, ...] = ()
     """What could not be had along the way, and why."""
+    ended_early: bool = False
+    """Whether patience ended it before its last round."""
     cost: Cost = Cost()
 
     @property
     def last(self) -> Candidate | None:
-        """The best of the last round: the result as the paper reports it."""
+        """The best of the last round: the result as the paper reports it.
+
+        Where patience ended it, the best so far: the rounds that it ended with brought nothing, and would be all that is told.
+        """
+        if self.ended_early:
+            return self.best
         final = self.rounds[-1]
         return None if final.best is None else final.candidates[final.best]
 

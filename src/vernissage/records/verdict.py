@@ -3,7 +3,7 @@
 import math
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vernissage.records.plan import Text
 
@@ -57,6 +57,13 @@ class Rating(BaseModel):
 
     reason: str
     rating: int = Field(ge=1, le=5)
+
+    @field_validator("rating", mode="before")
+    @classmethod
+    def _is_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("a rating is a number from 1 to 5, not yes or no")
+        return value
 
     def as_score(self) -> Score:
         """The rating as a number in [0, 1], with its reason.

@@ -1,5 +1,6 @@
 """Regenerations and trees as pictures: a strip from the reference to the last round, and a tree as SVG."""
 
+import re
 from html import escape
 
 from PIL import Image, ImageDraw, ImageFont
@@ -9,6 +10,8 @@ from vernissage.records.regeneration import Regeneration
 from vernissage.records.tree import UnderstandingTree
 from vernissage.records.verdict import Score, Unscored
 
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no XML document may hold."""
 SIDE, GAP, LINE = 192, 8, 14
 
 
@@ -69,7 +72,7 @@ def draw_tree(tree: UnderstandingTree) -> str:
             above = x - indent + 8
             parts.append(f'<path d="M{above} {parents[depth - 1] + 6}V{y - 4}H{x - 4}" fill="none" stroke="#999"/>')
         weight = "bold" if depth == 0 else "normal"
-        parts.append(f'<text x="{x}" y="{y}" font-weight="{weight}">{escape(text)}</text>')
+        parts.append(f'<text x="{x}" y="{y}" font-weight="{weight}">{escape(_NOT_XML.sub("", text))}</text>')
     width = max(12 + depth * indent + 8 * len(text) for depth, text in rows) + 24
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{len(rows) * step + 16}" '

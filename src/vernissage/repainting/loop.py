@@ -115,10 +115,10 @@ def repaint_one(
     if tree is not None:
         tell(tree)
     best: Candidate | None = None
-    since_better = 0
+    since_better, ended_early = 0, False
     for number in range(1, settings.rounds + 1):
         aspect, feedback, kept = QUEUE[(number - 1) % len(QUEUE)], "", None
-        draw = settings.seed + (number - 1) * settings.candidates  # of words
+        draw = 1000 * settings.seed + (number - 1) * settings.candidates  # of words; no two settings share one
         seeds = [first_noise(settings.seed) + (number - 1) * settings.candidates + index for index in range(settings.candidates)]
         if best is None:
             prompts, troubles = yield from rewrite(prompt, settings.candidates, seed=draw, brief=brief)
@@ -128,7 +128,8 @@ def repaint_one(
             )
             if is_no_change(feedback):  # the picture stays in the running, beside others of its prompt
                 kept, seeds = best, seeds[1:]
-            elif feedback:  # the likeliest revision starts from the noise of what it revises, so that only what the words ask for changes
+            elif feedback and prompts[0] != best.prompt:
+                # The likeliest revision starts from the noise of what it revises, so that only what the words ask for changes.
                 seeds[0] = best.seed
         failures += troubles
         candidates, painted, troubles = yield from _paint_round(reference, plan, prompts, seeds, settings, rater, kept)
@@ -142,6 +143,7 @@ def repaint_one(
             best, since_better = (candidates[chosen], 0) if leads else (best, since_better + 1)
         tell(rounds[-1])
         if settings.patience and since_better >= settings.patience:
+            ended_early = number < settings.rounds
             break
     if best is None:
         raise DriverError(f"{plan.model} painted nothing: {failures[-1] if failures else 'no reason was given'}")
@@ -155,6 +157,7 @@ def repaint_one(
         prompt=prompt,
         rounds=tuple(rounds),
         failures=tuple(failures),
+        ended_early=ended_early,
     )
     return Repainted(regeneration, pictures)
 

@@ -33,7 +33,8 @@ class NamedObject(_Reply):
     @classmethod
     def _known(cls, value: object) -> object:
         """A type that is none of ours, such as "vehicle", is an object."""
-        return value if value in get_args(ObjectType) else "object"
+        name = value.strip().lower() if isinstance(value, str) else value
+        return name if name in get_args(ObjectType) else "object"
 
 
 class Objects(_Reply):

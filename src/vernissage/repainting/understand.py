@@ -94,10 +94,12 @@ def words_of(reply: object) -> str:
     """The words of a free answer.
 
     Raises:
-        VernissageError: There are none, or it is an error already.
+        VernissageError: There are none, they were cut off, or it is an error already.
     """
     if isinstance(reply, VernissageError):
         raise reply
+    if getattr(reply, "cut", False):
+        raise ReplyError("The MLLM's answer was cut off at its limit of tokens.", reply=getattr(reply, "text", ""))
     text = whole_characters(" ".join(str(getattr(reply, "text", "")).split()))
     if not text:
         raise ReplyError("The MLLM answered nothing.", reply="")

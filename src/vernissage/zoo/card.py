@@ -120,6 +120,12 @@ class Card(_Strict):
         """A path of the card, seen from the card's folder."""
         return (self.folder / path).resolve()
 
+    def files(self) -> list[Path]:
+        """The local files and folders that its weights are read from, those that are there."""
+        source = self.source
+        told = [source.path, source.config, *source.parts.values(), *(lora.path for lora in source.loras)]
+        return [place for path in told if path and (place := self.resolve(path)).exists()]
+
     def complete(self, arguments: Arguments) -> Arguments:
         """Fill what is left open with the card's defaults and native size."""
         native = {"width": self.width, "height": self.height}

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from vernissage.errors import BadCard, UnknownName
+from vernissage.records.files import files_hash
 from vernissage.zoo.card import Card, load_card
 
 HOME_VARIABLE = "VERNISSAGE_HOME"
@@ -86,11 +87,12 @@ class Catalogue(Mapping[str, Card]):
         return len(self._cards)
 
     def digest(self, model: str) -> str:
-        """Hash of a model's card and of those that it builds on."""
+        """Hash of a model's card and of those that it builds on, and of the files that they name."""
         cards = [self[model]]
         while (base := cards[-1].source.base) is not None:
             cards.append(self[base])
-        return hashlib.sha256("".join(card.model_dump_json() for card in cards).encode()).hexdigest()[:16]
+        files = files_hash(place for card in cards for place in card.files())
+        return hashlib.sha256("".join([*(card.model_dump_json() for card in cards), files]).encode()).hexdigest()[:16]
 
     def choose(self, names: Iterable[str]) -> "Catalogue":
         """The part of the catalogue that a studio works with; a trailing * stands for all models that begin so."""

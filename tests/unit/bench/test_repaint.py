@@ -29,6 +29,7 @@ from vernissage.bench.repaint import (
     by_round,
     compare_models,
     compare_runs,
+    exchanged,
     leaderboard,
     open_run,
     read_items,
@@ -408,8 +409,42 @@ def test_what_ended_unscored_is_done_again_only_when_that_is_wanted(tmp_path, fo
     assert items_of(again.folder) == items_of(whole.folder)
     assert stored(again) == stored(whole)
     t2i = Slow()
-    benchmark(tmp_path / "run", found, t2i=t2i, retry=True)
-    assert t2i.fake.painted == []
+    once_more = benchmark(tmp_path / "run", found, t2i=t2i, retry=True)
+    assert len(t2i.fake.painted) == 8  # of the one reference, by two models, that the MLLM will not rate
+    assert {plan.prompt.split(", ")[0] for plan in t2i.fake.painted} == {"direct [25]"}
+    assert (lines(once_more), once_more.items) == (lines(again), again.items)  # which is no better than before
+
+
+def test_scores_that_a_server_in_trouble_did_not_give_are_had_by_another_try(tmp_path, found, whole):
+    def busy(ask: Ask) -> str:
+        if ask.messages[0].text.startswith("rate"):
+            raise DriverError("The server is busy.")
+        return talk(ask)
+
+    run = benchmark(tmp_path / "run", found, script=busy)
+    assert leaderboard(items_of(run.folder), "last")["ink"]["consistency"] == (None, 7)
+    assert lines(benchmark(tmp_path / "run", found)) == lines(run)
+    again = benchmark(tmp_path / "run", found, retry=True)
+    assert again.items == read_lines(again.folder) == whole.items
+    assert (stored(again), again.reopened) == (stored(whole), set())
+
+
+def test_a_try_that_goes_worse_replaces_nothing(tmp_path, found):
+    def busy(ask: Ask) -> str:
+        raise DriverError("The server is busy.")
+
+    run = benchmark(tmp_path / "run", found)
+    again = benchmark(tmp_path / "run", found, retry=True, script=busy)
+    assert (lines(again), again.items) == (lines(run), run.items)
+
+
+def test_others_are_not_done_again_for_a_reference_that_cannot_be_read(tmp_path, found):
+    found[2].path.write_bytes(b"no picture")
+    readable = [each for each in found if each.name != "scene_3"]
+    benchmark(tmp_path / "run", readable)
+    t2i = Slow()
+    run = benchmark(tmp_path / "run", readable, t2i=t2i, retry=True)
+    assert (t2i.fake.painted, len(unscored(run))) == ([], 2)
 
 
 def test_doing_again_leaves_what_was_scored_as_it_was(tmp_path, found, whole):
@@ -422,7 +457,7 @@ def test_doing_again_leaves_what_was_scored_as_it_was(tmp_path, found, whole):
     assert (len(before), len(unscored(run))) == (14, 7)
     t2i = Slow()
     again = benchmark(tmp_path / "run", found, t2i=t2i, retry=True)
-    assert {plan.model for plan in t2i.fake.painted} == {"oil"}
+    assert {plan.model for plan in t2i.fake.painted if "[25]" not in plan.prompt} == {"oil"}
     assert lines(again)[:14] == before  # lines are only appended
     assert len(lines(again)) == 21
     assert again.items == whole.items
@@ -578,7 +613,28 @@ def test_two_runs_are_compared_by_model_on_what_they_share():
     assert (rows[1].difference.value, rows[1].p_value) == (pytest.approx(-0.1), 1)
 
 
+def test_pictures_that_only_share_a_name_are_not_compared():
+    first, second = [clip("a", "r", 0.9), clip("a", "s", 0.5)], [clip("a", "r", 0.4), clip("a", "s", 0.4)]
+    other = second[0]._replace(regeneration=second[0].regeneration.model_copy(update={"reference": "another"}))
+    assert exchanged(first, [other, second[1]]) == {"r"}
+    (row,) = compare_runs(first, [other, second[1]], "last")
+    assert (row.difference.value, row.difference.n) == (pytest.approx(0.1), 1)
+
+
 # ------------------------------------------------------------------------------------------------------------ export
+
+
+def test_an_export_replaces_one_of_its_own_run_and_nothing_else(tmp_path, found):
+    run = benchmark(tmp_path / "one" / "run", found[:1])
+    target = export_results(run, items_of(run.folder), tmp_path / "out")
+    before = sorted(path.relative_to(target) for path in target.rglob("*"))
+    (target / "ink" / found[0].name / "iteration_9").mkdir()
+    export_results(run, items_of(run.folder), tmp_path / "out")
+    assert sorted(path.relative_to(target) for path in target.rglob("*")) == before
+    other = benchmark(tmp_path / "two" / "run", found[:1], settings=Settings(rounds=1, candidates=1, words="direct"))
+    with pytest.raises(BadInput, match="something else than an export of this run"):
+        export_results(other, items_of(other.folder), tmp_path / "out")
+    assert sorted(path.relative_to(target) for path in target.rglob("*")) == before
 
 
 def test_the_export_has_the_authors_layout(tmp_path, found):
@@ -676,6 +732,29 @@ def test_the_report_is_one_self_contained_page_that_names_everything(tmp_path, f
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             assert max(image.size) == 144
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)
+
+
+def test_changed_words_are_those_of_the_prompt_that_was_revised(tmp_path, found):
+    run = benchmark(tmp_path / "run", found[:1])
+    item = made_up("ink", found[0].name, {"clip": 0.5}, {"clip": 0.1}, {"clip": 0.7})
+    rounds = [
+        each.model_copy(update={"candidates": (each.candidates[0].model_copy(update={"prompt": prompt}),)})
+        for each, prompt in zip(item.regeneration.rounds, ("red cat", "blue dog", "red cat outdoors"), strict=True)
+    ]
+    done = item.regeneration.model_copy(update={"rounds": tuple(rounds), "prompt": "red cat"})
+    page = render_report(run, [item._replace(regeneration=done)])
+    assert re.search(r"added\">outdoors<", page)
+    assert not re.search(r"added\">red cat", page)
+
+
+def test_a_damaged_picture_does_not_keep_the_report_from_being_written(tmp_path, found):
+    run = benchmark(tmp_path / "run", found[:1])
+    items = items_of(run.folder)
+    path = run.picture_path(items[0].regeneration.last.picture)
+    data = bytearray(path.read_bytes())
+    data[41:51] = bytes(10)
+    path.write_bytes(data)
+    assert 0 < render_report(run, items).count("data:image") < 6
 
 
 def test_what_models_and_files_say_cannot_change_the_page(tmp_path, monkeypatch):
@@ -786,8 +865,9 @@ def test_agreement_with_people_is_that_of_scipy(tmp_path):
     rows += ["a,unscored,Ann,5,3\n", "a,failed,Ann,5,3\n", "b,r1,Ann,5,3\n"]
     consistency, perception = agreement(items, read_ratings(write(tmp_path / "people.csv", HEAD + "".join(rows))))
     assert (consistency.score, consistency.opinion, consistency.n) == ("clip", "consistency", 12)
-    assert consistency.srcc == pytest.approx(stats.spearmanr(ours, theirs).statistic)
-    assert consistency.plcc == pytest.approx(stats.pearsonr(ours, theirs).statistic)
+    assert consistency.srcc.value == pytest.approx(stats.spearmanr(ours, theirs).statistic)
+    assert consistency.plcc.value == pytest.approx(stats.pearsonr(ours, theirs).statistic)
+    assert all(-1 <= each.low < each.value < each.high <= 1 for each in (consistency.srcc, consistency.plcc))
     assert consistency.krcc == pytest.approx(stats.kendalltau(ours, theirs).statistic)
     assert perception == ("clip", "perception", None, None, None, 12)  # everybody said 3
 
@@ -802,7 +882,7 @@ def test_a_distance_agrees_with_people_where_it_is_small(tmp_path):
         write(tmp_path / "people.csv", HEAD + "".join(f"a,r{number},Ann,{number},{number}\n" for number in (1, 2, 3, 4)))
     )
     (one, _), (other, _) = agreement(items, opinions), agreement(renamed, opinions)
-    assert (one.srcc, other.score, other.srcc) == (pytest.approx(1), "lpips", pytest.approx(-1))
+    assert (one.srcc.value, other.score, other.srcc.value) == (pytest.approx(1), "lpips", pytest.approx(-1))
 
 
 def test_agreement_follows_the_last_or_the_best_round(tmp_path):
@@ -810,8 +890,14 @@ def test_agreement_follows_the_last_or_the_best_round(tmp_path):
     opinions = read_ratings(
         write(tmp_path / "people.csv", HEAD + "".join(f"a,r{number},Ann,{number},{number}\n" for number in (1, 2, 3, 4)))
     )
-    assert agreement(items, opinions, "best")[0].srcc == pytest.approx(1)
-    assert agreement(items, opinions)[0].srcc == pytest.approx(-1)
+    assert agreement(items, opinions, "best")[0].srcc.value == pytest.approx(1)
+    assert agreement(items, opinions)[0].srcc.value == pytest.approx(-1)
+
+
+def test_a_rater_who_rates_a_picture_twice_is_refused(tmp_path):
+    path = write(tmp_path / "people.csv", HEAD + "a,r,Ann,5,5\na,r,Bob,1,1\na,r,Ann,5,5\n")
+    with pytest.raises(BadInput, match=r"line 4: 'Ann' rates 'r' by 'a' once more"):
+        read_ratings(path)
 
 
 def test_a_painter_that_fails_for_one_model_leaves_the_other_scored(tmp_path, found):

@@ -185,6 +185,15 @@ def test_a_run_that_was_cut_off_before_its_header_was_whole_can_be_begun_anew(tm
     assert list(Run(folder, header()).items) == ["one"]
 
 
+def test_sweeping_leaves_folders_and_files_of_others_alone(tmp_path):
+    run = Run(tmp_path / "run", header())
+    for name in ("@eaDir", "orphan.png"):
+        (run.folder / "pictures" / name).mkdir() if name.startswith("@") else picture(2).save(run.folder / "pictures" / name)
+    (run.folder / "pictures" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run.sweep([]) == 1
+    assert sorted(path.name for path in (run.folder / "pictures").iterdir()) == ["@eaDir", "notes.txt"]
+
+
 def test_the_header_is_there_before_anything_else(tmp_path, monkeypatch):
     made = Path.mkdir
 

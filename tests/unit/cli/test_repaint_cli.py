@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from vernissage.cli.repaint import place_results
-from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import ReplyError
+from vernissage.drivers.fake import FakeMLLM, FakeT2I
+from vernissage.errors import DriverError, ReplyError
 from vernissage.ports import Ask
 from vernissage.records.picture import Picture
 from vernissage.records.regeneration import Regeneration
@@ -156,6 +156,48 @@ def test_what_other_models_settings_and_pictures_gave_is_not_written_over(run, t
     assert str(Path("repainted") / "cat-4" / "best.png") in run("repaint", path, "--model", "tiny/ink", *short).out.splitlines()
     (tmp_path / "repainted" / "cat-4" / "settings.json").unlink()
     assert str(Path("repainted") / "cat-5" / "best.png") in run("repaint", path, "--model", "tiny/ink", *short).out.splitlines()
+
+
+def test_references_are_kept_before_the_next_ones_are_begun(run, talking, monkeypatch, tmp_path):
+    monkeypatch.setattr("vernissage.cli.repaint.TOGETHER", 2)
+    paint, painted = FakeT2I.paint, []
+
+    def interrupted(self, plans, **options):
+        painted.extend(plans)
+        if len(painted) > 2:
+            raise KeyboardInterrupt
+        return paint(self, plans, **options)
+
+    monkeypatch.setattr(FakeT2I, "paint", interrupted)
+    pictures = [reference(tmp_path / f"{name}.png", name) for name in ("red", "green", "blue")]
+    assert run("repaint", *pictures, "--model", "tiny/ink", "--rounds", "1", "--candidates", "1").code != 0
+    assert sorted(path.name for path in (tmp_path / "repainted").iterdir()) == ["green", "red"]
+
+
+def test_a_picture_that_the_last_round_lacks_is_not_that_of_an_earlier_repainting(run, talking, monkeypatch, tmp_path):
+    path, paint = reference(tmp_path / "cat.png"), FakeT2I.paint
+    asked = ("repaint", path, "--model", "tiny/ink", "--rounds", "2", "--candidates", "1")
+    assert run(*asked).code == 0
+    assert (tmp_path / "repainted" / "cat" / "last.png").exists()
+    batches = []
+
+    def tired(self, plans, **options):
+        batches.append(plans)
+        return paint(self, plans, **options) if len(batches) == 1 else [DriverError("asleep")] * len(plans)
+
+    monkeypatch.setattr(FakeT2I, "paint", tired)
+    found = run(*asked)
+    assert found.code == 0, found.err
+    assert sorted(each.name for each in (tmp_path / "repainted" / "cat").glob("*.png")) == ["best.png", "strip.png"]
+
+
+def test_ratings_of_pictures_that_no_run_has_are_told(run, talking, data, tmp_path):
+    rows = ["model,reference,rater,consistency,perception", "tiny/ink,portrait_1,Ann,5,5", "tiny/ink,portrait_1.png,Bob,5,5"]
+    (tmp_path / "people.csv").write_text("\n".join(rows), encoding="utf-8")
+    asked = ("--models", "tiny/ink", "--data", data, "--people", "people.csv", "--rounds", "1", "--candidates", "1")
+    found = run("bench", "repaint", *asked)
+    assert found.code == 0, found.err
+    assert "1 of 2 rated pictures are not in this run, among them 'portrait_1.png' by 'tiny/ink'" in found.err
 
 
 def test_a_picture_given_twice_is_repainted_once(run, talking, tmp_path):

@@ -72,6 +72,7 @@ def test_styles_that_would_share_files_are_refused_before_anything_is_painted(tm
     [
         ({"plan": Plan(prompt="x", model="n")}, "model"),
         ({"seed": 6}, "seed"),
+        ({"card": "other"}, "card"),
         ({"ingredients": Ingredients(captions=("a fox", "a kite"), styles=("oil painting",))}, "ingredients"),
     ],
 )
@@ -84,6 +85,21 @@ def test_a_set_is_not_gone_on_with_otherwise_than_it_was_begun(tmp_path, changes
     assert painter.painted == []
     paint(tmp_path, seed=5)
     assert stems(tmp_path) == NAMES
+
+
+def test_a_set_is_not_gone_on_with_by_another_mllm(tmp_path):
+    paint(tmp_path)
+    other = FakeMLLM(say_it_back, brief=True)
+    other.name = "another"
+    with pytest.raises(BadInput, match="begun with another value of mllm"):
+        build_style_diverse(tmp_path, WANTED, PLAN, other, FakeT2I())
+
+
+@pytest.mark.parametrize("style", ["1920", "\N{BLACK STAR}"])
+def test_a_style_that_gives_no_kind_is_refused(tmp_path, style):
+    with pytest.raises(BadInput, match="no letters"):
+        paint(tmp_path / "set", Ingredients(captions=("a fox",), styles=(style,)))
+    assert not (tmp_path / "set").exists()
 
 
 def test_pictures_of_unknown_origin_are_not_gone_on_with(tmp_path):

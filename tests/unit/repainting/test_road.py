@@ -5,6 +5,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from vernissage.records.regeneration import ASPECTS, Candidate, Regeneration, Ro
 from vernissage.records.tree import SceneObject, UnderstandingTree
 from vernissage.records.verdict import Answer, Rating, Score, Unscored, Verdict
 from vernissage.repainting.describe import closest_phrases, describe, phrase_banks
+from vernissage.repainting.drawing import draw_tree
 from vernissage.repainting.facts import facts_to_ask
 from vernissage.repainting.lockstep import Ports, run_together
 from vernissage.repainting.loop import Settings, first_noise, repaint_all
@@ -283,6 +285,17 @@ def test_the_words_of_a_reply_are_its_text_on_one_line():
 
 
 # --------------------------------------------------------------------------------------------------------- describe
+
+
+def test_words_that_were_cut_off_are_none():
+    with pytest.raises(ReplyError, match="cut off"):
+        words_of(Reply(text="A cat that", cut=True))
+
+
+def test_a_drawn_tree_is_xml_whatever_was_said():
+    tree = UnderstandingTree(caption="a \x00\x1b cat & \ufffe dog <b>")
+    (*_, text) = ElementTree.fromstring(draw_tree(tree)).iter("{http://www.w3.org/2000/svg}text")
+    assert text.text == "a  cat &  dog <b>"
 
 
 def test_the_tree_way_writes_the_prompt_from_the_outline_alone():
@@ -734,6 +747,33 @@ def test_equally_good_pictures_keep_the_first():
 def test_patience_ends_the_rounds_when_nothing_gets_better(patience, rounds):
     result, t2i = repaint(100, 60, 90, 50, 80, 70, rounds=6, candidates=1, patience=patience)
     assert len(result.regeneration.rounds) == len(t2i.painted) == rounds
+
+
+def test_where_patience_ends_it_the_best_so_far_stands_for_the_last_round():
+    result, _ = repaint(60, 90, 100, 40, rounds=4, candidates=1, patience=1)
+    done = result.regeneration
+    assert (len(done.rounds), done.ended_early, done.last) == (2, True, done.best)
+    assert Regeneration.model_validate_json(done.model_dump_json()).last == done.best
+    whole = repaint(60, 90, 100, 40, rounds=4, candidates=1, patience=3)[0].regeneration
+    assert (len(whole.rounds), whole.ended_early, whole.last) == (4, False, whole.rounds[-1].candidates[0])
+
+
+def test_a_revision_that_says_the_same_is_painted_from_other_noise():
+    for answer in (failure, lambda ask: "a cat, a car"):
+        mllm = scripted(revise=answer, direct=lambda ask: "a cat, a car")
+        result, t2i = repaint(60, 90, rounds=2, candidates=1, mllm=mllm)
+        one, two = t2i.painted
+        assert (one.prompt, one.arguments.seed) != (two.prompt, two.arguments.seed), result
+
+
+def test_words_of_two_settings_share_no_seed():
+    def drawn(seed: int) -> set[int]:
+        mllm = scripted()
+        repaint(*range(100, 112), rounds=4, candidates=3, seed=seed, mllm=mllm)
+        return {ask.seed for ask in mllm.asked if ask.temperature > 0}
+
+    assert drawn(0)
+    assert not drawn(0) & drawn(1)
 
 
 def test_patience_is_counted_anew_after_a_better_picture():

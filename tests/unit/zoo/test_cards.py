@@ -252,3 +252,14 @@ def test_whatever_value_a_key_has_the_card_is_good_or_its_mistake_is_told(key, v
     else:
         said = str(found.complete(Arguments()).width)
     assert said
+
+
+def test_exchanged_weights_are_another_model(tmp_path):
+    (tmp_path / "ink.safetensors").write_bytes(b"one")
+    values = {"title": "T", "description": "D.", "licence": "MIT", "width": 16, "height": 16, "size_multiple": 8}
+    rest = {"source": {"path": "ink.safetensors"}, "sizes": {"low": 8, "high": 64}, "defaults": {"steps": 5, "cfg_scale": 2.0}}
+    catalogue = Catalogue([parse_card({"id": "local/ink"} | values | rest, folder=tmp_path, name="ink")])
+    before = catalogue.digest("local/ink")
+    assert catalogue.digest("local/ink") == before
+    (tmp_path / "ink.safetensors").write_bytes(b"two")
+    assert catalogue.digest("local/ink") != before
