@@ -31,6 +31,7 @@ check: $(VENV)/installed
 docs: $(VENV)/installed
 	$(PYTHON) docs/commands.py
 	$(PYTHON) docs/metrics.py
+	$(PYTHON) docs/studio.py
 	$(PYTHON) benchmarks/tables.py
 
 fix: $(VENV)/installed

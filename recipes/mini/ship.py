@@ -5,6 +5,7 @@ Hardware:  any; needs the finished recipes' folders under build/mini
 Result:    src/vernissage/mini/{general,early,loras,clip,dinov2,mllm,recogniser,judge,planner-*}
 """
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -57,20 +58,23 @@ def trimmed(layers: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def slim(folder: Path) -> None:
+    """Halve what was saved in single precision, and trim LoRAs; only what was just copied, since each time takes something away."""
+    for trained in (*folder.glob("judge.safetensors"), *folder.glob("planner.safetensors")):
+        save_file({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(trained).items()}, trained)
+    for lora in folder.glob("*/pytorch_lora_weights.safetensors"):
+        save_file(trimmed(load_file(lora)), lora, metadata={"format": "pt"})
+
+
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for source, target in FOLDERS.items():
         if not (BUILD / source).exists():
             print(f"{source}: not made yet, left as it is")
             continue
         shutil.rmtree(TARGET / target, ignore_errors=True)
         shutil.copytree(BUILD / source, TARGET / target, ignore=shutil.ignore_patterns("training", "recipe.json", "*.log"))
-    for trained in (TARGET / "judge" / "judge.safetensors", *TARGET.glob("planner-*/planner.safetensors")):
-        if trained.exists():  # trained and saved in single precision
-            save_file(
-                {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(trained).items()}, trained
-            )
-    for lora in TARGET.glob("loras/*/pytorch_lora_weights.safetensors"):
-        save_file(trimmed(load_file(lora)), lora, metadata={"format": "pt"})
+        slim(TARGET / target)
     sizes = {path: path.stat().st_size for path in TARGET.rglob("*.safetensors")}
     for path, size in sorted(sizes.items()):
         path.chmod(0o644)

@@ -176,7 +176,8 @@ def load_config(path: Path) -> StudioConfig:
     try:
         config = StudioConfig.model_validate(values)
     except ValidationError as error:
-        raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint="See docs/how-to/real-models.md.") from error
+        known = ", ".join(StudioConfig.model_fields)
+        raise BadCard(f"The configuration {path} has a mistake: {explain(error)}.", hint=f"Its keys are {known}.") from error
     update: dict[str, Any] = {"cards": tuple(path.parent / folder.expanduser() for folder in config.cards)}
     ports: dict[str, Port] = {
         "mllm": "mllm",

@@ -41,7 +41,7 @@ def test_the_benchmark_page_shows_the_newest_results():
     assert (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") == render()
 
 
-@pytest.mark.parametrize("page", ["commands", "metrics"])
+@pytest.mark.parametrize("page", ["commands", "metrics", "studio"])
 def test_a_generated_page_shows_what_the_program_says(page):
     render = runpy.run_path(str(ROOT / "docs" / f"{page}.py"))["render"]
     assert (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8") == render()

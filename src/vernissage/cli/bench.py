@@ -209,7 +209,9 @@ def chatgen(
         told = f"{strange} of {len(queries)} queries are for models that cannot be chosen; the models are {whose}."
         click.echo(click.style("note: ", fg="yellow") + told, err=True)
     prompts = Prompts(studio.text_encoder, queries) if studio.text_encoder else None
-    _show_steps(table(items, prompts))
+    rows = table(items, prompts)
+    write_table(run.folder / "planners.csv", _steps_table(rows))
+    _show_steps(rows, run.folder / "planners.csv")
     if prompts and studio.text_encoder:
         whose = "its published baseline" if prompts.published else "what these queries' prompts score with one another"
         click.echo(f"prompts by {who(studio.text_encoder.name)}; 0 is {whose}, F {prompts.zero.f:.3f}")
@@ -263,18 +265,31 @@ def _asked(query: "Query") -> "Asked":
     return Asked(text, [image for turn in query.chat.turns for image in turn.images if is_picture(image)])
 
 
-def _show_steps(rows: "Sequence[Row]") -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _show_steps(rows: "Sequence[Row]", kept: Path) -> None:
+    from vernissage.cli.show import show_table
 
     names = list(dict.fromkeys(name for row in rows for name in row.by_argument))
-    shown = Table("planner", "queries", "scored/asked", "prompt (BERTScore)", "model", "among 5", "arguments", *names, "s a query")
+    headings = ["planner", "queries", "scored/asked", "prompt (BERTScore)", "model", "among 5", "arguments", *names, "s a query"]
+    shown = []
     for row in rows:
-        estimates = [row.prompt, row.selection, row.among_five, row.arguments]
-        cells = ["-" if each is None else str(each) for each in estimates]
         single = [f"{100 * row.by_argument[name].value:.1f}" if name in row.by_argument else "-" for name in names]
-        shown.add_row(row.planner, row.part, f"{row.scored}/{row.asked}", *cells, *single, f"{row.seconds:.3f}")
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+        estimates = [row.prompt, row.selection, row.among_five, row.arguments]
+        shown.append([row.planner, row.part, f"{row.scored}/{row.asked}", *estimates, *single, f"{row.seconds:.3f}"])
+    show_table(headings, shown, kept=named(kept))
+
+
+def _steps_table(rows: "Sequence[Row]") -> list[dict[str, object]]:
+    """The same for a file: every measure with its bounds, from 0 to 1."""
+    found = []
+    for row in rows:
+        told: dict[str, object] = {"planner": row.planner, "queries": row.part, "scored": row.scored, "asked": row.asked}
+        measures = {"prompt": row.prompt, "model": row.selection, "among_five": row.among_five, "arguments": row.arguments}
+        for name, estimate in (measures | dict(row.by_argument)).items():
+            values = (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+            told |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+        found.append(told | {"seconds": row.seconds})
+    columns = list(dict.fromkeys(name for told in found for name in told))
+    return [{name: told.get(name) for name in columns} for told in found]
 
 
 @command.command(name="evalmi")
@@ -484,20 +499,23 @@ def _choose(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def _show_table(items: "Sequence[Item]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from vernissage.bench.repaint import heading, leaderboard, score_names
+    from vernissage.cli.show import show_table
 
     names, kinds = score_names(items), sorted({item.kind for item in items if item.kind})
     boards: list[tuple[str, str | None, str]] = [("last", None, "last round, as in the paper"), ("best", None, "best of all rounds")]
     boards += [("last", kind, f"last round, {kind}") for kind in kinds if len(kinds) > 1]
     for which, kind, title in boards:
-        table = Table("model", "repainted", *map(heading, names), title=f"{title}: mean in % [95 % interval]  scored/asked")
+        rows = []
         for model, cells in leaderboard(items, which, kind=kind).items():
             own = [item.regeneration is not None for item in items if item.model == model and kind in (None, item.kind)]
-            table.add_row(model, f"{sum(own)}/{len(own)}", *(str(cells[name]) for name in names))
-        Console(width=None if sys.stdout.isatty() else 30 * len(names) + 55).print(table)
+            rows.append([model, f"{sum(own)}/{len(own)}", *(cells[name] for name in names)])
+        show_table(
+            ["model", "repainted", *map(heading, names)],
+            rows,
+            title=f"{title}: mean in % [95 % interval]  scored/asked",
+            kept="report.html",
+        )
     for item in items:
         if item.regeneration is None:
             click.echo(f"unscored: {item.model} {harmless(item.reference)}: {harmless(item.unscored)}", err=True)
@@ -507,7 +525,9 @@ def _show_table(items: "Sequence[Item]") -> None:
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="JSONL of judged pictures, see docs/judge.md; or EvalMi-50K's folder."
 )
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of EvalMi-50K's pictures, MODEL/0001.png and so on.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Folder of EvalMi-50K's pictures, MODEL/001.png and so on, as the authors name them."
+)
 @click.option("--metrics", "names", default="clipscore,judge-perception,judge-correspondence", show_default=True, help="See score --list.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/metrics"), show_default=True, help="Folder of the run.")
 @config_option

@@ -50,7 +50,7 @@ def command(
     vernissage judge stars.png --ask "Is there a star?"
     vernissage judge pictures/ --prompts prompts.csv --out verdicts.csv
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import progress_bar
+    from vernissage.cli.show import beside_the_bar, progress_bar
     from vernissage.cli.studio import open_studio
 
     if any(not question.strip() for question in questions):
@@ -72,9 +72,10 @@ def command(
         for start in range(0, len(paths), CHUNK):
             part = paths[start : start + CHUNK]
             found |= judge_some(studio, part, said[start : start + CHUNK] if said else None, questions, journal)
-            for path in part:
-                for line in shown_lines(path, found[path]):
-                    click.echo(line, err=isinstance(found[path], str))
+            with beside_the_bar():
+                for path in part:
+                    for line in shown_lines(path, found[path]):
+                        click.echo(line, err=isinstance(found[path], str))
             progress(min(start + CHUNK, len(paths)), len(paths))
     judges = list(dict.fromkeys(verdict.judge for verdict in found.values() if not isinstance(verdict, str)))
     if not judges:

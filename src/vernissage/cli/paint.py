@@ -77,7 +77,7 @@ def command(
         click.echo(plan.model_dump_json(indent=2))
         return
     if explain:
-        _explain([("chat", f"{len(turns) + 1} turns, {len(images)} pictures: {request}"), *plan_lines(plan)])
+        _explain([("chat", f"{_several(len(turns) + 1, 'turn')}, {_several(len(images), 'picture')}: {request}"), *plan_lines(plan)])
     with progress_bar("painting") as progress:
         pictures = studio.paint_plan(plan, count=count, progress=progress, request=request)
     paths = place_pictures(plan.prompt, [picture.plan.arguments.seed if picture.plan else 0 for picture in pictures], out)
@@ -99,6 +99,10 @@ def _explain(lines: list[tuple[str, str]]) -> None:
     for label, value in lines:
         if value:
             click.echo(click.style(f"{label:>11}  ", fg="cyan") + harmless(value), err=True)
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def slug(prompt: str, limit: int = 48) -> str:

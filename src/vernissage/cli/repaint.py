@@ -65,7 +65,7 @@ def command(
     vernissage repaint stars.png --model mini/neon
     vernissage repaint photos/*.jpg --model mini/general --rounds 2 --words direct
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import names_of, progress_bar, show_round, show_tree, weights_of
+    from vernissage.cli.show import beside_the_bar, mini_note, names_of, progress_bar, show_round, show_tree, weights_of
     from vernissage.cli.studio import open_studio
     from vernissage.records.picture import Picture
     from vernissage.records.tree import UnderstandingTree
@@ -102,13 +102,12 @@ def command(
                 watch=watch if len(references) == 1 else None,
             )
             for path, result in zip(part, results, strict=True):
-                if isinstance(result, VernissageError):
-                    click.echo(click.style(f"{named(path)}: not repainted: ", fg="red") + harmless(str(result)), err=True)
-                    failed = True
-                    continue
-                for kept in keep(result, references[path], folders[path], followed):
-                    click.echo(named(kept))
-                _summarise(result)
+                failed |= isinstance(result, VernissageError)
+                kept = [] if isinstance(result, VernissageError) else keep(result, references[path], folders[path], followed)
+                with beside_the_bar():
+                    _summarise(path, kept, result)
+    if not model.startswith("mini/") and (note := mini_note([studio.config.mllm, studio.config.clip, studio.config.dinov2])):
+        click.echo(click.style("note: ", fg="yellow") + note, err=True)
     if failed:
         sys.exit(1)
 
@@ -166,9 +165,15 @@ def keep(repainted, reference, folder: Path, settings: "Settings") -> list[Path]
     return [*written, folder / "regeneration.json", folder / "settings.json"]
 
 
-def _summarise(repainted) -> None:
+def _summarise(path: Path, kept: Sequence[Path], repainted) -> None:
+    """What came of a reference, and where it lies."""
     from vernissage.repainting.drawing import score_text
 
+    if isinstance(repainted, VernissageError):
+        click.echo(click.style(f"{named(path)}: not repainted: ", fg="red") + harmless(str(repainted)), err=True)
+        return
+    for each in kept:
+        click.echo(named(each))
     regeneration = repainted.regeneration
     for name, candidate in (("last round", regeneration.last), ("best round", regeneration.best)):
         scores = {} if candidate is None else candidate.scores

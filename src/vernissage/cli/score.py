@@ -17,9 +17,11 @@ from vernissage.records.table import write_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vernissage.api import Studio
     from vernissage.metrics.interval import Estimate
     from vernissage.records.verdict import Score, Unscored
     from vernissage.scoring.score import Scored
+    from vernissage.wiring import DriverConfig
 
 
 @click.command(name="score")
@@ -58,7 +60,7 @@ def command(
     vernissage score pictures/ --metrics dinov2,ssim,clip-fid --reference originals/
     vernissage score --texts pairs.csv
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import check_folder, names_of, progress_bar
+    from vernissage.cli.show import check_folder, mini_note, names_of, progress_bar
     from vernissage.cli.studio import open_studio
     from vernissage.scoring.registry import METRICS
 
@@ -83,7 +85,29 @@ def command(
     with progress_bar("scoring") as progress:
         given = {"reference": reference, "prompts": prompts, "questions": questions}
         scored = studio.score(source, chosen, **given, cache=out / "cache", progress=progress)
-    _write(out, "scores", table, table_of(scored), summary(scored))
+    sources = _sources(studio, chosen)
+    by = {name: ", ".join(dict.fromkeys(_named(config) for config in own)) for name, own in sources.items()}
+    told = [row | ({"by": by[str(row["metric"])]} if by[str(row["metric"])] else {}) for row in summary(scored)]
+    _write(out, "scores", table, table_of(scored), told)
+    if note := mini_note([config for own in sources.values() for config in own]):
+        click.echo(click.style("note: ", fg="yellow") + note, err=True)
+
+
+def _sources(studio: "Studio", metrics: tuple[str, ...]) -> "dict[str, list[DriverConfig]]":
+    """Who encodes, answers or judges for each metric, as configured."""
+    from vernissage.scoring.registry import find_metrics
+
+    config = studio.config
+    known = {"clip": config.clip, "dinov2": config.dinov2, "inception": config.inception, "mllm": config.mllm}
+    known["judge"] = config.trained_judge or config.mllm
+    return {
+        metric.name: [part for part in [*map(known.get, sorted(metric.needs)), config.scorers.get(metric.name)] if part is not None]
+        for metric in find_metrics(metrics)
+    }
+
+
+def _named(config: "DriverConfig") -> str:
+    return f"{config.driver}:{config.options.get('model', '')}".rstrip(":")
 
 
 def _score_texts(pairs: Path, out: Path, table: str, config: Path | None) -> None:

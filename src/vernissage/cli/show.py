@@ -1,19 +1,31 @@
 """What the commands show alike: a progress bar on stderr, a contact sheet, a plan step by step."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from vernissage.cli import harmless
 from vernissage.errors import BadInput
+from vernissage.metrics.interval import Estimate
 from vernissage.ports import Progress
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
 from vernissage.records.regeneration import Round
 from vernissage.records.tree import UnderstandingTree
 from vernissage.zoo.catalogue import package_folder
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from vernissage.wiring import DriverConfig
+
+
+_live: "list[Bar]" = []
+"""Bars that are shown now."""
 
 
 @contextmanager
@@ -27,7 +39,70 @@ def progress_bar(label: str) -> Iterator[Progress]:
     console = Console(stderr=True)
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        _live.append(bar)
+        try:
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        finally:
+            _live.remove(bar)
+
+
+@contextmanager
+def beside_the_bar() -> Iterator[None]:
+    """Take a bar that is shown away while something else is printed, so that they do not run into one another."""
+    shown = [bar for bar in _live if not bar.disable]
+    for bar in shown:
+        bar.stop()
+    try:
+        yield
+    finally:
+        for bar in shown:
+            bar.start()
+
+
+def mini_note(configs: Sequence["DriverConfig | None"]) -> str:
+    """Which of those who look at pictures are embedded ones and know the mini world alone; empty where none is."""
+    models = [str(config.options.get("model", "")) for config in configs if config is not None]
+    found = list(dict.fromkeys(model for model in models if model.startswith("mini/")))
+    if not found:
+        return ""
+    knows = "knows" if len(found) == 1 else "know"
+    return f"{', '.join(found)} {knows} pictures of the mini world alone; for others see docs/how-to/real-models.md."
+
+
+def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", kept: str = "") -> None:
+    """A table on stdout; where a terminal is too narrow for it, estimates stand without their intervals.
+
+    Args:
+        headings: Of the columns; the first is never cut.
+        rows: Cells: estimates, cells of a board, or texts.
+        title: What it shows.
+        kept: Where the intervals are to be found all the same.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    def drawn(brief: bool) -> Table:
+        told = title.partition(" [")[0] if brief else title
+        table = Table(title=told or None, box=box.SIMPLE if brief else box.HEAVY_HEAD, padding=(0, 0) if brief else (0, 1))
+        for index, heading in enumerate(headings):
+            table.add_column(harmless(heading), no_wrap=not index, overflow="fold")
+        for row in rows:
+            table.add_row(*(harmless(_brief(cell) if brief else str(cell)) for cell in row))
+        return table
+
+    unbounded, wide = Console(width=10_000), drawn(brief=False)
+    console = Console() if sys.stdout.isatty() else unbounded
+    if unbounded.measure(wide).maximum <= console.width:
+        console.print(wide)
+        return
+    console.print(drawn(brief=True))
+    console.print(f"Intervals: in a wider terminal{kept and f', or in {kept}'}.", style="dim", highlight=False)
+
+
+def _brief(cell: object) -> str:
+    estimate = getattr(cell, "estimate", cell)
+    return f"{100 * estimate.value:.1f}" if isinstance(estimate, Estimate) else "-" if estimate is None else str(cell)
 
 
 def names_of(listed: str) -> tuple[str, ...]:
@@ -121,7 +196,8 @@ def show_tree(tree: UnderstandingTree) -> None:
             branch.add(Text(harmless(f"{name}: {value}")))
     for phrase in tree.relations:
         drawn.add(Text(harmless(f"relation: {phrase}")))
-    Console(stderr=True).print(drawn)
+    with beside_the_bar():
+        Console(stderr=True).print(drawn)
 
 
 def show_round(done: Round) -> None:
@@ -131,16 +207,17 @@ def show_round(done: Round) -> None:
 
     from vernissage.repainting.drawing import score_text
 
-    console = Console(stderr=True)
-    console.print(Text(f"round {done.number}, {done.aspect}", style="bold cyan"))
+    lines = [Text(f"round {done.number}, {done.aspect}", style="bold cyan")]
     if done.feedback:
-        console.print(Text(harmless(f"  feedback  {done.feedback}")))
+        lines.append(Text(harmless(f"  feedback  {done.feedback}")))
     if done.best is None:
-        console.print(Text("  nothing was painted", style="red"))
-        return
-    winner = done.candidates[done.best]
-    console.print(Text(harmless(f"    prompt  {winner.prompt}")))
-    console.print(Text("    scores  " + "  ".join(f"{name} {score_text(score)}" for name, score in winner.scores.items())))
+        lines.append(Text("  nothing was painted", style="red"))
+    else:
+        winner = done.candidates[done.best]
+        lines.append(Text(harmless(f"    prompt  {winner.prompt}")))
+        lines.append(Text("    scores  " + "  ".join(f"{name} {score_text(score)}" for name, score in winner.scores.items())))
+    with beside_the_bar():
+        Console(stderr=True).print(*lines, sep="\n")
 
 
 def similarity_line(picture: Picture) -> str:

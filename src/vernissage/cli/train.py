@@ -78,7 +78,7 @@ def planner(recipe: Path) -> None:
 
     \b
     vernissage train planner planner.toml
-    vernissage paint --planner runs/planner "a red car in the city"
+    vernissage paint --planner planners/evo "a red car in the city"
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import progress_bar
     from vernissage.datasets.queries import read_queries

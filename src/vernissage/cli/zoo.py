@@ -28,8 +28,9 @@ def list_models(config: Path | None) -> None:
     studio = open_studio(config)
     width = max(len(model) for model in studio.all_models)
     for model, card in studio.all_models.items():
-        mark = "*" if model in studio.catalogue else " "
-        click.echo(harmless(f"{mark} {model:<{width}}  {card.width}x{card.height}  {card.description}"))
+        mark, size = "*" if model in studio.catalogue.choosable else " ", f"{card.width}x{card.height}"
+        click.echo(harmless(f"{mark} {model:<{width}}  {size:<9}  {card.description}"))
+    click.echo("* what this studio's planner chooses from", err=True)
 
 
 @command.command()

@@ -29,6 +29,7 @@ class ClipEncoder:
         device: "auto", "cpu", "cuda", "mps".
         dtype: "float32", which published numbers are of, "bfloat16", "float16", or "auto" for the fastest here.
         batch_size: Pictures or texts in one pass.
+        revision: Commit or tag of the hub repository.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ class Dinov2Encoder:
         device: "auto", "cpu", "cuda", "mps".
         dtype: "float32", which published numbers are of, "bfloat16", "float16", or "auto" for the fastest here.
         batch_size: Pictures in one pass.
+        revision: Commit or tag of the hub repository.
     """
 
     def __init__(

@@ -16,10 +16,13 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from vernissage.api import Studio
+from vernissage.bench.repaint import Cell
 from vernissage.cli import COMMANDS
 from vernissage.cli.paint import place_pictures, read_history, slug
+from vernissage.cli.show import beside_the_bar, progress_bar, show_table
 from vernissage.drivers.fake import FakeMLLM, FakeT2I
 from vernissage.errors import BadInput
+from vernissage.metrics.interval import Estimate
 from vernissage.records.chat import Turn
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Arguments, Plan
@@ -369,7 +372,7 @@ def test_a_plan_cannot_command_the_terminal(run):
 def test_the_models_are_listed_and_those_of_the_studio_marked(run, tmp_path):
     found = run("zoo", "list")
     assert found.code == 0
-    assert re.search(r"^\* mini/neon +128x128  \S", found.out, flags=re.MULTILINE)
+    assert re.search(r"^\* mini/neon +128x128 +\S", found.out, flags=re.MULTILINE)
     assert not re.search(r"^\* (?!mini/)", found.out, flags=re.MULTILINE)
     (tmp_path / "vernissage.toml").write_text('models = ["mini/sketch"]', encoding="utf-8")
     marked = re.findall(r"^\* (\S+)", run("zoo", "list").out, flags=re.MULTILINE)
@@ -649,3 +652,33 @@ def test_a_name_of_a_file_cannot_disturb_the_progress_bar(run, civitai, tmp_path
 
 def test_a_civitai_that_is_not_there_is_a_failure_without_a_traceback(fails):
     assert "network" in fails("zoo", "add", "civitai:7", "--civitai-address", "http://127.0.0.1:9/api/v1", code=1)
+
+
+# ------------------------------------------------------------------------------------------------------------ terminals
+
+
+@pytest.mark.parametrize(("columns", "terminal", "brief"), [(60, True, True), (200, True, False), (60, False, False)])
+def test_a_table_that_a_terminal_is_too_narrow_for_is_shown_without_intervals(capsys, monkeypatch, columns, terminal, brief):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    cells = [Estimate(0.5, 0.25, 0.75, 8), Cell(Estimate(0.125, 0.1, 0.2, 3), 4), None]
+    show_table(["model", "clip", "dinov2", "ssim"], [["mini/general", *cells]], title="last: mean [95 %]", kept="x.csv")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "mini/general" in shown
+    assert ("50.0 [25.0, 75.0]" in shown, "3/4" in shown) == (not brief, not brief)
+    assert ("x.csv" in shown, "50.0" in shown, "12.5" in shown) == (brief, True, True)
+    assert max(map(len, shown.splitlines())) <= max(columns, 0 if brief else 200)
+
+
+def test_a_bar_is_gone_while_something_is_printed(monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _console: True))
+    monkeypatch.setenv("TERM", "xterm")
+    done = []
+    monkeypatch.setattr("rich.progress.Progress.stop", lambda bar: done.append("stop"))
+    monkeypatch.setattr("rich.progress.Progress.start", lambda bar: done.append("start"))
+    with progress_bar("x"), beside_the_bar():
+        done.append("print")
+    assert done == ["start", "stop", "print", "start", "stop"]
+    with beside_the_bar():
+        done.clear()
+    assert done == []

@@ -97,6 +97,7 @@ def test_a_folder_gets_a_table_a_summary_and_a_line_for_each_metric(run, picture
     assert first == {
         **{"metric": "clipscore", "group": "", "scored": 3, "asked": 3, "mean": pytest.approx(np.mean(values)), "low": low, "high": high},
         "reasons": {},
+        "by": "fake",
     }
     assert second["mean"] == second["low"] == second["high"] == 1
     assert found.out.splitlines() == [
