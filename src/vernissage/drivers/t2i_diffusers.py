@@ -314,9 +314,13 @@ class DiffusersT2I:
                 loaded.pipeline.load_lora_weights(
                     str(path), adapter_name=name, use_safetensors=None if self.allow_pickle else True, local_files_only=True
                 )
-            except _FAILURES:
+            except _FAILURES as error:
                 with suppress(*_FAILURES):
                     loaded.pipeline.delete_adapters(name)  # what fitted of it would stay on
+                if "mismatch" in str(error):  # and then a line for every tensor
+                    raise BadCard(
+                        f"The LoRA {path} does not fit {card.id}: its tensors have other shapes.", hint="Add it with the --base it is of."
+                    ) from error
                 raise
             loaded.adapters.add(path)
         loaded.pipeline.enable_lora()

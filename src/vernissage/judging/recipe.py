@@ -28,7 +28,8 @@ class JudgeRecipe(BaseModel):
     images: Path | None = None
     """Folder of EvalMi-50K's pictures."""
     out: Path
-    name: str = "judge"
+    name: str = ""
+    """What the judge is called in verdicts; left out, as its folder is."""
     dimensions: tuple[Dimension, ...] = DIMENSIONS
     answers: bool = True
     """Whether yes/no questions are learnt."""

@@ -86,7 +86,7 @@ def plan_of_reply(found: PlanReply, catalogue: Catalogue, text: str) -> Plan | R
     """
     if found.model not in catalogue.choosable:
         return ReplyError(
-            f"The planner chose {found.model!r}, which is not in the catalogue.", reply=text, hint="Name a model with --model."
+            f"The planner chose {found.model!r}, which is not among the models it may choose.", reply=text, hint="Name the model yourself, with --model."
         )
     prompt, loras = extract_loras(found.prompt)
     if not prompt.strip():

@@ -371,7 +371,7 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
     names = dict.fromkeys([head.adapter for head in heads.values()] + ([answering] if answers else []))
     tasks = [*heads, *(["answers"] if answers else [])]
     return JudgeSpec(
-        name=recipe.name,
+        name=recipe.name or recipe.out.resolve().name,
         backbone=seen_from(folder, recipe.backbone),
         revision=recipe.revision,
         fingerprint=model.fingerprint,
