@@ -7,7 +7,6 @@ studio; `Studio.from_toml` makes one of real models, with the same calls.
 import hashlib
 import json
 import operator
-import secrets
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from vernissage.metrics.distribution import Statistics
 from vernissage.painting.mllm_planner import MLLMPlanner
 from vernissage.painting.planner_spec import CARDS, WEIGHTS
 from vernissage.painting.rewriting import RewritingPlanner
-from vernissage.painting.road import Overrides, check_overrides, listen, override, overrides_of, paint_plans
+from vernissage.painting.road import Overrides, check_overrides, listen, override, overrides_of, paint_plans, seeded
 from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.chat import Chat, Turn
@@ -188,7 +187,7 @@ class Studio:
 
     def paint(self, request: str | Chat = "", **options: Any) -> Picture:
         """Paint one picture; see `paint_several` for the options."""
-        return self.paint_several(request, count=1, **options)[0]
+        return _or_raise(self.paint_several(request, count=1, **options)[0])
 
     def paint_several(
         self,
@@ -199,8 +198,8 @@ class Studio:
         history: Sequence[Turn] = (),
         progress: Progress | None = None,
         **fixed: Any,
-    ) -> list[Picture]:
-        """Paint several pictures of one plan that differ in their seed.
+    ) -> list[Picture | VernissageError]:
+        """Paint several pictures of one plan that differ in their seed; in the place of one that failed stands why.
 
         Args:
             request: What somebody typed, or a whole chat.
@@ -211,7 +210,7 @@ class Studio:
             fixed: What is fixed already, by name; see `plan`.
 
         Raises:
-            VernissageError: See `plan`; and what the painter may raise.
+            VernissageError: See `plan`.
         """
         if not isinstance(count, SupportsIndex) or (count := operator.index(count)) < 1:
             raise BadInput(f"{count!r} pictures cannot be painted.", hint="Give a `count` of 1 or more.")
@@ -488,12 +487,11 @@ class Studio:
         """The encoders that compare pictures with pictures, by the name of their score."""
         return {name: encoder for name, encoder in (("clip", self.clip), ("dinov2", self.dinov2)) if encoder is not None}
 
-    def paint_plan(self, plan: Plan, *, count: int = 1, progress: Progress | None = None, request: str = "") -> list[Picture]:
-        """Paint a plan `count` times, with consecutive seeds."""
-        seed = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
-        plans = [plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": seed + index})}) for index in range(count)]
-        painted = paint_plans(plans, self.t2i, encoder=self.clip, request=request, progress=progress)
-        return [_or_raise(picture) for picture in painted]
+    def paint_plan(
+        self, plan: Plan, *, count: int = 1, progress: Progress | None = None, request: str = ""
+    ) -> list[Picture | VernissageError]:
+        """Paint a plan `count` times, with consecutive seeds; in the place of a picture that failed stands why."""
+        return paint_plans(seeded(plan, count), self.t2i, encoder=self.clip, request=request, progress=progress)
 
 
 def paint(request: str = "", *, studio: Studio | None = None, **options: Any) -> Picture:

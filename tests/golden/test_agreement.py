@@ -44,3 +44,22 @@ def test_agreement_that_is_undefined_is_refused():
         icc(JUDGES[:1])
     with pytest.raises(BadInput, match="same mean"):
         icc(np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+
+@pytest.mark.parametrize("form", ["ICC(1,1)", "ICC(2,1)", "ICC(3,1)", "ICC(1,k)", "ICC(2,k)", "ICC(3,k)"])
+def test_an_intraclass_correlation_is_at_most_one_or_undefined(form):
+    rng = np.random.default_rng(0)
+    defined = 0
+    for _ in range(500):
+        ratings = rng.integers(1, 6, size=(int(rng.integers(2, 5)), int(rng.integers(2, 6)))).astype(float)
+        try:
+            value = icc(ratings, form)
+        except BadInput:
+            continue
+        defined += 1
+        assert np.isfinite(value)
+        assert value <= 1
+    assert defined > 100
+    if form == "ICC(2,k)":
+        with pytest.raises(BadInput, match="differ more than items"):
+            icc(np.array([[5, 3, 2, 2], [3, 3, 4, 5], [1, 5, 3, 2]]), form)

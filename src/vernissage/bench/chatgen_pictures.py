@@ -48,7 +48,7 @@ class Painted(NamedTuple):
 
 
 def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: int, *, progress: Progress | None = None) -> Painted:
-    """Pictures of the first `count` queries that every planner has planned, painted where they are not there yet.
+    """Pictures of the first `count` queries that every planner has planned and whose true model is there, painted where they are not yet.
 
     Raises:
         BadInput: There is no such query, or a planner has the true plans' name.
@@ -58,9 +58,12 @@ def paint_items(run: Run, studio: Studio, items: dict[str, list[Item]], count: i
     planned = [{item.query.id for item in own if item.plan is not None} for own in items.values()]
     shared = set.intersection(*planned) if planned else set()
     first = next(iter(items.values()), [])
-    queries = [item.query for item in first if item.query.id in shared][:count]
+    queries = [item.query for item in first if item.query.id in shared]
     if not queries:
         raise BadInput("No query was planned by every planner.", hint="Look at why they are unscored.")
+    queries = [query for query in queries if query.plan.model in studio.all_models][:count]
+    if not queries:
+        raise BadInput("Of no query there is the model that people would have taken.", hint="Add cards of them: vernissage zoo add.")
     # By the place in the whole benchmark: which queries are planned may change when planning is tried again.
     chosen = {query.id for query in queries}
     seeds = {item.query.id: number for number, item in enumerate(first) if item.query.id in chosen}

@@ -10,7 +10,7 @@ from numpy import ndarray
 from vernissage.datasets.evalmi import DIMENSIONS, QUESTIONS, TASKS, EvalMi
 from vernissage.errors import BadInput
 from vernissage.metrics.correlation import krcc, or_none, plcc_interval, plcc_logistic, srcc, srcc_interval
-from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval
+from vernissage.metrics.interval import Estimate, mean_interval, ratio_interval, share_interval
 from vernissage.records.table import read_rows
 from vernissage.scoring.registry import METRICS
 
@@ -42,18 +42,17 @@ def human_leaderboard(data: EvalMi, dimension: str, task: str | None = None, *, 
     ranks = np.stack([_ranks(np.nanmean(values[:, chosen], axis=1)) for chosen in drawn])
     low, high = np.percentile(ranks, [2.5, 97.5], axis=0, method="nearest").astype(int)
     own = _ranks(means)
+    interval = share_interval if dimension == "accuracy" else mean_interval
     places = [
-        Place(model, mean_interval(values[index][~np.isnan(values[index])]), int(own[index]), int(low[index]), int(high[index]))
+        Place(model, interval(values[index][~np.isnan(values[index])]), int(own[index]), int(low[index]), int(high[index]))
         for index, model in enumerate(data.models)
     ]
     return sorted(places, key=lambda place: place.rank)
 
 
 def _ranks(means: ndarray) -> ndarray:
-    """Ranks from 1, the highest mean first."""
-    ranks = np.empty(len(means), dtype=int)
-    ranks[np.argsort(-means, kind="stable")] = np.arange(1, len(means) + 1)
-    return ranks
+    """Ranks from 1, the highest mean first; equal ones share theirs."""
+    return 1 + (means[None, :] > means[:, None]).sum(axis=1)
 
 
 class JudgeRow(NamedTuple):

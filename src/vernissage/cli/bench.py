@@ -220,6 +220,8 @@ def chatgen(
     for name, own in items.items():
         for reason, count in Counter(item.unscored for item in own if item.plan is None).most_common(5):
             click.echo(f"unscored: {name}: {count} x {harmless(reason.splitlines()[0])}", err=True)
+    if not any(item.plan for own in items.values() for item in own):
+        sys.exit(1)
     if painted:
         _paint_and_score(run, studio, items, painted, names_of(metrics), people)
 

@@ -49,6 +49,8 @@ def command(out: Path, planner: str | None, model: str | None, seed: int | None,
 
 def _lines() -> Iterator[str]:
     """What is typed; from a pipe every line is shown as if it were."""
+    if sys.stdin is None:  # closed
+        return
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     typed = sys.stdin.isatty()
@@ -119,8 +121,8 @@ class _Talk:
                 self.model = argument or None
                 click.echo(f"model: {self.model or 'as the planner chooses'}")
             case "seed":
-                if argument and not argument.isdecimal():
-                    raise BadInput(f"{argument!r} is no seed.", hint="Give a whole number, such as /seed 7.")
+                if argument and not (argument.isdecimal() and len(argument) <= 20 and int(argument) < 2**64):
+                    raise BadInput(f"{argument[:40]!r} is no seed.", hint="Give a whole number below 2^64, such as /seed 7.")
                 self.seed, self.keep_seed = int(argument) if argument else None, bool(argument)
                 click.echo(f"seed: {'random' if self.seed is None else self.seed}")
             case "undo":
@@ -144,16 +146,19 @@ class _Talk:
 
         # The seed stays from turn to turn, so that a picture changes where it is asked to.
         last = self.steps[-1].plan.arguments.seed if self.steps and self.keep_seed else None
-        seed, self.keep_seed = self.seed if self.seed is not None else last, True
+        seed = self.seed if self.seed is not None else last
         plan = self.studio.plan(chat_after(self.steps, text), model=self.model, seed=seed)
         if self.explain:
             for label, value in plan_lines(plan):
                 click.echo(click.style(f"{label:>11}  ", fg="cyan") + harmless(value), err=True)
         with progress_bar("painting") as progress:
             (picture,) = self.studio.paint_plan(plan, progress=progress, request=text)
+        if isinstance(picture, VernissageError):
+            raise picture
         path = self.out / f"{self._number():03d}.png"
         picture.save(path)
         self.steps.append(Step(text, picture.plan or plan, picture))
+        self.keep_seed = True
         click.echo(f"{path}  {harmless(plan.prompt)}")
 
     def _number(self) -> int:

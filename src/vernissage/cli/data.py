@@ -73,6 +73,7 @@ def fetch(demonstrations: Path, out: Path, pictures: Path | None, models: Path |
     from vernissage.datasets.fetch import fetch_models, fetch_pictures
 
     _check_out(out)
+    _check_apart(demonstrations, out)
     pictures, models = pictures or out.parent / "pictures", models or out.parent / "models.jsonl"
     check_folder(pictures)
     found = read_demonstrations(demonstrations)
@@ -102,6 +103,12 @@ def _report(kept: int, what: str, dropped: "Mapping[str, int]", out: Path) -> No
         sys.exit(1)
 
 
+def _check_apart(source: Path, *outs: Path) -> None:
+    """Refuse to write over what is read."""
+    if any(source.resolve() == out.resolve() for out in outs):
+        raise BadInput(f"{source} would be written over by what is made of it.", hint="Choose another --out.")
+
+
 def _check_out(out: Path) -> None:
     from vernissage.cli.show import check_folder
 
@@ -126,6 +133,7 @@ def filter_(demonstrations: Path, out: Path, least: int, outdated: str, nsfw: bo
     from vernissage.datasets.filtering import filter_demonstrations
 
     _check_out(out)
+    _check_apart(demonstrations, out)
     if downloads and models is None:
         raise BadInput("--downloads needs to know how often models were downloaded.", hint="Give --models, which `data fetch` writes.")
     notes = read_models(models) if models else {}
@@ -180,6 +188,7 @@ def role_play_(
     from vernissage.datasets.role_play import ROLES, estimate, keep_settings, load_roles, plan_tasks, role_play
 
     _check_out(out)
+    _check_apart(demonstrations, out)
     found = read_demonstrations(demonstrations)
     chosen = load_roles(roles or ROLES)
     studios = {str(config or "default"): open_studio(config) for config in (configs or (None,))}
@@ -220,15 +229,19 @@ def role_play_(
 def deduplicate(queries: Path, out: Path, threshold: float, config: Path | None) -> None:
     """Drop queries that say nearly the same as an earlier one."""
     from vernissage.cli.show import progress_bar
-    from vernissage.datasets.near_duplicates import drop_near_duplicates, sampled_zero
+    from vernissage.datasets.near_duplicates import FEWEST, drop_near_duplicates, sampled_zero
     from vernissage.datasets.queries import check_ending, read_queries, write_queries
 
     _check_out(out)
+    _check_apart(queries, out)
     check_ending(out)
     found = read_queries(queries)
     texts = ["\n".join(turn.text for turn in query.chat.turns if turn.role == "user") for query in found]
     encoder = _text_encoder(config)
     zero = sampled_zero(texts, encoder)
+    if zero is None:
+        told = f"With fewer than {FEWEST} different texts nothing tells what unrelated ones score: only equal ones are dropped."
+        click.echo(click.style("note: ", fg="yellow") + told, err=True)
     kept: list[int] = []
     # The same words about different pictures ask for different things.
     with progress_bar("comparing") as progress:
@@ -278,8 +291,12 @@ def split_(
     from vernissage.wiring import DriverConfig, load_driver
 
     check_folder(out)
+    _check_apart(queries, *(out / name for name in ("train.jsonl", "test.jsonl")))
     found = read_queries(queries)
     decisions = read_review(review) if review else {}
+    earlier = out / "review.csv"
+    if review is None and earlier.is_file() and not all(read_review(earlier).values()):
+        raise BadInput(f"{earlier} holds decisions.", hint=f"Pass it on with --review {earlier}, or choose another --out.")
     tagger = load_driver("tagger", DriverConfig.model_validate({"driver": "spacy", "pipeline": spacy})) if spacy else None
     with progress_bar("splitting") as progress:
         parts = split_queries(
@@ -298,6 +315,11 @@ def split_(
     write_queries(parts.train, out / "train.jsonl")
     write_queries(tested, out / "test.jsonl")
     write_review(divided, out / "review.csv", decisions)
+    if unknown := decisions.keys() - {query.id for query in divided}:
+        told = f"{len(unknown)} decisions are of queries that are not among those to be tested, such as {min(unknown)!r}."
+        click.echo(click.style("note: ", fg="yellow") + harmless(told), err=True)
+    if parts.unjudged:
+        click.echo(click.style("note: ", fg="yellow") + f"{parts.unjudged} queries could not be judged by the MLLM, and stay.", err=True)
     rare = sum(query.division == "few-shot" for query in tested)
     _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
 
@@ -322,6 +344,7 @@ def convert(queries: Path, out: Path, layout: str) -> None:
     from vernissage.datasets.queries import read_queries, write_conversations, write_queries
 
     _check_out(out)
+    _check_apart(queries, out)
     found = read_queries(queries)
     (write_queries if layout == "ours" else write_conversations)(found, out)
     click.echo(f"{len(found)} queries")

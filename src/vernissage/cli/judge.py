@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64
 """Pictures that are read, judged and written down together."""
+COLUMNS = {"image", "perception", "perception_level", "correspondence", "correspondence_level", "unscored", "judge"}
 _ELSEWHERE = "Choose another place with --out."
 
 
@@ -55,6 +56,9 @@ def command(
 
     if any(not question.strip() for question in questions):
         raise BadInput("A question is empty.", hint='Ask like --ask "Is there a cat?".')
+    questions = tuple(dict.fromkeys(questions))
+    if taken := sorted(COLUMNS & set(questions)):
+        raise BadInput(f"{taken[0]!r} is a column of the table of verdicts.", hint="Ask a whole question.")
     if prompt and prompts:
         raise BadInput("Both one prompt for all and a file of prompts are given.", hint="Leave out --prompt or --prompts.")
     paths = listed(pictures)

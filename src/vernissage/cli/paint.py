@@ -3,13 +3,15 @@
 import json
 import re
 import sys
+from itertools import chain
+from itertools import count as itertools_count
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
 
 from vernissage.cli import config_option, harmless, named
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, VernissageError
 from vernissage.records.chat import Turn
 from vernissage.zoo.card import explain
 
@@ -59,8 +61,9 @@ def command(
     vernissage paint --prompt "one red boat, at sea, sketch" --model mini/sketch --seed 7
     """  # noqa: D301  click wants the character itself
     from vernissage.api import Studio
-    from vernissage.cli.show import plan_lines, progress_bar, similarity_line
+    from vernissage.cli.show import check_folder, contact_sheet, plan_lines, progress_bar, similarity_line
     from vernissage.cli.studio import open_studio
+    from vernissage.records.picture import Picture
     from vernissage.world.facts import outside_the_world
 
     request = read_request() if text == ("-",) else " ".join(text)
@@ -69,7 +72,8 @@ def command(
     turns = read_history(history) if history else ()
     fixed = {"prompt": prompt, "negative_prompt": negative_prompt, "model": model, **numbers}
     studio: Studio = open_studio(config, planner=planner)
-    place_pictures(prompt or request, [None] * count, out)  # a place that will not do is told before anything is painted
+    for place in place_pictures(prompt or request, [None] * count, out):
+        check_folder(place.parent)  # a place that will not do is told before anything is painted
     plan = studio.plan(request, images=images, history=turns, **fixed)
     if studio.is_mini and not images and (note := outside_the_world(" ".join([*(turn.text for turn in turns), prompt or request]))):
         click.echo(click.style("note: ", fg="yellow") + note, err=True)
@@ -80,19 +84,24 @@ def command(
         _explain([("chat", f"{_several(len(turns) + 1, 'turn')}, {_several(len(images), 'picture')}: {request}"), *plan_lines(plan)])
     with progress_bar("painting") as progress:
         pictures = studio.paint_plan(plan, count=count, progress=progress, request=request)
-    paths = place_pictures(plan.prompt, [picture.plan.arguments.seed if picture.plan else 0 for picture in pictures], out)
-    for picture, path in zip(pictures, paths, strict=True):
+    seeds = [picture.plan.arguments.seed if isinstance(picture, Picture) and picture.plan else 0 for picture in pictures]
+    paths = place_pictures(plan.prompt, seeds, out)
+    painted: list[Picture] = []
+    for picture, place in zip(pictures, paths, strict=True):
+        if isinstance(picture, VernissageError):
+            click.echo(click.style("error: ", fg="red") + harmless(str(picture)), err=True)
+            continue
+        path = place if place == out else unused(place, picture.data)
         picture.save(path)
+        painted.append(picture)
         if explain:
             _explain([("seed", str(picture.plan.arguments.seed if picture.plan else "")), ("similarity", similarity_line(picture))])
         click.echo(named(path))
-    if count > 1:
-        from vernissage.cli.show import contact_sheet
-        from vernissage.records.picture import Picture
-
-        sheet = paths[0].with_name(f"{slug(plan.prompt)}-sheet.png")
-        Picture.of(contact_sheet([picture.image for picture in pictures]), sheet=True).save(sheet)
-        click.echo(named(sheet))
+    if len(painted) > 1:
+        sheet = Picture.of(contact_sheet([picture.image for picture in painted]), sheet=True)
+        click.echo(named(sheet.save(unused(paths[0].with_name(f"{slug(plan.prompt)}-sheet.png"), sheet.data))))
+    if len(painted) < len(pictures):
+        sys.exit(1)
 
 
 def _explain(lines: list[tuple[str, str]]) -> None:
@@ -112,7 +121,7 @@ def slug(prompt: str, limit: int = 48) -> str:
         >>> slug("Two yellow stars, at sea!"), slug("../../etc")
         ('two-yellow-stars-at-sea', 'etc')
     """
-    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    words = re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")
     return words[:limit].rstrip("-") or "picture"
 
 
@@ -132,6 +141,12 @@ def place_pictures(prompt: str, seeds: list[int | None], out: Path | None) -> li
     return [folder / f"{slug(prompt)}-{seed}.png" for seed in seeds]
 
 
+def unused(path: Path, data: bytes) -> Path:
+    """The path, with a number where it is another picture's."""
+    names = chain([path], (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools_count(2)))
+    return next(each for each in names if not each.exists() or each.read_bytes() == data)
+
+
 def read_request() -> str:
     """The request on standard input.
 
@@ -145,7 +160,7 @@ def read_request() -> str:
 
 
 def read_history(path: Path) -> tuple[Turn, ...]:
-    """Earlier turns from a file.
+    """Earlier turns from a file; pictures' paths start at its folder.
 
     Raises:
         BadInput: The file cannot be read as turns.
@@ -158,7 +173,8 @@ def read_history(path: Path) -> tuple[Turn, ...]:
         raise BadInput(f"The history {path} is no text.", hint="The file must be UTF-8 text.") from error
     if content.lstrip().startswith("["):
         try:
-            return tuple(Turn.model_validate(row) for row in json.loads(content))
+            turns = [Turn.model_validate(row) for row in json.loads(content)]
+            return tuple(turn.model_copy(update={"images": tuple(path.parent / image for image in turn.images)}) for turn in turns)
         except (ValueError, RecursionError) as error:
             reason = explain(error) if isinstance(error, ValidationError) else error
             raise BadInput(f"The history {path} is not a list of turns: {reason}.", hint='Each needs "role" and "text".') from error

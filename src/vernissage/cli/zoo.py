@@ -73,7 +73,7 @@ def add(
       a hub id                      stabilityai/stable-diffusion-xl-base-1.0   (hub:owner/name where a folder is called so)
       a Civitai model version       civitai:128713   (downloaded, checked by its hash, resumable)
     """  # noqa: D301  click wants the character itself
-    from vernissage.zoo.catalogue import home, load_catalogue
+    from vernissage.zoo.catalogue import Catalogue, home, load_catalogue
 
     catalogue = load_catalogue()
     if base is not None and base not in catalogue:
@@ -103,6 +103,7 @@ def add(
     card = parse_card(values, folder=home() / "cards", name="to be added")
     if card.id in catalogue and (not model or card.id.startswith("mini/")):
         raise BadInput(f"There is a model {card.id!r} already.", hint="Give it another name with --id.")
+    Catalogue([*(known for known in catalogue.values() if known.id != card.id), card])  # refuses one that builds on itself
     path = home() / "cards" / f"{card.id.replace('/', '--')}.toml"
     _write_card(path, card)
     click.echo(f"{card.id} is added: {path}")

@@ -16,12 +16,12 @@ import httpx
 from pydantic import ValidationError
 
 from vernissage.datasets.queries import beside
-from vernissage.errors import BadInput, VernissageError
+from vernissage.errors import BadInput, DriverError, VernissageError
 from vernissage.ports import Progress
 from vernissage.processes import work_at
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.files import append_lines, read_lines, write_whole
-from vernissage.records.parameters import extract_loras, read_parameters
+from vernissage.records.parameters import extract_loras, sampler_of
 from vernissage.records.picture import Picture, find_pictures, read_plan
 from vernissage.records.plan import Arguments, Lora, Plan, whole_characters
 from vernissage.zoo.card import local_id
@@ -78,6 +78,8 @@ def collect_civitai(
     while len(known) < count and not state.get("ended"):
         options = {"limit": PAGE, "sort": sort, "period": period, "nsfw": str(nsfw).lower()}
         page = _page(address, options, state.get("cursor"), retries)
+        if page.cursor is not None and page.cursor == state.get("cursor"):
+            raise DriverError("Civitai sent the place of the same page again.", hint="Try again later; what was collected is kept.")
         new: list[Demonstration] = []
         for item in page.items:
             found = read_civitai_image(item)
@@ -112,11 +114,12 @@ def collect_pictures(folder: Path, out: Path, *, progress: Progress | None = Non
         raise BadInput(f"There is no folder {folder}.", hint="Give the folder of the pictures.")
     paths = find_pictures(folder)
     _place = work_at(out)
-    known = _resume(out)
+    known, before = _resume(out), out.stat().st_mtime if out.exists() else 0.0
     dropped: Counter[str] = Counter()
     for done, path in enumerate(paths, start=1):
         name = whole_characters(path.relative_to(folder).as_posix())
-        same = name in known and os.path.realpath(known[name].picture) == os.path.realpath(path)  # then it need not be read again
+        # Then it need not be read again.
+        same = name in known and os.path.realpath(known[name].picture) == os.path.realpath(path) and path.stat().st_mtime <= before
         found = known[name] if same else _read_picture(path, name)
         if isinstance(found, Demonstration) and name in known and known[name].look != found.look:
             found = found.model_copy(update={"id": f"{found.id}:{found.look}"})
@@ -136,9 +139,12 @@ def read_demonstrations(path: Path) -> list[Demonstration]:
     """The demonstrations of a JSONL file; pictures' paths, which start at its folder, are made to start here.
 
     Raises:
-        BadInput: It cannot be read, or a line has a mistake.
+        BadInput: It cannot be read, a line has a mistake, or an id comes twice.
     """
-    return _read(path)
+    found = _read(path)
+    if twice := [name for name, count in Counter(each.id for each in found).items() if count > 1]:
+        raise BadInput(f"In {path} the id {twice[0]!r} stands for more than one demonstration.", hint="Give each an id of its own.")
+    return found
 
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
@@ -201,7 +207,7 @@ def read_civitai_image(item: Any) -> Demonstration | str:
     prompt, loras = extract_loras(meta["prompt"])
     width, height = _size(meta.get("Size"), item)
     values = {
-        "sampler": _sampler(meta),
+        "sampler": sampler_of(meta.get("sampler"), meta.get("Schedule type")),
         "steps": _integer(meta.get("steps")),
         "cfg_scale": _number(meta.get("cfgScale")),
         "width": width,
@@ -309,16 +315,6 @@ def _loras(listed: Any) -> tuple[Lora, ...]:
     return tuple(found)
 
 
-def _sampler(meta: dict[str, Any]) -> str | None:
-    """The sampler with its schedule, read as a picture's parameters are, so that both roads give it one name."""
-    sampler, schedule = meta.get("sampler"), meta.get("Schedule type")
-    if not isinstance(sampler, str):
-        return None
-    pairs = {"Steps": "1", "Sampler": sampler.strip(), "Schedule type": schedule if isinstance(schedule, str) else ""}
-    line = ", ".join(f"{key}: {json.dumps(value)}" for key, value in pairs.items())
-    return read_parameters(f"x\n{line}").plan.arguments.sampler
-
-
 def _size(text: Any, item: dict[str, Any]) -> tuple[int | None, int | None]:
     parts = str(text).lower().split("x") if text else []
     if len(parts) == 2 and all(part.strip().isdecimal() and len(part) < 8 for part in parts):
@@ -335,8 +331,11 @@ def _number(value: Any) -> float | None:
 
 
 def _integer(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None or number < 0 else int(number)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = None if (found := _number(value)) is None else int(found)
+    return number if number is not None and 0 <= number < 2**64 else None
 
 
 def _popularity(stats: Any) -> int:
@@ -350,8 +349,8 @@ def _unsafe(item: dict[str, Any]) -> bool:
     if isinstance(level, int) and not isinstance(level, bool):
         return level > 3
     if isinstance(level, str):
-        return level not in ("None", "Soft", "PG", "PG-13", "")
-    return item.get("nsfw") is True
+        return level not in ("None", "Soft", "PG", "PG-13") if level else item.get("nsfw") not in (None, False, "None", "Soft")
+    return item.get("nsfw") not in (None, False, "None", "Soft")
 
 
 def _read_state(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

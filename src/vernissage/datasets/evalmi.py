@@ -178,7 +178,7 @@ def _sheet(path: Path) -> Iterable[tuple[Any, ...]]:
 def folds(data: EvalMi, count: int = 5, *, seed: int = 0) -> list[ndarray]:
     """Test prompts of each fold: every prompt in exactly one, every task spread evenly.
 
-    Splitting by prompt, not by picture, keeps all 24 pictures of a prompt on one side.
+    Splitting by the prompt's text, not by picture, keeps all 24 pictures of a prompt on one side.
 
     Raises:
         BadInput: Fewer than 2 folds.
@@ -187,9 +187,14 @@ def folds(data: EvalMi, count: int = 5, *, seed: int = 0) -> list[ndarray]:
         raise BadInput(f"{count} folds cannot be split.", hint="Use 2 or more.")
     rng = np.random.default_rng(seed)
     parts: list[list[int]] = [[] for _ in range(count)]
-    dealt = 0
+    of_text: dict[str, int] = {}
     for task in TASKS:
-        for index in rng.permutation(data.rows(task)):
-            parts[dealt % count].append(int(index))
-            dealt += 1
+        rows = [int(index) for index in rng.permutation(data.rows(task))]
+        rows.sort(key=lambda index: data.prompts[index].text not in of_text)  # a few prompts stand there twice; where they go is settled
+        own = [0] * count
+        for index in rows:
+            fewest = min(range(count), key=lambda part: (own[part], len(parts[part])))
+            part = of_text.setdefault(data.prompts[index].text, fewest)
+            parts[part].append(index)
+            own[part] += 1
     return [np.array(sorted(part)) for part in parts]

@@ -4,7 +4,7 @@ Of duplicates the more popular one stays. Everything that is dropped is counted 
 """
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,12 +49,8 @@ def filter_demonstrations(
     """
     dropped: Counter[str] = Counter()
     old = {name.lower() for name in outdated}
-    plans: set[str] = set()
-    looks: set[str] = set()
-    nearby = _Nearby()
-    stay: set[int] = set()
-    order = sorted(range(len(demonstrations)), key=lambda place: -demonstrations[place].popularity)
-    for done, place in enumerate(order, start=1):
+    order = []
+    for place in sorted(range(len(demonstrations)), key=lambda place: -demonstrations[place].popularity):
         each = demonstrations[place]
         if each.nsfw and not nsfw:
             dropped["not safe for work"] += 1
@@ -62,11 +58,46 @@ def filter_demonstrations(
             dropped["an outdated model"] += 1
         elif each.plan.model in inactive:
             dropped["an inactive model"] += 1
-        elif (plan := _plan_key(each)) in plans:
+        else:
+            order.append(place)
+    # Rare models go first, since what they share with others is then no duplicate; and again, while duplicates make others rare.
+    counts = Counter(demonstrations[place].plan.model for place in order)
+    rare = {model for model, count in counts.items() if count < least}
+    hashes: dict[int, int | None] = {}
+    report = progress or (lambda _done, _total: None)
+    while True:
+        chosen = [place for place in order if demonstrations[place].plan.model not in rare]
+        stay, doubles = _distinct(demonstrations, chosen, hashes, lambda done: report(done, len(order)))
+        counts = Counter({demonstrations[place].plan.model: 0 for place in chosen})
+        counts.update(demonstrations[place].plan.model for place in stay)
+        scarce = {model: count for model, count in counts.items() if count < least}
+        if not scarce:
+            break
+        rare |= {model for model, count in scarce.items() if count == min(scarce.values())}
+    if gone := len(order) - len(chosen):
+        dropped["a model with too few demonstrations"] = gone
+    return Filtered([each for place, each in enumerate(demonstrations) if place in stay], dict(dropped + doubles))
+
+
+def _distinct(
+    demonstrations: Sequence[Demonstration], order: Sequence[int], hashes: dict[int, int | None], report: Callable[[int], None]
+) -> tuple[set[int], Counter[str]]:
+    """Which of these places stay, the earlier of duplicates, and why the others do not; `hashes` keeps what pictures look like."""
+    dropped: Counter[str] = Counter()
+    plans: set[str] = set()
+    looks: set[str] = set()
+    nearby = _Nearby()
+    stay: set[int] = set()
+    for done, place in enumerate(order, start=1):
+        each = demonstrations[place]
+        if place not in hashes:
+            hashes[place] = _hash_of(each)
+        hashed = hashes[place]
+        if (plan := _plan_key(each)) in plans:
             dropped["the same plan as another"] += 1
         elif each.look and each.look in looks:
             dropped["the same picture as another"] += 1
-        elif (hashed := _hash_of(each)) is not None and nearby.has(hashed):
+        elif hashed is not None and nearby.has(hashed):
             dropped["a picture that looks like another"] += 1
         else:
             plans.add(plan)
@@ -74,13 +105,8 @@ def filter_demonstrations(
             if hashed is not None:
                 nearby.add(hashed)
             stay.add(place)
-        if progress:
-            progress(done, len(order))
-    counts = Counter(demonstrations[place].plan.model for place in stay)
-    rare = {place for place in stay if counts[demonstrations[place].plan.model] < least}
-    if rare:
-        dropped["a model with too few demonstrations"] = len(rare)
-    return Filtered([each for place, each in enumerate(demonstrations) if place in stay - rare], dict(dropped))
+        report(done)
+    return stay, dropped
 
 
 def difference_hash(image: Image.Image) -> int:

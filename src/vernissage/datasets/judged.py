@@ -4,6 +4,7 @@ A line of the file has `image` (path from the file on), and any of `prompt`, `pe
 `answers` (questions with true or false), `other_prompts` (each with its correspondence) and `model` (who painted it).
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Container, Sequence
@@ -127,20 +128,40 @@ def _names(folder: Path, number: int) -> list[Path]:
 
 
 def folds_by_prompt(rows: Sequence[JudgedPicture], count: int, *, seed: int = 0) -> list[ndarray]:
-    """Rows of each fold, all pictures of a prompt in one; pictures without a prompt each stand for themselves.
+    """Rows of each fold, all of a prompt in one, and all of a picture; pictures without a prompt each stand for themselves.
 
     Raises:
         BadInput: There are fewer prompts than folds, or fewer than 2 folds.
 
     Example:
-        >>> rows = [JudgedPicture(image="a.png", prompt=text) for text in ("a cat", "a dog", "a cat")]
+        >>> rows = [JudgedPicture(image=f"{n}.png", prompt=text) for n, text in enumerate(("a cat", "a dog", "a cat"))]
         >>> sorted(fold.tolist() for fold in folds_by_prompt(rows, 2))
         [[0, 2], [1]]
     """
-    keys = [row.prompt or f"\0{index}" for index, row in enumerate(rows)]
+    keys = _together([row.prompt or f"\0{index}" for index, row in enumerate(rows)], [_of_picture(row) for row in rows])
     prompts = sorted(set(keys))
     if not 2 <= count <= len(prompts):
         raise BadInput(f"{len(prompts)} prompts cannot be split into {count} folds.", hint="Use 2 folds or more, and no more than prompts.")
     dealt = {prompts[place]: number % count for number, place in enumerate(np.random.default_rng(seed).permutation(len(prompts)))}
     fold_of = np.array([dealt[key] for key in keys])
     return [np.flatnonzero(fold_of == number) for number in range(count)]
+
+
+def _of_picture(row: JudgedPicture) -> str:
+    return hashlib.sha256(row.image.tobytes()).hexdigest() if isinstance(row.image, Image.Image) else str(row.image.resolve())
+
+
+def _together(prompts: Sequence[str], pictures: Sequence[str]) -> list[str]:
+    """For each row the first prompt, in their order as texts, of all that hang together with it by prompts and pictures."""
+    first: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while first.setdefault(name, name) != name:
+            first[name] = name = first[first[name]]
+        return name
+
+    shown: dict[str, str] = {}
+    for prompt, picture in zip(prompts, pictures, strict=True):
+        one, other = sorted((find(prompt), find(shown.setdefault(picture, prompt))))
+        first[other] = one
+    return [find(prompt) for prompt in prompts]

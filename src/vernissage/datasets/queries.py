@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vernissage.errors import BadInput, reason_of
 from vernissage.records.chat import Chat, InputType, Turn
 from vernissage.records.files import append_lines, read_lines, write_whole
+from vernissage.records.parameters import extract_loras, sampler_of
 from vernissage.records.plan import Plan, Text
 from vernissage.records.table import read_parquet, write_parquet
 from vernissage.zoo.card import explain
@@ -91,7 +92,8 @@ def write_conversations(queries: Sequence[Query], path: Path) -> None:
     """Write a set as InternVL is trained on it and ChatGenBench has it: conversations whose last answer is the plan in JSON.
 
     Each row has `id`, `conversations` of "human" and "gpt", `image` where there are pictures, one path or a list of them, and
-    `role` and `division` where they are known. `read_queries` reads them again.
+    `role`, `division` and `demonstration` where they are known; seeds
+    are left out, since nobody can learn them. `read_queries` reads them again.
 
     Args:
         queries: Of any input type.
@@ -121,7 +123,7 @@ def _as_conversation(query: Query) -> dict[str, Any]:
     said.append({"from": "gpt", "value": json.dumps(answer, ensure_ascii=False)})
     images = [image.as_posix() for image in query.chat.images]
     told = {"image": images[0] if len(images) == 1 else images} if images else {}
-    named = {name: value for name in ("role", "division") if (value := getattr(query, name))}
+    named = {name: value for name in ("role", "division", "demonstration") if (value := getattr(query, name))}
     return {"id": query.id, **told, "conversations": said, **named}
 
 
@@ -258,6 +260,7 @@ def _made(told: dict[str, Any], number: int, turns: Sequence[Turn], plan: dict[s
     """A query with the id, or else the number, and the role and division that its row tells."""
     name, role, division = _first(told, "id", "index"), str(told.get("role") or ""), told.get("division")
     named = {"role": role, "division": division if division in get_args(Division) else None}
+    named |= {"demonstration": str(told.get("demonstration") or "")}
     return Query.model_validate({"id": str(number if name is None else name), "chat": Chat(turns=tuple(turns)), "plan": plan, **named})
 
 
@@ -280,7 +283,7 @@ def _plan(row: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     given = {str(k).lower().replace(" ", "_"): v for k, v in (given if isinstance(given, dict) else row).items()}
     size = str(given.get("size") or "").lower().split("x")
     numbers = {
-        "sampler": given.get("sampler") or given.get("sampler_name"),
+        "sampler": sampler_of(given.get("sampler") or given.get("sampler_name"), given.get("schedule_type")),
         "steps": given.get("steps"),
         "cfg_scale": given.get("cfg_scale", given.get("cfgscale")),
         "width": given.get("width") or (size[0] if len(size) == 2 else None),
@@ -289,8 +292,12 @@ def _plan(row: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     }
     if (model := _first(told, "model", "modelname")) is None:
         raise ValueError("it has no question, or no model")
+    prompt, loras = _first(told, "prompt", "refinedprompt"), ()
+    if isinstance(prompt, str):
+        prompt, loras = extract_loras(prompt)
+        numbers["loras"] = loras or None
     return {
-        "prompt": _first(told, "prompt", "refinedprompt"),
+        "prompt": prompt,
         "negative_prompt": told.get("negativeprompt") or "",
         "model": str(model),
         "arguments": {name: value for name, value in numbers.items() if value not in (None, "")},

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vernissage.datasets.collect import Collected
 from vernissage.datasets.queries import Query, append_queries, resume_queries
-from vernissage.errors import BadInput, ReplyError, reason_of
+from vernissage.errors import BadInput, DriverError, RateLimited, ReplyError, VernissageError, reason_of
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply
 from vernissage.processes import work_at
 from vernissage.prompts import load_prompt
@@ -28,6 +28,8 @@ from vernissage.records.plan import Text
 ROLES = Path(__file__).with_name("roles.toml")
 TEMPERATURE = 0.9  # ChatGen (arXiv 2411.17176), section on ChatGenBench
 BATCH = 32
+FEWEST = 8
+"""Failures together, without a single answer, after which a language model counts as gone."""
 WORDS_A_REPLY = 60
 """For the estimate: what a short dialogue takes on average."""
 TOKENS_A_CHARACTER = 0.25
@@ -79,7 +81,7 @@ def load_roles(path: Path = ROLES) -> tuple[str, ...]:
         BadInput: It cannot be read, or holds no such list.
     """
     try:
-        roles = tomllib.loads(path.read_text(encoding="utf-8")).get("roles")
+        roles = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("roles")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"Cannot read the roles {path}: {reason_of(error)}.", hint="It must be TOML with a list `roles`.") from error
     if not isinstance(roles, list) or not roles or not all(isinstance(role, str) and role.strip() for role in roles):
@@ -126,22 +128,29 @@ def role_play(
 
     Raises:
         BadInput: The file cannot be read or written, or another process writes it.
+        DriverError: A language model could not be had for a whole batch; what was made is kept.
+        RateLimited: Likewise.
     """
     _place = work_at(out)
     known = resume_queries(out)
     left = [task for task in tasks if task.id not in known]
     dropped: Counter[str] = Counter()
-    done = len(tasks) - len(left)
+    done, failed = len(tasks) - len(left), None
     for start in range(0, len(left), BATCH):
         batch = left[start : start + BATCH]
         made: dict[str, Query | str] = {}
         for name in dict.fromkeys(task.mllm for task in batch):
             own = [task for task in batch if task.mllm == name]
             asks = [_ask(task, descriptions, mllms[name].brief) for task in own]
-            made |= {task.id: _query(task, reply) for task, reply in zip(own, mllms[name].answer(asks), strict=True)}
+            replies = mllms[name].answer(asks)
+            if len(replies) >= FEWEST and all(isinstance(reply, DriverError | RateLimited) for reply in replies):
+                failed = next(reply for reply in replies if isinstance(reply, VernissageError))
+            made |= {task.id: _query(task, reply) for task, reply in zip(own, replies, strict=True)}
         found = [made[task.id] for task in batch]
         dropped.update(each for each in found if isinstance(each, str))
         append_queries(out, [each for each in found if isinstance(each, Query)])
+        if failed is not None:
+            raise failed
         known |= {each.id for each in found if isinstance(each, Query)}
         done += len(batch)
         if progress:

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vernissage.datasets.queries import Query
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, ReplyError, VernissageError
 from vernissage.metrics.bert_score import TokenFeatures, match_tokens
 from vernissage.ports import MLLM, Ask, Message, Progress, Reply, Tagger, TextEncoder
 from vernissage.prompts import load_prompt
@@ -50,6 +50,8 @@ class Split(NamedTuple):
     train: list[Query]
     test: list[Query]
     returned: dict[str, int]
+    unjudged: int = 0
+    """Candidates of which the language model that was asked gave no usable judgement; they stay."""
 
 
 class IsRequest(BaseModel):
@@ -118,7 +120,8 @@ def split_queries(
             progress(done, len(by_model))
     reasons = {row: reason for row in candidates if (reason := _unfit(queries[row], colloquial, tagger))}
     left = [row for row in candidates if row not in reasons]
-    reasons |= {row: reason for row, reason in zip(left, _judged([queries[row] for row in left], mllm), strict=True) if reason}
+    said = _judged([queries[row] for row in left], mllm)
+    reasons |= {row: "a language model finds it unnatural" for row, natural in zip(left, said, strict=True) if natural is False}
     tested = {row for row in candidates if row not in reasons}
     # What was made from a tested demonstration would give its plan away.
     given_away = {queries[row].demonstration for row in tested if queries[row].demonstration}
@@ -128,7 +131,8 @@ def split_queries(
     returned = Counter(reasons.values())
     if gone := len(queries) - len(tested) - len(train):
         returned["in neither set: made from a tested demonstration"] = gone
-    return Split(train, [query for row, query in enumerate(queries) if row in tested], dict(returned))
+    unjudged = said.count(None) if mllm else 0
+    return Split(train, [query for row, query in enumerate(queries) if row in tested], dict(returned), unjudged)
 
 
 def _most_distinct(queries: Sequence[Query], rows: Sequence[int], count: int, encoder: TextEncoder) -> list[int]:
@@ -168,17 +172,25 @@ def _distinctness(texts: Sequence[str], encoder: TextEncoder) -> np.ndarray:
     return 1 - highest
 
 
-def _judged(queries: Sequence[Query], mllm: MLLM | None) -> list[str]:
-    """Why a language model finds each unfit; empty where it does not, or gives no usable reply."""
+def _judged(queries: Sequence[Query], mllm: MLLM | None) -> list[bool | None]:
+    """Whether a language model finds each natural; None where it was not asked or gave no usable reply.
+
+    Raises:
+        VernissageError: It gave no answer at all.
+    """
     if mllm is None or not queries:
-        return [""] * len(queries)
+        return [None] * len(queries)
     prompt = load_prompt("painting/is_request")
     asks = [
         Ask(messages=(Message(text=prompt.render(brief=mllm.brief, turns=query.chat.turns, prompt=query.plan.prompt)),), reply=IsRequest)
         for query in queries
     ]
-    replies = [reply.record if isinstance(reply, Reply) else None for reply in mllm.answer(asks)]
-    return ["a language model finds it unnatural" if isinstance(said, IsRequest) and not said.natural else "" for said in replies]
+    replies = mllm.answer(asks)
+    gone = [reply for reply in replies if isinstance(reply, VernissageError) and not isinstance(reply, ReplyError)]
+    if len(gone) == len(replies):
+        raise gone[0]
+    said = [reply.record if isinstance(reply, Reply) else None for reply in replies]
+    return [record.natural if isinstance(record, IsRequest) else None for record in said]
 
 
 def write_review(queries: Sequence[Query], path: Path, decisions: Mapping[str, bool] = MappingProxyType({})) -> None:

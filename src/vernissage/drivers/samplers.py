@@ -54,7 +54,7 @@ SCHEDULE_OPTIONS: dict[str, dict[str, Any]] = {
 # Schedulers without any choice of sigmas.
 _NO_SIGMAS = {"EulerAncestralDiscreteScheduler", "DDIMScheduler", "PNDMScheduler", "LCMScheduler"}
 # Schedulers without any choice of spacing, which they would be given and ignore.
-_NO_SPACING = {"DPMSolverSinglestepScheduler"}
+_NO_SPACING = {"DPMSolverSinglestepScheduler", "LCMScheduler"}
 FLOW_SAMPLERS = {"Euler": "FlowMatchEulerDiscreteScheduler", "Heun": "FlowMatchHeunDiscreteScheduler"}
 
 

@@ -47,9 +47,12 @@ def read_ratings(path: Path) -> list[Rating]:
             value = float(row["rating"])
         except (TypeError, ValueError):
             value = math.nan
-        if not abs(value) <= LARGEST or None in (row["subject"], row["picture"], row["dimension"]):
+        if not abs(value) <= LARGEST:
             raise BadInput(f"{path}, line {number}: the rating is {row['rating']!r}, not a number.", hint="Mend or delete that line.")
-        ratings.append(Rating(row["subject"], row["picture"], row["dimension"], value))
+        subject, picture, dimension = (row[name].strip() for name in COLUMNS[:3])
+        if not (subject and picture and dimension):
+            raise BadInput(f"{path}, line {number}: subject, picture or dimension is empty.", hint="Mend or delete that line.")
+        ratings.append(Rating(subject, picture, dimension, value))
     return ratings
 
 

@@ -106,9 +106,9 @@ def _by_probability(chosen: ndarray | VernissageError) -> tuple[Score | Unscored
 def _by_word(reply: Reply | VernissageError) -> tuple[Score | Unscored, Level | None]:
     if isinstance(reply, VernissageError):
         return Unscored(reason=str(reply)), None
-    words = {word.strip(".,!*\"'") for word in reply.text.lower().split()}
+    words = [word.strip(".,;:!()*\"'") for word in reply.text.lower().split()]
     named: list[Level] = [level for level in LEVELS if level in words]
-    if len(named) != 1:
+    if len(named) != 1 or {"not", "isn't", "no", "never"} & set(words):
         return Unscored(reason=f"the answer names no one level: {reply.text[:80]!r}"), None
     return Score(value=score_of(named[0], 0, 100)), named[0]
 

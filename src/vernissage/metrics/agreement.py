@@ -69,7 +69,7 @@ def icc(values: ndarray, form: Form = "ICC(2,k)") -> float:
         At most 1, which means perfect.
 
     Raises:
-        BadInput: There is a gap, too little, or no spread.
+        BadInput: There is a gap, too little, no spread, or a variance that is estimated below 0.
 
     References:
         Shrout and Fleiss (1979), Intraclass correlations: uses in assessing rater reliability.
@@ -84,19 +84,21 @@ def icc(values: ndarray, form: Form = "ICC(2,k)") -> float:
     within = ((values - values.mean(axis=1, keepdims=True)) ** 2).sum() / (items * (raters - 1))
     residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + grand
     error = (residual**2).sum() / ((items - 1) * (raters - 1))
-    if between <= 0:
-        raise BadInput("ICC is undefined: all items have the same mean.", hint="Check the ratings.")
     match form:
         case "ICC(1,1)":
-            value = (between - within) / (between + (raters - 1) * within)
+            over, under = between - within, between + (raters - 1) * within
         case "ICC(2,1)":
-            value = (between - error) / (between + (raters - 1) * error + raters * (columns - error) / items)
+            over, under = between - error, between + (raters - 1) * error + raters * (columns - error) / items
         case "ICC(3,1)":
-            value = (between - error) / (between + (raters - 1) * error)
+            over, under = between - error, between + (raters - 1) * error
         case "ICC(1,k)":
-            value = (between - within) / between
+            over, under = between - within, between
         case "ICC(2,k)":
-            value = (between - error) / (between + (columns - error) / items)
+            over, under = between - error, between + (columns - error) / items
         case _:
-            value = (between - error) / between
-    return float(value)
+            over, under = between - error, between
+    if between <= 0:
+        raise BadInput("ICC is undefined: all items have the same mean.", hint="Check the ratings.")
+    if under <= 0 or over > under:
+        raise BadInput("ICC is undefined: raters differ more than items do.", hint="Check the ratings.")
+    return float(over / under)

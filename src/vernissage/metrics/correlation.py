@@ -119,8 +119,8 @@ def plcc_logistic(predicted: ndarray, opinions: ndarray) -> float:
     error = ((opinions - fitted) ** 2).sum()
     for _ in range(200):
         normal = slopes.T @ slopes
-        step = np.linalg.solve(normal + damping * (np.diag(np.diag(normal)) + 1e-12 * np.eye(4)), slopes.T @ (opinions - fitted))
-        tried = b + step
+        held = np.diag(damping * np.diag(normal) + 1e-12 * max(1.0, normal.max()))  # of its own, so that it is never singular
+        tried = b + np.linalg.solve(normal + held, slopes.T @ (opinions - fitted))
         new, new_slopes = _logistic(x, tried)
         new_error = ((opinions - new) ** 2).sum()
         if new_error < error:

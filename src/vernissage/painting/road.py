@@ -5,6 +5,7 @@ an argument overrides that station alone.
 """
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -86,7 +87,9 @@ def plan_of_reply(found: PlanReply, catalogue: Catalogue, text: str) -> Plan | R
     """
     if found.model not in catalogue.choosable:
         return ReplyError(
-            f"The planner chose {found.model!r}, which is not among the models it may choose.", reply=text, hint="Name the model yourself, with --model."
+            f"The planner chose {found.model!r}, which is not among the models it may choose.",
+            reply=text,
+            hint="Name the model yourself, with --model.",
         )
     prompt, loras = extract_loras(found.prompt)
     if not prompt.strip():
@@ -233,6 +236,18 @@ def _accepts(card: Card, overrides: Overrides) -> bool:
     except (BadPlan, UnknownName):
         return False
     return True
+
+
+def seeded(plan: Plan, count: int) -> list[Plan]:
+    """The plan `count` times, with consecutive seeds from its own on, or from a random one.
+
+    Raises:
+        BadPlan: There are not so many.
+    """
+    first = plan.arguments.seed if plan.arguments.seed is not None else secrets.randbelow(2**32)
+    if first + count > 2**64:
+        raise BadPlan(f"There are no {count} seeds from {first} on.", hint="Choose a smaller seed.")
+    return [plan.model_copy(update={"arguments": plan.arguments.model_copy(update={"seed": first + place})}) for place in range(count)]
 
 
 def paint_plans(

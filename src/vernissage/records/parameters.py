@@ -91,6 +91,10 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if re.search(r'[,:"\n]|^\s|\s$', value) else value
 
 
+_CHOSEN_FOR = ("DPM++ 2M", "DPM++ SDE", "DPM++ 2S a", "DPM2", "DPM2 a", "DPM++ 2M SDE", "DPM++ 3M SDE")
+"""Samplers for which A1111 takes a schedule of its own choice, Karras or Exponential, where none is told."""
+
+
 def write_parameters(plan: Plan, *, extra: dict[str, str] | None = None) -> str:
     """A plan as A1111 text.
 
@@ -107,8 +111,8 @@ def write_parameters(plan: Plan, *, extra: dict[str, str] | None = None) -> str:
     if arguments.sampler is not None:
         sampler, schedule = split_sampler(arguments.sampler)
         pairs["Sampler"] = sampler
-        if schedule:
-            pairs["Schedule type"] = schedule
+        if schedule or sampler in _CHOSEN_FOR:
+            pairs["Schedule type"] = schedule or "Uniform"
     if arguments.cfg_scale is not None:
         pairs["CFG scale"] = f"{arguments.cfg_scale:g}"
     if arguments.seed is not None:
@@ -124,6 +128,19 @@ def write_parameters(plan: Plan, *, extra: dict[str, str] | None = None) -> str:
         lines.append(f"{_NEGATIVE} {plan.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
+
+
+def sampler_of(sampler: object, schedule: object) -> str | None:
+    """A sampler with the schedule that is told beside it, as one name; None where there is no sampler.
+
+    Example:
+        >>> sampler_of("DPM++ 2M", "Karras"), sampler_of("Euler a", None), sampler_of(None, "Karras")
+        ('DPM++ 2M Karras', 'Euler a', None)
+    """
+    if not isinstance(sampler, str):
+        return None
+    pairs = {"Sampler": sampler.strip(), "Schedule type": schedule if isinstance(schedule, str) else ""}
+    return _arguments(pairs, ()).sampler
 
 
 def read_parameters(text: str) -> Parameters:
@@ -251,13 +268,14 @@ _COMFY_SAMPLERS = {
 _COMFY_SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform", "beta": "Beta"}
 
 
+_LORA_FILE = re.compile(r"\.(safetensors|pt|ckpt)$", re.IGNORECASE)
 _COMFY_TEXTS = ("text", "text_g", "t5xxl", "string", "value", "prompt")
 
 _Inputs = dict[str, Any]
 
 
 def read_comfyui(graph_json: str) -> Parameters | None:
-    """Read the `prompt` chunk of a ComfyUI picture: its first KSampler and what feeds it; None when there is none."""
+    """Read the `prompt` chunk of a ComfyUI picture: its first sampler, which begins with an empty picture, and what feeds it; or None."""
     try:
         graph = json.loads(graph_json)
     except (ValueError, RecursionError):
@@ -265,10 +283,11 @@ def read_comfyui(graph_json: str) -> Parameters | None:
     if not isinstance(graph, dict):
         return None
     nodes = {str(key): node for key, node in graph.items() if isinstance(node, dict)}
-    samplers = [key for key, node in nodes.items() if _is_sampler(str(node.get("class_type")))]
+    samplers = [_sampler_inputs(nodes, key) for key, node in nodes.items() if _is_sampler(str(node.get("class_type")))]
     if not samplers:
         return None
-    sampler = _inputs(nodes, samplers[:1])
+    # What begins with an empty picture comes before what only refines one.
+    sampler = min(samplers, key=lambda each: not _kind(nodes, each.get("latent_image")).startswith("Empty"))
     model, loras = _follow_model(nodes, sampler.get("model"))
     size = _inputs(nodes, sampler.get("latent_image"))
     return Parameters(
@@ -291,7 +310,22 @@ def read_comfyui(graph_json: str) -> Parameters | None:
 
 
 def _is_sampler(kind: str) -> bool:
-    return "KSampler" in kind and kind != "KSamplerSelect"  # which only names one
+    return kind == "SamplerCustomAdvanced" or ("KSampler" in kind and kind != "KSamplerSelect")  # which only names one
+
+
+def _kind(nodes: dict[str, _Inputs], link: object) -> str:
+    """The type of the node that a link leads to."""
+    return str(nodes.get(str(link[0]), {}).get("class_type")) if isinstance(link, list) and link else ""
+
+
+def _sampler_inputs(nodes: dict[str, _Inputs], key: str) -> _Inputs:
+    """The inputs of a sampler; of one in parts, as for FLUX, those of its parts."""
+    found = _inputs(nodes, [key])
+    if "guider" not in found:
+        return found
+    parts = [_inputs(nodes, found.get(name)) for name in ("noise", "sampler", "sigmas", "guider")]
+    joined = {name: value for part in parts for name, value in part.items()}
+    return joined | {"latent_image": found.get("latent_image"), "positive": joined.get("positive", joined.get("conditioning"))}
 
 
 def _inputs(nodes: dict[str, _Inputs], link: object) -> _Inputs:
@@ -307,7 +341,9 @@ def _follow_text(nodes: dict[str, _Inputs], link: object) -> str:
         for key in _COMFY_TEXTS:
             if isinstance(found.get(key), str):
                 return found[key]
-        link = next((found[key] for key in (*_COMFY_TEXTS, "conditioning") if isinstance(found.get(key), list)), None)
+        side = "negative" if isinstance(link, list) and len(link) > 1 and link[1] == 1 else "positive"  # of ControlNet's two outputs
+        keys = (*_COMFY_TEXTS, "conditioning", "conditioning_1", "conditioning_to", side)
+        link = next((found[key] for key in keys if isinstance(found.get(key), list)), None)
     return ""
 
 
@@ -320,7 +356,7 @@ def _follow_model(nodes: dict[str, _Inputs], link: object) -> tuple[str, tuple[L
         node = _inputs(nodes, link)
         if isinstance(node.get("lora_name"), str):
             weight = _plain_number(node.get("strength_model"), float)
-            loras.append(Lora(name=node["lora_name"], weight=1.0 if weight is None else weight))
+            loras.append(Lora(name=_LORA_FILE.sub("", re.split(r"[/\\]", node["lora_name"])[-1]), weight=1.0 if weight is None else weight))
         for key in ("ckpt_name", "unet_name"):
             if isinstance(node.get(key), str) and node[key]:
                 return node[key], tuple(loras)

@@ -193,7 +193,7 @@ def load_card(path: Path) -> Card:
         BadCard: Not TOML, a key nobody knows, or a value that does not fit; names the file, the key and the reason.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadCard(f"Cannot read the card {path}: {error.strerror}.", hint="Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -26,7 +26,7 @@ def read_recipe(kind: type[Record], path: Path, *, places: Sequence[str], page: 
         BadCard: It cannot be read, or has a mistake in it.
     """
     try:
-        recipe = kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        recipe = kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise BadCard(f"Cannot read the recipe {path}: {error.strerror}.", hint="Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -160,7 +160,7 @@ def test_a_seed_is_used_from_then_on(talk):
 
 
 def test_seed_without_a_number_draws_one_by_lot(talk, monkeypatch):
-    monkeypatch.setattr("vernissage.api.secrets.randbelow", lambda _: 4321)
+    monkeypatch.setattr("vernissage.painting.road.secrets.randbelow", lambda _: 4321)
     found = talk("/seed 7", "a cat", "/seed", "again")
     assert "seed: random" in found.out
     assert [plan_of(f"chat/00{number}.png").arguments.seed for number in (1, 2)] == [7, 4321]
@@ -168,7 +168,7 @@ def test_seed_without_a_number_draws_one_by_lot(talk, monkeypatch):
 
 def test_undo_brings_the_seed_of_the_turn_before_back(talk, monkeypatch):
     seeds = iter([11, 22])
-    monkeypatch.setattr("vernissage.api.secrets.randbelow", lambda _: next(seeds))
+    monkeypatch.setattr("vernissage.painting.road.secrets.randbelow", lambda _: next(seeds))
     talk("a cat", "/undo", "a dog", "bigger")
     assert [plan_of(f"chat/00{number}.png").arguments.seed for number in (1, 2, 3)] == [11, 22, 22]
 
@@ -318,3 +318,29 @@ def test_commands_are_read_with_their_argument():
     assert read_command("and/or") is None
     with pytest.raises(BadInput, match="/SEED"):
         read_command("/SEED 7")
+
+
+@pytest.mark.parametrize("seed", ["9" * 5000, str(2**64), "-1", "x"])
+def test_what_is_no_seed_does_not_end_the_conversation(talk, seed):
+    found = talk(f"/seed {seed}", "a cat")
+    assert found.code == 0
+    assert "is no seed" in found.err
+    assert Picture.open("chat/001.png").plan.prompt == "prompt 1"
+
+
+def test_a_random_seed_is_still_wanted_after_a_turn_that_failed(talk, monkeypatch):
+    paint, painted = FakeT2I.paint, []
+
+    def failing(self, plans, **options):
+        painted.append(plans[0].arguments.seed)
+        return [DriverError("asleep")] if len(painted) == 2 else paint(self, plans, **options)
+
+    monkeypatch.setattr(FakeT2I, "paint", failing)
+    assert talk("a cat", "/seed", "a cat", "a cat", "a cat").code == 0
+    first, _, third, fourth = painted
+    assert first != third == fourth
+
+
+def test_a_closed_standard_input_ends_it_at_once(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run().code == 0

@@ -21,7 +21,7 @@ from vernissage.cli import COMMANDS
 from vernissage.cli.paint import place_pictures, read_history, slug
 from vernissage.cli.show import beside_the_bar, progress_bar, show_table
 from vernissage.drivers.fake import FakeMLLM, FakeT2I
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, Refused
 from vernissage.metrics.interval import Estimate
 from vernissage.records.chat import Turn
 from vernissage.records.picture import Picture, Provenance
@@ -205,9 +205,9 @@ def test_a_picture_is_written_and_its_path_printed(run, fakes, tmp_path):
 
 def test_a_picture_without_a_given_name_is_named_after_its_prompt_and_seed(run, fakes, tmp_path):
     fakes(reply(prompt="../../Éin: rotes Böot!"), reply(prompt="墨"))
-    assert run("paint", "a cat", "--seed", "5").out == "in-rotes-b-ot-5.png\n"
-    assert run("paint", "a cat", "--prompt", "墨", "--model", "mini/neon", "--seed", "5").out == "picture-5.png\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"in-rotes-b-ot-5.png", "picture-5.png", "vernissage.toml"}
+    assert run("paint", "a cat", "--seed", "5").out == "éin-rotes-böot-5.png\n"
+    assert run("paint", "a cat", "--prompt", "墨", "--model", "mini/neon", "--seed", "5").out == "墨-5.png\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"éin-rotes-böot-5.png", "墨-5.png", "vernissage.toml"}
 
 
 def test_several_pictures_come_with_a_sheet(run, fakes, tmp_path):
@@ -236,7 +236,7 @@ def test_earlier_turns_and_pictures_reach_the_planner(run, fakes, monkeypatch, t
 def test_a_folder_that_cannot_be_written_is_a_mistake_of_the_users(fails, fakes, tmp_path):
     fakes()
     (tmp_path / "taken").write_text("a file", encoding="utf-8")
-    assert "Choose another place with --out" in fails("paint", "a cat", "--out", "taken/x.png")
+    assert "taken is a file, not a folder" in fails("paint", "a cat", "--out", "taken/x.png")
 
 
 def test_a_place_for_pictures_is_refused_before_they_are_painted(fails, fakes, monkeypatch):
@@ -260,7 +260,8 @@ def test_the_rules_for_places(tmp_path):
 
 def test_a_slug_is_a_safe_and_short_name():
     assert slug("../../etc/passwd\x00") == "etc-passwd"
-    assert slug("") == slug("墨") == "picture"
+    assert slug("") == slug("!?") == "picture"
+    assert slug("墨 und Öl") == "墨-und-öl"
     assert len(slug("word " * 100)) <= 48
     assert not slug("a" * 47 + " b").endswith("-")
 
@@ -652,6 +653,59 @@ def test_a_name_of_a_file_cannot_disturb_the_progress_bar(run, civitai, tmp_path
 
 def test_a_civitai_that_is_not_there_is_a_failure_without_a_traceback(fails):
     assert "network" in fails("zoo", "add", "civitai:7", "--civitai-address", "http://127.0.0.1:9/api/v1", code=1)
+
+
+def test_pictures_that_were_painted_are_kept_where_another_fails(run, fakes, monkeypatch, tmp_path):
+    fakes()
+    paint = FakeT2I.paint
+
+    def failing(self, plans, **options):
+        return [Refused("unsafe") if plan.arguments.seed == 6 else paint(self, [plan])[0] for plan in plans]
+
+    monkeypatch.setattr(FakeT2I, "paint", failing)
+    found = run("paint", "a cat", "-n", "3", "--seed", "5", "--out", "cats")
+    assert (found.code, found.err.count("unsafe")) == (1, 1)
+    assert sorted(path.name for path in (tmp_path / "cats").iterdir()) == [
+        "one-red-cat-neon-5.png",
+        "one-red-cat-neon-7.png",
+        "one-red-cat-neon-sheet.png",
+    ]
+
+
+def test_seeds_beyond_the_last_are_refused(run, fakes):
+    fakes()
+    found = run("paint", "a cat", "-n", "2", "--seed", str(2**64 - 1))
+    assert (found.code, "no 2 seeds" in found.err) == (2, True)
+
+
+def test_no_earlier_picture_is_painted_over(run, fakes, tmp_path):
+    fakes()
+    names = [run("paint", "a cat", "--seed", "7", "--steps", steps).out.strip() for steps in ("8", "9", "8")]
+    assert names == ["one-red-cat-neon-7.png", "one-red-cat-neon-7-2.png", "one-red-cat-neon-7.png"]
+    assert [Picture.open(name).plan.arguments.steps for name in names[:2]] == [8, 9]
+    assert slug("赤い船") == "赤い船"
+
+
+def test_a_place_below_a_file_is_refused_before_anything_is_painted(run, fakes, monkeypatch, tmp_path):
+    fakes()
+    monkeypatch.setattr(FakeT2I, "paint", None)  # painting would be a traceback
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    found = run("paint", "a cat", "--out", "notes.txt/sub/x.png")
+    assert (found.code, "notes.txt is a file" in found.err) == (2, True)
+
+
+def test_pictures_of_a_history_lie_beside_it(tmp_path):
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "h.json"
+    path.write_text(json.dumps([{"role": "user", "text": "like this", "images": ["x.png"]}]), encoding="utf-8")
+    assert read_history(path)[0].images == (tmp_path / "sub" / "x.png",)
+
+
+def test_a_card_that_would_build_on_itself_is_not_added(run, tmp_path):
+    weights(tmp_path / "ink.safetensors", ["unet.x.lora_A.weight", "unet.x.lora_B.weight"])
+    found = run("zoo", "add", "ink.safetensors", "--base", "stable-diffusion/1.5", "--id", "stable-diffusion/1.5")
+    assert (found.code, "circle" in found.err) == (2, True)
+    assert run("zoo", "list").code == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ terminals

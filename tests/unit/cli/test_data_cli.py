@@ -12,7 +12,7 @@ from vernissage.datasets.collect import read_demonstrations, write_demonstration
 from vernissage.datasets.queries import Query, read_queries, write_queries
 from vernissage.datasets.role_play import plan_tasks
 from vernissage.drivers.fake import FakeMLLM
-from vernissage.errors import Refused
+from vernissage.errors import DriverError, RateLimited, Refused
 from vernissage.records.chat import Chat
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.picture import Picture, Provenance
@@ -226,7 +226,7 @@ def test_role_play_refuses_mistakes_before_anything_is_asked(fails, playing):
     assert "none.toml" in fails("role-play", "d.jsonl", "--config", "none.toml", "--yes")
     assert "is a folder" in fails("role-play", "d.jsonl", "-o", ".", "--yes")
     assert "q.jsonl, line 1" in fails("role-play", "q.jsonl", "--yes")
-    assert "d.jsonl, query 1" in fails("role-play", "d.jsonl", "-o", "d.jsonl", "--yes")
+    assert "would be written over" in fails("role-play", "d.jsonl", "-o", "d.jsonl", "--yes")
     assert heard == []
     assert len(read_demonstrations(Path("d.jsonl"))) == 2
 
@@ -434,3 +434,84 @@ def test_a_role_play_is_not_gone_on_with_by_other_people(run, playing, tmp_path)
 def test_a_number_that_is_none_lies_within_no_bounds(run, options):
     code, _, err = run(*options)
     assert (code, "'nan' is" in err) == (2, True), err
+
+
+def test_decisions_of_people_are_not_written_over(run, fails):
+    queries(20)
+    assert run("split", "q.jsonl", "-o", "a").code == 0
+    review = Path("a/review.csv")
+    assert run("split", "q.jsonl", "-o", "a").code == 0, "as long as nothing was decided"
+    review.write_text(review.read_text(encoding="utf-8").replace(",yes,", ",no,", 1), encoding="utf-8")
+    before = review.read_bytes()
+    assert "holds decisions" in fails("split", "q.jsonl", "-o", "a")
+    assert review.read_bytes() == before
+    found = run("split", "q.jsonl", "-o", "a", "--review", review)
+    assert (found.code, table(review)[0]["keep"]) == (0, "no")
+    review.write_text(review.read_text(encoding="utf-8") + "elsewhere,no,,,,\n", encoding="utf-8")
+    assert (
+        "1 decisions are of queries that are not among those to be tested, such as 'elsewhere'"
+        in run("split", "q.jsonl", "-o", "b", "--review", review).err
+    )
+
+
+def test_what_is_read_is_not_written_over(fails):
+    queries(20, "train.jsonl")
+    demonstrations(3)
+    before = Path("train.jsonl").read_bytes(), Path("d.jsonl").read_bytes()
+    for command in (
+        ("split", "train.jsonl"),
+        ("deduplicate", "train.jsonl", "-o", "./train.jsonl"),
+        ("convert", "train.jsonl", "-o", "train.jsonl", "--layout", "ours"),
+        ("filter", "d.jsonl", "-o", "d.jsonl"),
+    ):
+        assert "would be written over" in fails(*command), command
+    assert (Path("train.jsonl").read_bytes(), Path("d.jsonl").read_bytes()) == before
+
+
+def test_queries_that_nobody_could_judge_stay_and_are_told(run, fails, playing):
+    queries(20)
+    heard = []
+
+    def half(ask):
+        heard.append(ask)
+        if len(heard) % 2:
+            raise DriverError("The server is down.")
+        return '{"natural": true}'
+
+    playing(half)
+    found = run("split", "q.jsonl", "-o", "a", "--ask")
+    assert (found.code, found.out.startswith("4 test queries")) == (0, True)
+    assert "2 queries could not be judged by the MLLM, and stay." in found.err
+
+    def down(ask):
+        raise DriverError("The server is down.")
+
+    playing(down)
+    assert "The server is down." in fails("split", "q.jsonl", "-o", "b", "--ask", code=1)
+
+
+def test_role_play_ends_where_a_language_model_is_gone_and_keeps_what_was_said(run, playing):
+    heard = []
+
+    def dying(ask):
+        heard.append(ask)
+        if len(heard) > 32:
+            raise RateLimited("Come back in an hour.")
+        return obliging(ask)
+
+    playing(dying)
+    found = run("role-play", demonstrations(40), "--each", "2", "--yes")
+    assert (found.code, len(heard)) == (1, 64)
+    assert "Come back in an hour." in found.err
+    assert len(read_queries(Path("queries.jsonl"))) == 32
+
+
+def test_demonstrations_of_one_id_are_refused_before_anybody_is_paid(fails, playing):
+    playing(obliging)
+    Path("d.jsonl").write_bytes(b"\xef\xbb\xbf" + Path(demonstrations(2)).read_bytes() * 2)
+    assert "the id 'd0' stands for more than one demonstration" in fails("role-play", "d.jsonl", "--yes")
+
+
+def test_few_texts_are_told_to_be_compared_by_their_words_alone(run):
+    queries(16)
+    assert "only equal ones are dropped" in run("deduplicate", "q.jsonl").err

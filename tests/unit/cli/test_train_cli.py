@@ -47,7 +47,7 @@ def test_a_recipe_becomes_a_judge_that_is_measured_on_prompts_it_never_saw_and_c
     (tmp_path / "vernissage.toml").write_text('judge = { driver = "trained", model = "./trained" }\n', encoding="utf-8")
     code, out, err = run("judge", "0.png", "--prompt", "a grey square", "--ask", "Is it bright?")
     assert code == 0, err
-    assert "judged by judge" in err
+    assert "judged by trained" in err
     assert "unscored" not in out
     code, again, _ = run("train", "judge", recipe)
     assert (code, again.splitlines()) == (0, [validation, *tests, folder]), "a finished training is only measured again"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -437,3 +438,35 @@ def test_a_line_with_a_mistake_is_named(tmp_path):
 @pytest.mark.parametrize(("level", "unsafe"), [(1, False), (3, False), (4, True), (8, True), ("Soft", False), ("Mature", True)])
 def test_what_is_not_safe_for_work_is_told_by_its_level(level, unsafe):
     assert read_civitai_image(item(1, nsfwLevel=level)).nsfw is unsafe
+
+
+def test_a_list_that_stands_still_ends(gather, server):
+    server.script = [json.dumps({"items": [item(1)], "metadata": {"nextCursor": "1"}}).encode()] * 9
+    with pytest.raises(DriverError, match="same page again"):
+        gather()
+    assert server.asked == [0, 1]
+
+
+@pytest.mark.parametrize("seed", [1125899906842623, "18446744073709551615", 999999999999999])
+def test_large_seeds_are_kept(seed):
+    found = read_civitai_image(item(1, meta=item(1)["meta"] | {"seed": seed}))
+    assert found.plan.arguments.seed == int(seed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unsafe"),
+    [({"nsfw": "X", "nsfwLevel": None}, True), ({"nsfw": True, "nsfwLevel": ""}, True), ({"nsfw": "Soft", "nsfwLevel": None}, False)],
+)
+def test_what_is_unsafe_is_told_by_either_field(changes, unsafe):
+    assert read_civitai_image(item(1, **changes)).nsfw is unsafe
+
+
+def test_a_picture_that_has_changed_is_collected_anew(tmp_path):
+    path = tmp_path / "in" / "x.png"
+    annotated(path, "a cat\nSteps: 9, Model: m")
+    collect_pictures(tmp_path / "in", tmp_path / "out.jsonl")
+    annotated(path, "a dog\nSteps: 9, Model: m")
+    later = (tmp_path / "out.jsonl").stat().st_mtime + 5
+    os.utime(path, (later, later))
+    assert collect_pictures(tmp_path / "in", tmp_path / "out.jsonl").kept == 2
+    assert [each.plan.prompt for each in read_demonstrations(tmp_path / "out.jsonl")] == ["a cat", "a dog"]

@@ -347,3 +347,27 @@ def test_judges_of_one_name_are_told_apart_by_their_files(tmp_path, capsys):
     judges = {row["judge"] for _, row in read_rows(tmp_path / "out" / "perception-judges.csv", "judges", ("judge",))}
     assert judges == {str(tmp_path / folder / "perception.csv") for folder in "abc"}
     assert "-1.000" in capsys.readouterr().out
+
+
+def test_models_with_equal_means_share_their_rank(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    data.opinions["perception"][1] = data.opinions["perception"][0]
+    places = human_leaderboard(data, "perception")
+    assert [(place.rank, place.rank_low, place.rank_high) for place in places] == [(1, 1, 1), (1, 1, 1), (3, 3, 3)]
+
+
+def test_a_share_that_is_always_right_has_an_interval_all_the_same(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    data.opinions["accuracy"][0] = 1.0
+    (first, *_) = human_leaderboard(data, "accuracy")
+    assert (first.estimate.value, first.estimate.high) == (1, 1)
+    assert first.estimate.low < 0.8
+
+
+def test_prompts_of_one_text_are_in_one_fold(tmp_path):
+    data = load_evalmi(write_folder(tmp_path))
+    same = [prompt._replace(text="twice") if index in (0, 3) else prompt for index, prompt in enumerate(data.prompts)]
+    for seed in range(20):
+        found = folds(data._replace(prompts=same), 2, seed=seed)
+        assert sorted(index for fold in found for index in fold.tolist()) == [0, 1, 2, 3]
+        assert any({0, 3} <= set(fold.tolist()) for fold in found)

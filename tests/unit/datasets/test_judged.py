@@ -1,5 +1,7 @@
 """Pictures with opinions: read from a file or from EvalMi-50K, and split so that no prompt is on both sides."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +41,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d", "e", None]), min_size=6, max_size=40), st.integers(2, 5), st.integers(0, 3))
 def test_every_row_is_in_one_fold_and_every_prompt_in_one(prompts, count, seed):
-    rows = [JudgedPicture(image="x.png", prompt=prompt) for prompt in prompts]
+    rows = [JudgedPicture(image=f"{number}.png", prompt=prompt) for number, prompt in enumerate(prompts)]
     if len({prompt or index for index, prompt in enumerate(prompts)}) < count:
         with pytest.raises(BadInput, match="cannot be split"):
             folds_by_prompt(rows, count, seed=seed)
@@ -85,3 +87,22 @@ def test_a_folder_of_evalmi_needs_to_know_where_its_pictures_are(tmp_path):
 def test_evalmi_without_any_picture_says_how_they_are_named(tmp_path):
     with pytest.raises(BadInput, match=r"A/0001\.png"):
         judged_evalmi(evalmi(), tmp_path)
+
+
+def test_a_picture_with_several_prompts_is_in_one_fold_alone():
+    rows = [JudgedPicture(image=Path(f"{n // 2}.png"), prompt=f"p{n % 7}" if n < 14 else f"q{n}") for n in range(40)]
+    rows += [JudgedPicture(image=Path(f"b{n // 3}.png"), perception=float(n)) for n in range(12)]
+    folds = folds_by_prompt(rows, 3)
+    assert sorted(index for fold in folds for index in fold.tolist()) == list(range(len(rows)))
+    for one, fold in enumerate(folds):
+        for other in folds[one + 1 :]:
+            for told in (lambda row: row.image, lambda row: row.prompt):
+                shared = {told(rows[i]) for i in fold} & {told(rows[i]) for i in other}
+                assert shared <= {None}
+
+
+def test_pictures_of_their_own_are_dealt_by_prompt_as_ever():
+    rows = [JudgedPicture(image=Path(f"{n}.png"), prompt=f"p{n % 10}") for n in range(30)]
+    dealt = {f"p{place}": number % 5 for number, place in enumerate(np.random.default_rng(4).permutation(10))}
+    for number, fold in enumerate(folds_by_prompt(rows, 5, seed=4)):
+        assert {rows[index].prompt for index in fold} == {prompt for prompt, own in dealt.items() if own == number}

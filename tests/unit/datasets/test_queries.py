@@ -21,7 +21,6 @@ from vernissage.datasets.queries import (
 )
 from vernissage.errors import BadInput
 from vernissage.records.chat import Chat, Turn
-from vernissage.records.parameters import extract_loras
 from vernissage.records.plan import Arguments, Choice, Lora, Plan
 
 ENDINGS = (".jsonl", ".json", ".parquet")
@@ -518,11 +517,29 @@ def test_the_content_of_queries_is_also_that_of_their_pictures(tmp_path):
     assert content_hash([asked]) != before
 
 
-def test_a_conversation_keeps_adapters_as_tags_and_the_skipped_layers(tmp_path):
+def test_a_conversation_keeps_adapters_and_the_skipped_layers(tmp_path):
     arguments = Arguments(steps=20, clip_skip=2, loras=(Lora(name="ink", weight=0.8),), seed=4)
     write_conversations(
         [query("one").model_copy(update={"plan": Plan(prompt="a cat", model="m", arguments=arguments)})], tmp_path / "q.json"
     )
     (found,) = read_queries(tmp_path / "q.json")
-    assert found.plan.arguments == Arguments(steps=20, clip_skip=2)
-    assert extract_loras(found.plan.prompt) == ("a cat", (Lora(name="ink", weight=0.8),))
+    assert (found.plan.prompt, found.plan.arguments) == ("a cat", arguments.model_copy(update={"seed": None}))
+    assert "a cat <lora:ink:0.8>" in (tmp_path / "q.json").read_text(encoding="utf-8"), "as people write them"
+
+
+def test_what_conversations_tell_of_adapters_schedules_and_demonstrations_is_read_again(tmp_path):
+    arguments = Arguments(sampler="DPM++ 2M Karras", steps=9, loras=(Lora(name="ink", weight=0.8),))
+    query = Query(id="q", chat=Chat.of("a boat"), plan=Plan(prompt="one red boat", model="m", arguments=arguments), demonstration="d7")
+    write_conversations([query], tmp_path / "c.json")
+    assert read_queries(tmp_path / "c.json") == [query]
+    flat = {
+        "question": "a boat",
+        "prompt": "one red boat <lora:ink:0.8>",
+        "model": "m",
+        "Sampler": "DPM++ 2M",
+        "Schedule type": "Karras",
+        "Steps": 9,
+    }
+    (tmp_path / "flat.jsonl").write_text(json.dumps(flat), encoding="utf-8")
+    (found,) = read_queries(tmp_path / "flat.jsonl")
+    assert (found.plan.prompt, found.plan.arguments) == ("one red boat", arguments)

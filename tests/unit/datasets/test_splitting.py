@@ -72,7 +72,7 @@ def test_no_share_is_no_test_and_nobody_need_compare():
     steps = []
     found = split_queries(many(10), None, share=0.0, progress=lambda *step: steps.append(step))
     assert (len(found.train), found.test, found.returned, steps) == (10, [], {}, [(1, 1)])
-    assert split_queries([], None) == ([], [], {})
+    assert split_queries([], None) == ([], [], {}, 0)
 
 
 def test_a_share_that_comes_out_even_is_not_one_less(encoder):
@@ -182,7 +182,8 @@ def test_a_language_model_sends_candidates_back_that_it_finds_unnatural(encoder)
 @pytest.mark.parametrize("reply", ["I do not know.", '{"reason": "x"}', '{"natural": "maybe"}'])
 def test_a_judgement_that_is_none_changes_nothing(encoder, reply):
     mllm = FakeMLLM(lambda ask: reply)
-    assert split_queries(many(10), encoder, mllm=mllm) == split_queries(many(10), encoder)
+    found = split_queries(many(10), encoder, mllm=mllm)
+    assert (found._replace(unjudged=0), found.unjudged) == (split_queries(many(10), encoder), 2)
     assert len(mllm.asked) == 2
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vernissage.errors import BadInput
-from vernissage.metrics.correlation import krcc, plcc, plcc_interval, plcc_logistic, srcc, srcc_interval
+from vernissage.metrics.correlation import krcc, or_none, plcc, plcc_interval, plcc_logistic, srcc, srcc_interval
 from vernissage.metrics.interval import decimals, mean_interval, mean_of_means, ratio_interval, share_interval, sign_flip_test
 
 MEASURES = {plcc: stats.pearsonr, srcc: stats.spearmanr, krcc: stats.kendalltau}
@@ -234,3 +234,15 @@ def test_a_falling_logistic_is_fitted_too():
     x = np.linspace(-3, 3, 50)
     assert plcc_logistic(x, 1 / (1 + np.exp(2 * x))) == pytest.approx(1)
     assert plcc_logistic(x, 1 / (1 + np.exp(2 * x))) > plcc(x, -1 / (1 + np.exp(2 * x))) + 0.01
+
+
+def test_a_logistic_is_fitted_to_whatever_few_or_stepped_scores_there_are():
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        n = int(rng.integers(3, 6))
+        x, y = rng.normal(50, 20, n), rng.normal(50, 10, n)
+        if rng.random() < 0.3:
+            x = np.where(x > 50, 100.0, 0.0)
+        value = or_none(plcc_logistic, x, y)  # a fit that is flat has none
+        assert value is None or -1 <= value <= 1
+    assert np.isfinite(plcc_logistic(np.array([44.0, 77, 50, 18]), np.array([52.1, 60.3, 48.8, 31.7])))

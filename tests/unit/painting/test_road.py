@@ -104,7 +104,7 @@ def test_a_planner_that_names_an_unknown_model_answered_unusably():
     error = plan_one(reply(model="mini/dream"))
     assert isinstance(error, ReplyError)
     assert "mini/dream" in str(error)
-    assert '--model' in error.hint
+    assert "--model" in error.hint
     assert error.reply == reply(model="mini/dream")
 
 

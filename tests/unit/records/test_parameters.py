@@ -376,7 +376,7 @@ def test_a_graph_is_read_with_its_chain_of_adapters():
         seed=156680208700286,
         width=512,
         height=768,
-        loras=(Lora(name="grain.safetensors", weight=0.5), Lora(name="ink.safetensors", weight=0.8)),
+        loras=(Lora(name="grain", weight=0.5), Lora(name="ink", weight=0.8)),
     )
 
 
@@ -407,6 +407,58 @@ def test_a_node_that_only_chooses_a_sampler_is_not_taken_for_one():
     nodes = {"1": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}}
     assert read(nodes) is None
     assert read(nodes | graph()).plan.prompt == "a cat"
+
+
+@pytest.mark.parametrize("name", ["sub\\ink.safetensors", "sub/ink.SAFETENSORS", "ink.pt", "ink"])
+def test_an_adapter_is_called_as_tags_call_it(name):
+    node = {"class_type": "LoraLoader", "inputs": {"lora_name": name, "strength_model": 0.8, "model": ["4", 0]}}
+    assert read(graph(**{"11": node})).plan.arguments.loras == (Lora(name="ink", weight=0.8),)
+
+
+def test_texts_are_found_behind_control_and_combinations():
+    control = {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["6", 0], "negative": ["31", 0], "strength": 1.0}}
+    both = {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["7", 0], "conditioning_2": ["6", 0]}}
+    sampler = {"class_type": "KSampler", "inputs": graph()["3"]["inputs"] | {"positive": ["30", 0], "negative": ["30", 1]}}
+    found = read(graph(**{"3": sampler, "30": control, "31": both}))
+    assert (found.plan.prompt, found.plan.negative_prompt) == ("a cat", "blurry")
+
+
+def test_a_sampler_in_parts_is_read():
+    """The graph that ComfyUI shows for FLUX."""
+    parts = {
+        "13": {
+            "class_type": "SamplerCustomAdvanced",
+            "inputs": {"noise": ["25", 0], "guider": ["22", 0], "sampler": ["16", 0], "sigmas": ["17", 0], "latent_image": ["5", 0]},
+        },
+        "25": {"class_type": "RandomNoise", "inputs": {"noise_seed": 9}},
+        "22": {"class_type": "BasicGuider", "inputs": {"model": ["12", 0], "conditioning": ["26", 0]}},
+        "26": {"class_type": "FluxGuidance", "inputs": {"guidance": 3.5, "conditioning": ["6", 0]}},
+        "16": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
+        "17": {"class_type": "BasicScheduler", "inputs": {"scheduler": "simple", "steps": 20, "denoise": 1.0, "model": ["12", 0]}},
+        "12": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux1-dev.safetensors"}},
+    }
+    nodes = graph() | parts
+    del nodes["3"]
+    found = read(nodes).plan
+    assert (found.prompt, found.negative_prompt, found.model) == ("a cat", "", "flux1-dev.safetensors")
+    assert found.arguments == Arguments(sampler="Euler", steps=20, seed=9, width=512, height=768)
+
+
+def test_what_begins_with_an_empty_picture_comes_before_what_refines_one():
+    second = {"class_type": "KSampler", "inputs": graph()["3"]["inputs"] | {"steps": 9, "latent_image": ["2", 0]}}
+    nodes = {"1": second, "2": {"class_type": "LatentUpscale", "inputs": {"samples": ["3", 0], "width": 1024, "height": 1536}}}
+    found = read(nodes | graph()).plan.arguments
+    assert (found.steps, found.width, found.height) == (20, 512, 768)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "told"), [("DPM++ 2M", "Uniform"), ("DPM2 a", "Uniform"), ("DPM++ 2M Karras", "Karras"), ("Euler", "")]
+)
+def test_a_schedule_is_told_where_a1111_would_choose_one_itself(sampler, told):
+    text = write_parameters(Plan(prompt="a cat", model="m", arguments=Arguments(sampler=sampler, steps=9)))
+    assert (f"Schedule type: {told}" in text) is bool(told)
+    assert ("Schedule type" in text) is bool(told)
+    assert read_parameters(text).plan.arguments.sampler == sampler
 
 
 def test_a_chain_that_runs_in_a_circle_ends():

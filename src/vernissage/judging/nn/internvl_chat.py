@@ -6,6 +6,7 @@ A, and B's rows are divided as the weight's are.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from transformers import AutoTokenizer, GotOcr2ImageProcessorPil, InternVLConfig
 from vernissage.errors import BadCard, BadInput, IntegrityError
 from vernissage.judging.nn.checkpoint import save_judge, trained_tensors
 from vernissage.judging.nn.model import JudgeModel, Reader, add_heads
-from vernissage.judging.spec import Dimension, HeadSpec, JudgeSpec
+from vernissage.judging.spec import SPEC, Dimension, HeadSpec, JudgeSpec
 from vernissage.local.adapter_spec import AdapterSpec
 from vernissage.local.adapters import PARTS, add_adapter
 from vernissage.local.pretrained import fingerprint, load_pretrained
@@ -103,9 +104,17 @@ def import_judge(
 
     Raises:
         BadCard: There is no such checkpoint.
-        BadInput: It is of an architecture that is not known here, or the tokenizer does not fit.
+        BadInput: It is of an architecture that is not known here, the tokenizer does not fit, `out` holds a judge, or a number or the
+            wording makes no sense.
         IntegrityError: A tensor is missing, left over, or of another shape.
     """
+    if (out / SPEC).exists():
+        raise BadInput(f"{out} holds a judge already.", hint="Choose another folder.")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise BadInput(f"There are no scores from {low} to {high}.", hint="Give the smallest and the largest score of its training.")
+    place = {"correspondence": "{prompt}", "answers": "{question}"}.get(dimension, "")
+    if wording is not None and place not in wording:
+        raise BadInput(f"The wording {wording!r} has no {place}.", hint=f"Write {place} where it belongs.")
     config, weights = _read_config(source), _read_weights(source)
     native = native_config(config)
     with torch.device("meta"):
@@ -125,6 +134,8 @@ def import_judge(
     rank = int(config.get("use_llm_lora") or config.get("use_backbone_lora") or 0)
     if rank and not lora:
         raise IntegrityError(f"The checkpoint {source} speaks of LoRA of rank {rank}, but there is none among its weights.")
+    if lora and not rank:
+        raise IntegrityError(f"There is LoRA among the weights of {source}, and its config.json tells no rank of it.")
     name, heads, tensors = "imported" if lora else "", {}, {}
     if dimension != "answers":
         widths = tuple(len(head[f"layers.{index}.bias"]) for index in range(len(head) // 2 - 1))

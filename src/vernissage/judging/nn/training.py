@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -110,7 +111,8 @@ def train_judge(
     spec = _describe(recipe, train, model, folder, precision=accelerator.mixed_precision)
     model.resize = recipe.resize
     add_heads(model, spec.heads)
-    level_steps, steps = (math.ceil(share * len(train) / recipe.batch_size) for share in (recipe.level_epochs, recipe.epochs))
+    per_epoch = math.ceil(len(train) / recipe.batch_size)
+    level_steps, steps = (math.ceil(share * per_epoch) for share in (recipe.level_epochs, recipe.epochs))
     level_steps = level_steps if recipe.levels else 0
 
     def report(done: int) -> None:
@@ -246,18 +248,25 @@ class _Loop:
             pieces = [piece.tolist() for piece in np.array_split(own, min(self.recipe.accumulate, len(own)))] if len(own) else []
             optimizer.zero_grad(set_to_none=True)
             model.train()
+            whole = {adapter: self.losses.counts(adapter, [rows[index] for index in batch]) for adapter in by_adapter(self.spec)}
             for chosen, images in _opened(rows, pieces):
                 for adapter in by_adapter(self.spec):
                     with accelerator.autocast():
                         found = self.losses(adapter, chosen, images)
-                    share = len(chosen) / len(batch)
-                    total = sum(found.values()) * share
+                    own = self.losses.counts(adapter, chosen)  # so that pieces add up to the mean over the batch, whatever is missing
+                    parts = {name: value * (own[name] / whole[adapter][name]) for name, value in found.items()}
+                    total = sum(parts.values())
                     if isinstance(total, Tensor) and total.requires_grad:  # nothing may be known of these pictures
                         total.backward()
-                    for name, value in found.items():
-                        log[name] = log.get(name, 0.0) + float(value.detach()) * share
+                    for name, value in parts.items():
+                        log[name] = log.get(name, 0.0) + float(value.detach())
             _sum_gradients(learning.values(), world)
-            nn.utils.clip_grad_norm_(list(learning.values()), 1.0)
+            norm = nn.utils.clip_grad_norm_(list(learning.values()), 1.0)
+            if not torch.isfinite(norm):
+                raise BadInput(
+                    f"The gradient of step {step + 1} is not finite: the training has run away.",
+                    hint="Lower `lr` and choose another `out`, or delete that folder.",
+                )
             optimizer.step()
             yield step + 1
 
@@ -313,6 +322,15 @@ class _Losses:
             found[dimension] = (self.model.heads[dimension](look.hidden[here]) - target).abs().mean() / head.spread
         return found
 
+    def counts(self, adapter: str, rows: Sequence[JudgedPicture]) -> Counter[str]:
+        """How many items each loss is the mean of."""
+        found: Counter[str] = Counter()
+        for row in rows:
+            for name, asked, _ in self._questions(row, by_adapter(self.spec)[adapter]):
+                found["words"] += bool(asked.answer)
+                found[name] += not self.words and name in self.spec.heads
+        return found
+
     def _questions(self, row: JudgedPicture, tasks: Sequence[str]) -> list[tuple[str, Question, float]]:
         """What is known of a picture as (task, question, score)."""
         rated: list[tuple[Dimension, dict[str, str], float | None]] = [("perception", {}, row.perception)]
@@ -358,7 +376,8 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
     adapter = AdapterSpec(parts=recipe.parts, rank=recipe.rank, alpha=recipe.alpha) if recipe.parts else None
     heads: dict[Dimension, HeadSpec] = {}
     for dimension in recipe.dimensions:
-        own = [value for row in rows if (value := getattr(row, dimension)) is not None]
+        rated = [row for row in rows if dimension == "perception" or row.prompt]  # how well it shows nothing cannot be learnt
+        own = [value for row in rated if (value := getattr(row, dimension)) is not None]
         others = [value for row in rows for value in row.other_prompts.values()] if dimension == "correspondence" else []
         known = np.array(own + others)
         if len(known) < 2 or np.ptp(known) == 0:
@@ -367,6 +386,8 @@ def _describe(recipe: JudgeRecipe, rows: Sequence[JudgedPicture], model: JudgeMo
         ends = {"low": float(known.min()), "high": float(known.max())}
         heads[dimension] = HeadSpec(adapter=name, widths=recipe.head, center=float(known.mean()), spread=float(known.std()), **ends)
     answers = recipe.answers and any(row.answers for row in rows)
+    if not heads and not answers:
+        raise BadInput("There is nothing to learn: no dimension and no answers.", hint="Name `dimensions`, or give pictures with answers.")
     answering = "" if adapter is None else "shared" if recipe.adapters == "shared" else "answers"
     names = dict.fromkeys([head.adapter for head in heads.values()] + ([answering] if answers else []))
     tasks = [*heads, *(["answers"] if answers else [])]
@@ -411,6 +432,8 @@ def check_same(folder: Path, recipe: JudgeRecipe, rows: Sequence[JudgedPicture],
     path, values = folder / "recipe.json", recipe.model_dump(mode="json", exclude={"out", "data", "images", "backbone"})
     values |= {"pictures": content_hash(rows), "files": _files_hash(rows)}
     kept = read_kept(path)
+    if not path.exists() and (folder / SPEC).exists():
+        raise BadInput(f"{folder} holds a judge that was not trained there.", hint="Choose another `out`.")
     now = values | ({"backbone": backbone} if backbone else {})
     if any(name in kept and kept[name] != value for name, value in now.items()):  # an older version kept less
         raise BadInput(

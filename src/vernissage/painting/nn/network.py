@@ -61,6 +61,8 @@ class Said(NamedTuple):
     """The last answer of each."""
     ended: Tensor
     """Shape (dialogue, width): the hidden state where each last answer ended, that is where a ModelToken would follow."""
+    whole: list[bool]
+    """Whether each last answer came to its end, and not to that of the tokens it may have."""
 
 
 class Network:
@@ -124,7 +126,7 @@ class Network:
         inputs = self.dialogue.batch(texts, pictures)
         inputs = inputs.to(self.backbone.device, dtype=self.backbone.dtype)
         # By way of an answer without words, because generating knows best where each family's tokens stand.
-        return self._answer(dict(inputs), None, None, 0)._replace(answers=list(answers))
+        return self._answer(dict(inputs), None, None, 0)._replace(answers=list(answers), whole=[True] * len(answers))
 
     @torch.inference_mode()
     def states(self, chats: Sequence[Chat], pictures: Sequence[Sequence[Image.Image]], prompts: Sequence[str]) -> Tensor:
@@ -209,7 +211,8 @@ class Network:
         mask = torch.cat([inputs["attention_mask"], own.to(inputs["attention_mask"].dtype)], dim=1)
         steps = own.sum(dim=1).clamp(max=len(before_words) - 1)
         ended = torch.stack(before_words, dim=1)[torch.arange(len(steps), device=steps.device), steps]
-        return Said(output.sequences[:, :cached], mask, output.past_key_values, [text.strip() for text in answers], ended)
+        whole = torch.isin(output.sequences[:, length:], torch.tensor(self.ends, device=said.device)).any(dim=1).tolist()
+        return Said(output.sequences[:, :cached], mask, output.past_key_values, [text.strip() for text in answers], ended, whole)
 
     def _generate(self, inputs: dict[str, Tensor], cache: Any, tokens: int, processors: LogitsProcessorList) -> Any:
         """Greedily, whatever a checkpoint's own settings are: they are for conversation."""

@@ -136,7 +136,10 @@ class TrainedPlanner:
         likely = [[each["answer"] for each in own] for own in told]
         answers = self._network.finish(said, questions, likely, reply=ArgumentsReply, most=128)
         plans: list[Plan | VernissageError] = []
-        for prompt, choices, own, text, fixed in zip(said.answers, chosen, shown, answers, given, strict=True):
+        for prompt, whole, choices, own, text, fixed in zip(said.answers, said.whole, chosen, shown, answers, given, strict=True):
+            if not whole:
+                plans.append(ReplyError(f"{self.name} did not end its prompt.", reply=prompt, hint="Give one with --prompt."))
+                continue
             card = catalogue[choices[0].model]
             words, loras = (fixed.prompt, ()) if fixed.prompt is not None else extract_loras(prompt)
             if not words.strip():
@@ -168,7 +171,8 @@ class TrainedPlanner:
         said = self._network.begin(openings, images)
         if all(fixed.prompt is None for fixed in given):
             return said
-        return self._network.recite(openings, images, [fixed.prompt or own for fixed, own in zip(given, said.answers, strict=True)])
+        recited = self._network.recite(openings, images, [fixed.prompt or own for fixed, own in zip(given, said.answers, strict=True)])
+        return recited._replace(whole=[fixed.prompt is not None or own for fixed, own in zip(given, said.whole, strict=True)])
 
     def _rows(self, catalogue: Catalogue) -> "_Rows":
         """W_M for the models that may be chosen; those that nobody trained get a row from what their cards say."""

@@ -33,6 +33,7 @@ from vernissage.painting.planner_spec import CARDS, DEMONSTRATIONS, PlannerSpec
 from vernissage.painting.recipe import PlannerRecipe
 from vernissage.painting.reply import PlanReply
 from vernissage.ports import Progress
+from vernissage.processes import work_at
 from vernissage.prompts import load_prompt
 from vernissage.records.demonstration import Demonstration
 from vernissage.records.files import write_whole
@@ -58,11 +59,16 @@ def train_planner(recipe: PlannerRecipe, queries: Sequence[Query], *, progress: 
         progress: Called with (done, total) steps of the adapter's training.
 
     Raises:
-        BadInput: The folder holds another training, or a picture cannot be read.
+        BadInput: The folder holds another training, another process trains there, or a picture cannot be read.
         DriverError: The backbone cannot be loaded.
     """
     if not queries:
         raise BadInput("There are no queries to learn from.", hint="Name a file of them with `data`.")
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    _place = work_at(recipe.out)
+    for image in {image for query in queries for image in query.chat.images}:
+        if not image.is_file():
+            raise BadInput(f"There is no picture {image}, which a query is about.", hint="Correct its path, or leave the query out.")
     torch.manual_seed(recipe.seed)
     device = pick_device("auto")
     place = model_place(recipe.backbone, recipe.out)

@@ -248,7 +248,11 @@ def test_words_that_are_given_take_the_place_of_the_authors(source, internvl_fol
     spec = import_judge(source, tmp_path / "judge", dimension="correspondence", tokenizer=str(internvl_folder), **words)
     asked = question(spec, "judging/correspondence", prompt="a cat")
     assert (asked.text, asked.lead, spec.resize) == ("Does it show a cat?", "", None)
-    spec = import_judge(source, tmp_path / "judge", dimension="correspondence", tokenizer=str(internvl_folder))
+    for changes, named in (({}, "holds a judge"), ({"low": 5, "high": 5}, "no scores"), ({"wording": "How good?"}, "has no {prompt}")):
+        place = tmp_path / ("judge" if not changes else "another")
+        with pytest.raises(BadInput, match=named):
+            import_judge(source, place, dimension="correspondence", tokenizer=str(internvl_folder), **changes)
+    spec = import_judge(source, tmp_path / "theirs", dimension="correspondence", tokenizer=str(internvl_folder))
     asked = question(spec, "judging/correspondence", prompt="a cat")
     assert asked.text == "How would you rate the correspondence of this image and its prompt? prompt: a cat"
     assert asked.lead == "The correspondence of the image and its prompt is"

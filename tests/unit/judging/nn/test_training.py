@@ -438,6 +438,7 @@ def test_gradients_of_several_passes_are_as_long_as_those_of_one(internvl_folder
 
     def measure(tensors, _most):
         lengths.append(sum(float(each.grad.norm()) ** 2 for each in tensors if each.grad is not None))
+        return torch.tensor(1.0)
 
     monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", measure)
     rows = [row.model_copy(update={"answers": {}}) for row in grey_pictures(8)]
@@ -465,3 +466,53 @@ def test_pictures_are_told_from_others_by_every_opinion():
     row = JudgedPicture(image="x.png", perception=1.0, correspondence=2.0, answers={"a": True})
     changes = ({"perception": 9.0}, {"correspondence": 9.0}, {"answers": {"a": False}}, {"prompt": "p"})
     assert len({training.content_hash([row]), *(training.content_hash([row.model_copy(update=each)]) for each in changes)}) == 5
+
+
+def test_a_judge_that_lies_there_already_is_not_taken_for_what_was_trained(internvl_folder, tmp_path, trained):
+    (trained / "recipe.json").unlink()
+    before = (trained / "judge.safetensors").read_bytes()
+    rows = grey_pictures(8)
+    with pytest.raises(BadInput, match="not trained there"):
+        train_judge(recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1), rows, rows[:4], trained)
+    assert (trained / "judge.safetensors").read_bytes() == before
+
+
+def test_a_correspondence_to_no_prompt_is_nothing_to_learn_from(internvl_folder, tmp_path):
+    rows = [row.model_copy(update={"prompt": None, "correspondence": float(index)}) for index, row in enumerate(grey_pictures(8))]
+    with pytest.raises(BadInput, match="two different scores of correspondence"):
+        train_judge(recipe_for(internvl_folder, tmp_path), rows, rows, tmp_path / "judge")
+
+
+def test_a_recipe_that_learns_nothing_is_refused(internvl_folder, tmp_path):
+    rows = grey_pictures(8)
+    with pytest.raises(BadInput, match="nothing to learn"):
+        train_judge(recipe_for(internvl_folder, tmp_path, dimensions=(), answers=False), rows, rows, tmp_path / "judge")
+
+
+def test_every_epoch_goes_through_all_pictures(internvl_folder, tmp_path):
+    rows, steps = grey_pictures(9), []
+    recipe = recipe_for(internvl_folder, tmp_path, epochs=5, batch_size=8, evaluations=1, levels=False)
+    train_judge(recipe, rows, rows[:4], tmp_path / "judge", progress=lambda *each: steps.append(each))
+    assert steps[-1] == (10, 10)
+
+
+def test_a_batch_in_pieces_is_learnt_from_as_a_whole_whatever_ratings_are_missing(internvl_folder, tmp_path):
+    rows = [row if index in (1, 6) else row.model_copy(update={"perception": None}) for index, row in enumerate(grey_pictures(8))]
+    logs = []
+    for accumulate in (1, 4):
+        folder = tmp_path / f"judge-{accumulate}"
+        recipe = recipe_for(internvl_folder, tmp_path, epochs=1, evaluations=1, batch_size=8, levels=False, accumulate=accumulate)
+        train_judge(recipe, rows, rows[:4], folder)
+        (line,) = (folder / "training" / "scores" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        logs.append(json.loads(line))
+    for name in ("perception", "correspondence", "words"):
+        assert logs[1][name] == pytest.approx(logs[0][name], rel=1e-4), name
+
+
+def test_a_training_that_runs_away_ends_and_leaves_no_judge(internvl_folder, tmp_path):
+    rows = grey_pictures(8)
+    recipe = recipe_for(internvl_folder, tmp_path, lr=1e30, epochs=8, evaluations=8)
+    with pytest.raises(BadInput, match="run away"):
+        train_judge(recipe, rows, rows[:4], tmp_path / "judge")
+    if (tmp_path / "judge" / "judge.json").exists():
+        load_judge(tmp_path / "judge", device=torch.device("cpu"))  # what was saved before is whole
