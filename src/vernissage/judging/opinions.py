@@ -53,20 +53,27 @@ def gather_opinions(ratings: Sequence[Rating], *, screening: bool = True) -> lis
         screening: Whether subjects whom BT.500 rejects are left out; votes are not screened.
 
     Raises:
-        BadInput: A subject rated a picture twice, or screening leaves nobody.
+        BadInput: A subject rated a picture twice, or screening leaves nobody for any dimension.
 
     Example:
         >>> said = [Rating(name, picture, "perception", value) for name in "ab" for picture, value in (("x", 2), ("y", 5))]
         >>> [(row.picture, round(row.mos), row.mean) for row in gather_opinions(said)[0].rows]
         [('x', 38, 0.25), ('y', 62, 1.0)]
     """
-    return [_of(panel_of(ratings, name), name, screening) for name in dict.fromkeys(rating.dimension for rating in ratings)]
+    found = [_of(panel_of(ratings, name), name, screening) for name in dict.fromkeys(rating.dimension for rating in ratings)]
+    if found and all(len(each.rejected) == each.subjects for each in found):
+        raise BadInput(f"Every subject was left out: {found[0].rejected[0].reason}.", hint="Check the ratings, or leave out the screening.")
+    return found
 
 
 def _of(panel: Panel, dimension: str, screening: bool) -> Opinions:
     given = panel.values[~np.isnan(panel.values)]
     votes = bool(np.isin(given, (0, 1)).all())
     rejected = tuple(row for row in screen(panel) if not row.kept) if screening and not votes else ()
+    if len(rejected) == len(panel.subjects):
+        nobody = f"every subject was left out: {rejected[0].reason}"
+        rows = tuple(OpinionRow(picture, dimension, why=nobody) for picture in panel.pictures)
+        return Opinions(dimension, votes, len(panel.subjects), rejected, nobody, nobody, rows)
     kept = without(panel, {row.subject for row in rejected})
     rows = _voted(kept, dimension) if votes else _rated(kept, dimension)
     alpha = _or_why(lambda: krippendorff_alpha(kept.values, "nominal" if votes else "interval"))

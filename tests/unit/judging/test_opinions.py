@@ -106,3 +106,14 @@ def test_nobody_is_screened_for_votes():
     (found,) = gather_opinions(said)
     assert found.rejected == ()
     assert {row.n for row in found.rows} == {4}
+
+
+def test_a_dimension_that_nobody_is_left_for_does_not_take_the_others_with_it():
+    bored = [Rating("x", picture, "perception", 3.0) for picture in "ab"]
+    awake = [Rating("x", picture, "correspondence", value) for picture, value in (("a", 3.0), ("b", 5.0))]
+    first, second = gather_opinions([*bored, *awake])
+    assert [row.why for row in first.rows] == ["every subject was left out: all 2 ratings are equal"] * 2
+    assert (first.alpha, first.icc) == (first.rows[0].why, first.rows[0].why)
+    assert all(row.mos is not None for row in second.rows)
+    with pytest.raises(BadInput, match="Every subject was left out: all 2 ratings are equal"):
+        gather_opinions(bored)
