@@ -70,7 +70,7 @@ def _of(panel: Panel, dimension: str, screening: bool) -> Opinions:
     given = panel.values[~np.isnan(panel.values)]
     votes = bool(np.isin(given, (0, 1)).all())
     rejected = tuple(row for row in screen(panel) if not row.kept) if screening and not votes else ()
-    if len(rejected) == len(panel.subjects):
+    if rejected and len(rejected) == len(panel.subjects):
         nobody = f"every subject was left out: {rejected[0].reason}"
         rows = tuple(OpinionRow(picture, dimension, why=nobody) for picture in panel.pictures)
         return Opinions(dimension, votes, len(panel.subjects), rejected, nobody, nobody, rows)
