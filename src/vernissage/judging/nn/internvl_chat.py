@@ -75,6 +75,17 @@ _RENAMED = [
 ]
 
 
+def _check_asked(out: Path, dimension: str, wording: str | None, low: float, high: float) -> None:
+    """Refuse what would be found out only when all is written, or later still."""
+    if (out / SPEC).exists():
+        raise BadInput(f"{out} holds a judge already.", hint="Choose another folder.")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise BadInput(f"There are no scores from {low} to {high}.", hint="Give the smallest and the largest score of its training.")
+    place = {"correspondence": "{prompt}", "answers": "{question}"}.get(dimension, "")
+    if wording is not None and place not in wording:
+        raise BadInput(f"The wording {wording!r} has no {place}.", hint=f"Write {place} where it belongs.")
+
+
 def import_judge(
     source: Path,
     out: Path,
@@ -108,13 +119,7 @@ def import_judge(
             wording makes no sense.
         IntegrityError: A tensor is missing, left over, or of another shape.
     """
-    if (out / SPEC).exists():
-        raise BadInput(f"{out} holds a judge already.", hint="Choose another folder.")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise BadInput(f"There are no scores from {low} to {high}.", hint="Give the smallest and the largest score of its training.")
-    place = {"correspondence": "{prompt}", "answers": "{question}"}.get(dimension, "")
-    if wording is not None and place not in wording:
-        raise BadInput(f"The wording {wording!r} has no {place}.", hint=f"Write {place} where it belongs.")
+    _check_asked(out, dimension, wording, low, high)
     config, weights = _read_config(source), _read_weights(source)
     native = native_config(config)
     with torch.device("meta"):
