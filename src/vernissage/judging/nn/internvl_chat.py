@@ -137,10 +137,9 @@ def import_judge(
     _image_processor(config, native).save_pretrained(out / "backbone")
     model = JudgeModel(backbone, Reader(words, "", "", list))
     rank = int(config.get("use_llm_lora") or config.get("use_backbone_lora") or 0)
-    if rank and not lora:
-        raise IntegrityError(f"The checkpoint {source} speaks of LoRA of rank {rank}, but there is none among its weights.")
-    if lora and not rank:
-        raise IntegrityError(f"There is LoRA among the weights of {source}, and its config.json tells no rank of it.")
+    if bool(rank) != bool(lora):
+        there = "none" if rank else "some"
+        raise IntegrityError(f"The checkpoint {source} speaks of LoRA of rank {rank}, but there is {there} among its weights.")
     name, heads, tensors = "imported" if lora else "", {}, {}
     if dimension != "answers":
         widths = tuple(len(head[f"layers.{index}.bias"]) for index in range(len(head) // 2 - 1))
