@@ -343,6 +343,17 @@ def test_plans_are_painted_once_and_compared_with_the_pictures_of_the_same_queri
     assert same.scores["clip-fid"] == few.scores["clip-fid"], "the further pictures of people do not count"
 
 
+def test_queries_for_models_without_a_card_are_left_to_others_when_plans_are_painted(tmp_path):
+    fake = DriverConfig(driver="fake")
+    studio = Studio(StudioConfig(t2i=fake, clip=fake))
+    queries = [query(f"q{number}", model="civitai/12" if number == 0 else "mini/neon", prompt=f"p {number}") for number in range(3)]
+    run = open_run(tmp_path / "run", studio, ["p"], queries, "nothing")
+    run_benchmark(run, studio, {"p": lambda: Scripted({each.id: planned(model="mini/neon") for each in queries})}, queries)
+    entries, failures = paint_items(run, studio, read_items(run, queries), 2)
+    assert failures == {}
+    assert [[entry.name for entry in entries[name]] for name in ("p", TRUE)] == [["q1", "q2"]] * 2
+
+
 def test_painted_pictures_stay_their_queries_when_another_is_planned_after_all(tmp_path):
     fake = DriverConfig(driver="fake")
     studio = Studio(StudioConfig(t2i=fake, clip=fake))

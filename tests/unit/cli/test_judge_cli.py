@@ -454,3 +454,11 @@ def test_an_empty_question_and_a_table_of_no_known_form_are_refused(run):
     picture("a.png")
     assert "A question is empty" in run("a.png", "--ask", " ").err
     assert "End it in .csv or .jsonl" in run("a.png", "--out", "v.txt").err
+
+
+def test_a_question_asked_twice_is_asked_once_and_none_may_be_a_column(run, fails, asked):
+    picture("cat.png", "red", "a red cat")
+    assert run("cat.png", "--ask", "Is it red?", "--ask", "Is it red?", "--out", "v.csv").code == 0
+    with Path("v.csv").open(encoding="utf-8", newline="") as file:
+        assert next(csv.reader(file)).count("Is it red?") == 1
+    assert "is a column of the table" in fails("cat.png", "--ask", "perception", "--out", "w.csv")

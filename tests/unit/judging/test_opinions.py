@@ -9,7 +9,7 @@ from vernissage.cli import main
 from vernissage.errors import BadInput
 from vernissage.judging.mos import mean_opinions
 from vernissage.judging.opinions import OpinionRow, gather_opinions
-from vernissage.judging.ratings import Panel, Rating, panel_of
+from vernissage.judging.ratings import Panel, Rating, panel_of, read_ratings
 from vernissage.metrics.agreement import icc, krippendorff_alpha
 from vernissage.records.table import read_rows, write_table
 
@@ -117,3 +117,13 @@ def test_a_dimension_that_nobody_is_left_for_does_not_take_the_others_with_it():
     assert all(row.mos is not None for row in second.rows)
     with pytest.raises(BadInput, match="Every subject was left out: all 2 ratings are equal"):
         gather_opinions(bored)
+
+
+@pytest.mark.parametrize("line", [",a,perception,3", "x, ,perception,3", "x,a,,3"])
+def test_a_rating_of_nobody_or_nothing_names_its_line(tmp_path, line):
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"subject,picture,dimension,rating\nx,a, perception ,4\n{line}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 3: subject, picture or dimension is empty"):
+        read_ratings(path)
+    path.write_text("subject,picture,dimension,rating\nx,a, perception ,4\n", encoding="utf-8")
+    assert read_ratings(path) == [Rating("x", "a", "perception", 4.0)]

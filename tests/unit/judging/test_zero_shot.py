@@ -309,3 +309,15 @@ def test_one_answer_without_probabilities_among_failures_does_not_end_asking_for
     judge.judge(pictures, [None, None], [[], []])
     (verdict,) = judge.judge(pictures[:1], [None], [[]])
     assert verdict.perception.value == 90
+
+
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [("Good;", "good"), ("(poor)", "poor"), ("It is fair!", "fair"), ("It is not good.", None), ("not bad", None), ("It isn't bad.", None)],
+)
+def test_a_word_is_a_level_unless_it_is_denied(said, level):
+    mllm = FakeMLLM([said] * 2)
+    mllm.choose = lambda asks, options: [NoProbabilities("cannot") for _ in asks]
+    (verdict,) = ZeroShotJudge(mllm).judge([RED], ["a cat"], [[]])
+    assert verdict.perception_level == level
+    assert isinstance(verdict.perception, Score if level else Unscored)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from vernissage.datasets.queries import Query
 from vernissage.errors import BadCard, BadInput, DriverError, IntegrityError, OutOfMemory, ReplyError, UserError, VernissageError
 from vernissage.local import training as loop
 from vernissage.painting.nn import training
-from vernissage.painting.nn.network import chat_question, load_network, load_planner
+from vernissage.painting.nn.network import Network, chat_question, load_network, load_planner
 from vernissage.painting.nn.planner import CHOICES, TrainedPlanner
 from vernissage.painting.nn.training import lesson_of, train_planner
 from vernissage.painting.planner_spec import CARDS, DEMONSTRATIONS, SPEC, WEIGHTS, read_spec
@@ -134,11 +136,13 @@ def test_a_dialogue_in_one_cache_says_what_reading_everything_anew_says(network,
     assert len({len(answer) for answer, _ in first}) > 1, "answers of one length need no padding"
     said = network.begin(openings_of(network, chats, pictures), pictures, most=MOST)
     assert said.answers == [answer for answer, _ in first]
+    assert said.whole == [True] * 3
     for row, dialogue in enumerate(anew):
         assert apart(said.ended[row], dialogue.state()) < CLOSE
     second = [dialogue.ask(question).say() for dialogue, question in zip(anew, QUESTIONS, strict=True)]
     said = network.go_on(said, QUESTIONS, most=MOST)
     assert said.answers == [answer for answer, _ in second]
+    assert said.whole == [ended for _, ended in second]
     whole = [row for row in range(3) if second[row][1]]  # what did not end has a test of its own
     assert whole
     for row in whole:
@@ -672,8 +676,6 @@ def evo(evo_folder):
 @pytest.fixture
 def answering(monkeypatch):
     """Planners whose words are scripted: what they read is theirs, what they say is not."""
-    from vernissage.painting.nn.network import Network
-
     begin, finish = Network.begin, Network.finish
     asked = []
 
@@ -764,6 +766,33 @@ def test_an_empty_prompt_is_an_unusable_answer(evo, answering, said):
     (error,) = plan_all(evo, ["cat"])
     assert isinstance(error, ReplyError)
     assert "empty prompt" in str(error)
+
+
+def test_a_prompt_that_was_not_ended_is_an_unusable_answer_and_a_given_one_is_not_said(evo, answering, monkeypatch):
+    answering(lambda _: "a cat and", NOTHING)
+    begin = Network.begin
+    monkeypatch.setattr(Network, "begin", lambda self, *told, **more: begin(self, *told, **more)._replace(whole=[False, False]))
+    cut, given = plan_all(evo, ["cat", "dog"], given=[Given(), Given(prompt="a dog")])
+    assert isinstance(cut, ReplyError)
+    assert "did not end its prompt" in str(cut)
+    assert given.prompt == "a dog"
+
+
+def test_a_picture_that_is_gone_is_told_before_anything_is_learnt(internvl_folder, tmp_path):
+    with pytest.raises(BadInput, match=r"no picture .*gone\.png"):
+        train_planner(recipe_for(internvl_folder, tmp_path / "p"), queries_of(pictures=(tmp_path / "gone.png",)))
+    assert not (tmp_path / "p" / "training").exists()
+
+
+def test_two_trainings_do_not_share_a_folder(internvl_folder, tmp_path):
+    (tmp_path / "p").mkdir()
+    code = "import sys, time; from pathlib import Path; from vernissage.processes import work_at; "
+    code += "held = work_at(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "p")], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BadInput, match="Another process works at"):
+            train_planner(recipe_for(internvl_folder, tmp_path / "p"), queries_of())
+        other.kill()
 
 
 def test_adapters_in_a_planned_prompt_become_arguments(evo, answering):
