@@ -5,6 +5,8 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,6 +49,23 @@ def named(path: Path) -> str:
     from vernissage.records.plan import whole_characters
 
     return harmless(whole_characters(str(path))).replace("\n", " ")
+
+
+def remark(text: str) -> None:
+    """Something to know, on stderr."""
+    click.echo(click.style("note: ", fg="yellow") + harmless(text), err=True)
+
+
+def numbered(name: str) -> Iterator[str]:
+    """A name, and then the same with numbers, for what must not be written over.
+
+    Example:
+        >>> names = numbered("cat")
+        >>> next(names), next(names), next(names)
+        ('cat', 'cat-2', 'cat-3')
+    """
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
 
 
 class FiniteRange(click.FloatRange):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named
+from vernissage.cli import config_option, harmless, named, remark
 from vernissage.errors import BadInput, UnknownName
 from vernissage.records.files import write_whole
 from vernissage.records.table import write_table
@@ -98,7 +98,7 @@ def repaint(
     if unmatched := opinions.keys() - {(item.model, item.reference) for item in items}:
         model, reference = map(harmless, min(unmatched))
         told = f"{len(unmatched)} of {len(opinions)} rated pictures are not in this run, among them {reference!r} by {model!r}."
-        click.echo(click.style("note: ", fg="yellow") + told, err=True)
+        remark(told)
     for row in agreement(items, opinions) if opinions else []:
         values = f"SRCC {decimals(row.srcc)}  PLCC {decimals(row.plcc)}  KRCC {'-' if row.krcc is None else f'{row.krcc:.3f}'}"
         click.echo(f"{row.score} with people's {row.opinion}: {values}  n = {row.n}")
@@ -207,7 +207,7 @@ def chatgen(
     if strange:
         whose = f"those of {trained[0]}" if trained else "the studio's"
         told = f"{strange} of {len(queries)} queries are for models that cannot be chosen; the models are {whose}."
-        click.echo(click.style("note: ", fg="yellow") + told, err=True)
+        remark(told)
     prompts = Prompts(studio.text_encoder, queries) if studio.text_encoder else None
     rows = table(items, prompts)
     write_table(run.folder / "planners.csv", _steps_table(rows))

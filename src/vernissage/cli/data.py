@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vernissage.cli import FiniteRange, config_option, harmless, named
+from vernissage.cli import FiniteRange, config_option, harmless, named, remark
 from vernissage.errors import BadInput
 from vernissage.processes import work_at
 
@@ -206,7 +206,7 @@ def role_play_(
         cost = expected.cost(input_price, output_price)
         click.echo(words + (f", about {cost:.2f} in the currency of the prices" if cost else ""), err=True)
         if any(studio.mllm.brief for studio in studios.values()):
-            click.echo(click.style("note: ", fg="yellow") + "a mini language model plays poorly; use a large one.", err=True)
+            remark("a mini language model plays poorly; use a large one.")
         if not yes and not click.confirm("Begin?", err=True):
             raise SystemExit(1)
         keep_settings(out, settings)
@@ -241,7 +241,7 @@ def deduplicate(queries: Path, out: Path, threshold: float, config: Path | None)
     zero = sampled_zero(texts, encoder)
     if zero is None:
         told = f"With fewer than {FEWEST} different texts nothing tells what unrelated ones score: only equal ones are dropped."
-        click.echo(click.style("note: ", fg="yellow") + told, err=True)
+        remark(told)
     kept: list[int] = []
     # The same words about different pictures ask for different things.
     with progress_bar("comparing") as progress:
@@ -317,9 +317,9 @@ def split_(
     write_review(divided, out / "review.csv", decisions)
     if unknown := decisions.keys() - {query.id for query in divided}:
         told = f"{len(unknown)} decisions are of queries that are not among those to be tested, such as {min(unknown)!r}."
-        click.echo(click.style("note: ", fg="yellow") + harmless(told), err=True)
+        remark(told)
     if parts.unjudged:
-        click.echo(click.style("note: ", fg="yellow") + f"{parts.unjudged} queries could not be judged by the MLLM, and stay.", err=True)
+        remark(f"{parts.unjudged} queries could not be judged by the MLLM, and stay.")
     rare = sum(query.division == "few-shot" for query in tested)
     _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 CHUNK = 64
 """Pictures that are read, judged and written down together."""
-COLUMNS = {"image", "perception", "perception_level", "correspondence", "correspondence_level", "unscored", "judge"}
+FIRST, LAST = ("image", "perception", "perception_level", "correspondence", "correspondence_level"), ("unscored", "judge")
+"""Columns of the table of verdicts; between them is one for each question."""
 _ELSEWHERE = "Choose another place with --out."
 
 
@@ -57,7 +58,7 @@ def command(
     if any(not question.strip() for question in questions):
         raise BadInput("A question is empty.", hint='Ask like --ask "Is there a cat?".')
     questions = tuple(dict.fromkeys(questions))
-    if taken := sorted(COLUMNS & set(questions)):
+    if taken := sorted({*FIRST, *LAST} & set(questions)):
         raise BadInput(f"{taken[0]!r} is a column of the table of verdicts.", hint="Ask a whole question.")
     if prompt and prompts:
         raise BadInput("Both one prompt for all and a file of prompts are given.", hint="Leave out --prompt or --prompts.")
@@ -242,10 +243,9 @@ def write_verdicts(path: Path, found: "dict[Path, Verdict | str]", questions: tu
     Raises:
         BadInput: The file cannot be written.
     """
-    columns = ["image", "perception", "perception_level", "correspondence", "correspondence_level", *questions, "unscored", "judge"]
     rows = []
     for picture, verdict in found.items():
-        row = dict[str, object].fromkeys(columns, "") | {"image": _name(picture)}
+        row = dict[str, object].fromkeys([*FIRST, *questions, *LAST], "") | {"image": _name(picture)}
         if isinstance(verdict, str):
             rows.append(row | {"unscored": verdict})
             continue

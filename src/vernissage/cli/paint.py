@@ -3,14 +3,12 @@
 import json
 import re
 import sys
-from itertools import chain
-from itertools import count as itertools_count
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
 
-from vernissage.cli import config_option, harmless, named
+from vernissage.cli import config_option, harmless, named, numbered, remark
 from vernissage.errors import BadInput, VernissageError
 from vernissage.records.chat import Turn
 from vernissage.zoo.card import explain
@@ -76,7 +74,7 @@ def command(
         check_folder(place.parent)  # a place that will not do is told before anything is painted
     plan = studio.plan(request, images=images, history=turns, **fixed)
     if studio.is_mini and not images and (note := outside_the_world(" ".join([*(turn.text for turn in turns), prompt or request]))):
-        click.echo(click.style("note: ", fg="yellow") + note, err=True)
+        remark(note)
     if plan_only:
         click.echo(plan.model_dump_json(indent=2))
         return
@@ -143,8 +141,8 @@ def place_pictures(prompt: str, seeds: list[int | None], out: Path | None) -> li
 
 def unused(path: Path, data: bytes) -> Path:
     """The path, with a number where it is another picture's."""
-    names = chain([path], (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools_count(2)))
-    return next(each for each in names if not each.exists() or each.read_bytes() == data)
+    places = (path.with_name(name + path.suffix) for name in numbered(path.stem))
+    return next(each for each in places if not each.exists() or each.read_bytes() == data)
 
 
 def read_request() -> str:

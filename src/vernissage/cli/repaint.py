@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named
+from vernissage.cli import config_option, harmless, named, numbered, remark
 from vernissage.cli.show import check_folder
 from vernissage.errors import BadInput, VernissageError
 from vernissage.records.files import write_whole
@@ -107,7 +106,7 @@ def command(
                 with beside_the_bar():
                     _summarise(path, kept, result)
     if not model.startswith("mini/") and (note := mini_note([studio.config.mllm, studio.config.clip, studio.config.dinov2])):
-        click.echo(click.style("note: ", fg="yellow") + note, err=True)
+        remark(note)
     if failed:
         sys.exit(1)
 
@@ -122,8 +121,8 @@ def place_results(images: Sequence[Path], out: Path, is_free: Callable[[Path, Pa
     """
     folders: dict[Path, Path] = {}
     for path in dict.fromkeys(images):
-        names = chain([path.stem], (f"{path.stem}-{number}" for number in count(2)))
-        folders[path] = next(out / name for name in names if out / name not in folders.values() and is_free(path, out / name))
+        places = (out / name for name in numbered(path.stem))
+        folders[path] = next(place for place in places if place not in folders.values() and is_free(path, place))
     return folders
 
 

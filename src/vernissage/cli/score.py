@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named
+from vernissage.cli import config_option, harmless, named, remark
 from vernissage.errors import BadInput
 from vernissage.records.files import write_whole
 from vernissage.records.plan import whole_characters
@@ -90,7 +90,7 @@ def command(
     told = [row | ({"by": by[str(row["metric"])]} if by[str(row["metric"])] else {}) for row in summary(scored)]
     _write(out, "scores", table, table_of(scored), told)
     if note := mini_note([config for own in sources.values() for config in own]):
-        click.echo(click.style("note: ", fg="yellow") + note, err=True)
+        remark(note)
 
 
 def _sources(studio: "Studio", metrics: tuple[str, ...]) -> "dict[str, list[DriverConfig]]":

@@ -348,8 +348,8 @@ def _unsafe(item: dict[str, Any]) -> bool:
     level = item.get("nsfwLevel")
     if isinstance(level, int) and not isinstance(level, bool):
         return level > 3
-    if isinstance(level, str):
-        return level not in ("None", "Soft", "PG", "PG-13") if level else item.get("nsfw") not in (None, False, "None", "Soft")
+    if isinstance(level, str) and level:
+        return level not in ("None", "Soft", "PG", "PG-13")
     return item.get("nsfw") not in (None, False, "None", "Soft")
 
 
