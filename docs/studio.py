@@ -35,7 +35,7 @@ def render() -> str:
         lines.append(f"| `{shown}` | {about} | {drivers} |")
     for port, drivers in DRIVERS.items():
         for name, driver in drivers.items():
-            if name != "fake" and port != "tagger":  # which is an option of a command
+            if name != "fake":
                 lines += ["", f"## {port}: {name}", "", *_options(driver.target)]
     return "\n".join(lines) + "\n"
 

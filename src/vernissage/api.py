@@ -19,16 +19,29 @@ from vernissage.errors import BadInput, BadPlan, UnknownName, VernissageError
 from vernissage.judging.zero_shot import ZeroShotJudge
 from vernissage.metrics.distribution import Statistics
 from vernissage.painting.mllm_planner import MLLMPlanner
-from vernissage.painting.planner_spec import CARDS, WEIGHTS
+from vernissage.painting.planner_spec import CARDS
 from vernissage.painting.rewriting import RewritingPlanner
 from vernissage.painting.road import Overrides, check_overrides, listen, override, overrides_of, paint_plans, seeded
-from vernissage.ports import MLLM, T2I, Given, ImageEncoder, Judge, Planner, Progress, Scorer, TextEncoder, TextImageEncoder
+from vernissage.ports import (
+    MLLM,
+    T2I,
+    Detector,
+    Given,
+    ImageEncoder,
+    Judge,
+    Planner,
+    Progress,
+    Scorer,
+    Tagger,
+    TextEncoder,
+    TextImageEncoder,
+)
 from vernissage.prompts import load_prompt, prompt_ids
 from vernissage.records.chat import Chat, Turn
 from vernissage.records.picture import ImageLike, Picture, carried_prompt, listed, opened_picture, several, to_image
 from vernissage.records.plan import Arguments, Plan, whole_characters
 from vernissage.records.verdict import Verdict
-from vernissage.repainting.lockstep import Ports
+from vernissage.repainting.lockstep import Ports, Reporting
 from vernissage.repainting.loop import Repainted, Settings, Watch, repaint_all
 from vernissage.repainting.select import RATINGS
 from vernissage.scoring.layouts import Entry, find_entries, with_prompts, with_questions
@@ -37,7 +50,7 @@ from vernissage.scoring.score import Scored, Sources, gather_entries, score_entr
 from vernissage.scoring.texts import ScoredTexts, check_pairs, score_texts
 from vernissage.wiring import StudioConfig, identity_of, load_config, load_driver, planner_config
 from vernissage.zoo.card import explain
-from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue, model_place
+from vernissage.zoo.catalogue import Catalogue, home, load_cards, load_catalogue
 
 _JUDGED_AT_ONCE = 32
 
@@ -97,17 +110,6 @@ class Studio:
         """Who makes plans of chats: a trained planner, or without one the MLLM."""
         return load_driver("planner", self.config.planner) if self.config.planner else MLLMPlanner(self.mllm)
 
-    def planner_identity(self, name: str) -> str:
-        """Identifier of a planner: the hash of its weights if it is trained, else its name."""
-        try:
-            config = planner_config(name)
-        except UnknownName:  # a planner that a program brings along
-            return name
-        if config is None:
-            return name
-        weights = Path(model_place(str(config.options["model"]), Path())) / WEIGHTS
-        return hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else name
-
     def planner_maker(self, name: str) -> Callable[[], Planner]:
         """A factory for the planner of that name: see `wiring.planner_config`, or "baseline".
 
@@ -143,6 +145,16 @@ class Studio:
     def text_encoder(self) -> TextEncoder | None:
         """Compares words with words."""
         return load_driver("text_encoder", self.config.text_encoder) if self.config.text_encoder else None
+
+    @cached_property
+    def detector(self) -> Detector | None:
+        """Finds things in pictures."""
+        return load_driver("detector", self.config.detector) if self.config.detector else None
+
+    @cached_property
+    def tagger(self) -> Tagger | None:
+        """Tells parts of speech."""
+        return load_driver("tagger", self.config.tagger) if self.config.tagger else None
 
     def plan(
         self,
@@ -278,7 +290,7 @@ class Studio:
             raise BadInput(f"A {type(model).__name__} is no model.", hint="Give the id of one; `vernissage zoo list` shows them.")
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
         images = [to_image(reference) for reference in several(references)]
-        t2i = _Reporting(self.t2i, progress, settings, len(images)) if progress else self.t2i
+        t2i = Reporting(self.t2i, progress, len(images) * settings.rounds * settings.candidates) if progress else self.t2i
         ports = Ports(self.mllm, t2i, self.encoders, self.critic if settings.rater == "judge" else None, self.comparers)
         return repaint_all(images, plan, settings, ports, clip=self.clip, watch=watch)
 
@@ -402,8 +414,10 @@ class Studio:
             inception=self.inception if "inception" in needs else None,
             mllm=self.mllm if "mllm" in needs else None,
             judge=self.critic if "judge" in needs else None,
+            detector=self.detector if "detector" in needs else None,
+            tagger=self.tagger if any(metric.name == "compbench-3-in-1" for metric in chosen) else None,
             scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},
-            identities=self.identities if needs & {"mllm", "judge", "scorer"} else {},  # their files are read for it
+            identities=self.identities if needs & {"mllm", "judge", "detector", "scorer"} else {},  # their files are read for it
         )
         return score_entries(
             entries,
@@ -435,13 +449,14 @@ class Studio:
 
     @cached_property
     def identities(self) -> dict[str, str]:
-        """Cache identifiers of the MLLM, the judge and each scorer."""
+        """Cache identifiers of the MLLM, the judge, the detector, the tagger and each scorer."""
         said = {name: load_prompt(name).hash for name in prompt_ids() if name.startswith(("judging/", "scoring/"))}
         prompts = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
         trained = self.config.trained_judge
         mllm = f"{identity_of(self.config.mllm)} {prompts}"
         judge = f"{identity_of(trained)} {prompts}" if trained else f"{mllm} zero-shot"
-        return {name: identity_of(config) for name, config in self.config.scorers.items()} | {"mllm": mllm, "judge": judge}
+        others = {"detector": self.config.detector, "tagger": self.config.tagger, **self.config.scorers}
+        return {name: identity_of(config) for name, config in others.items() if config} | {"mllm": mllm, "judge": judge}
 
     def statistics(
         self, source: str | Path, encoder: str, *, cache: str | Path | None = None, progress: Progress | None = None
@@ -557,22 +572,6 @@ def score(
         scored.pictures["clipscore"][0]
     """
     return (studio or mini_studio()).score(source, metrics, **options)
-
-
-class _Reporting:
-    """A painter that reports how many of a repainting's pictures are done."""
-
-    def __init__(self, t2i: T2I, progress: Progress, settings: Settings, references: int) -> None:
-        self._t2i, self._progress = t2i, progress
-        self._done, self._total = 0, references * settings.rounds * settings.candidates
-        progress(0, self._total)
-
-    def paint(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> list[Picture | VernissageError]:
-        """See `ports.T2I`."""
-        painted = self._t2i.paint(plans, progress=progress)
-        self._done += len(plans)
-        self._progress(self._done, self._total)
-        return painted
 
 
 @cache

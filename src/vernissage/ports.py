@@ -5,7 +5,7 @@ several threads at once; one that cannot work so lets the calls wait for one ano
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from numpy import ndarray
 from PIL import Image
@@ -20,8 +20,8 @@ from vernissage.records.verdict import Score, Unscored, Verdict
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
-Tagger = Callable[[Sequence[str]], list[list[str]]]
-"""The parts of speech of each text's words, as Universal Dependencies names them: "PRON", "NOUN", …"""
+Tagger = Callable[[Sequence[str]], list[list[tuple[str, str]]]]
+"""The words and marks of each text with their parts of speech as Universal Dependencies names them: ("cat", "NOUN"), (",", "PUNCT"), …"""
 
 
 class Message(BaseModel):
@@ -171,6 +171,50 @@ class Judge(Protocol):
 
         Returns:
             One verdict a picture; what could not be scored says why.
+        """
+        ...
+
+
+class Detection(NamedTuple):
+    """A thing that was found in a picture."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom, in pixels."""
+    confidence: float
+    """In [0, 1]."""
+    mask: ndarray | None = None
+    """Which pixels of the box are its own, shape (bottom - top, right - left), bool; None where the detector tells boxes alone."""
+
+
+class Thresholds(NamedTuple):
+    """How confident a detector must be for a thing to count; as published for GenEval and T2I-CompBench."""
+
+    presence: float = 0.3
+    """GenEval's things, their colours and positions."""
+    counting: float = 0.9
+    """GenEval's numbers of things."""
+    relation: float = 0.5
+    """T2I-CompBench's relations."""
+
+
+class Detector(Protocol):
+    """Finds things in pictures."""
+
+    name: str
+    known: frozenset[str] | None
+    """What it can find; None where it looks for whatever it is asked."""
+    thresholds: Thresholds
+
+    def detect(self, images: Sequence[Image.Image], names: Sequence[Sequence[str]]) -> list[list[Detection] | VernissageError]:
+        """What is in each picture, surest first, but for what no threshold would let count.
+
+        Args:
+            images: RGB.
+            names: What to look for in each; a detector that knows what it can find tells all of that.
+
+        Returns:
+            One list a picture, in order, or the error that it met.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 Drivers are reached by name and imported on first use, so that nothing heavy is loaded before it is needed. Other
 packages add drivers through entry points of the groups `vernissage.mllm`, `vernissage.planner`, `vernissage.t2i`,
-`vernissage.encoder`, `vernissage.text_encoder`, `vernissage.tagger`, `vernissage.judge` and `vernissage.scorer`.
+`vernissage.encoder`, `vernissage.text_encoder`, `vernissage.tagger`, `vernissage.detector`, `vernissage.judge` and `vernissage.scorer`.
 """
 
 import hashlib
@@ -18,11 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vernissage.errors import BadCard, BadInput, MissingExtra, UnknownName
+from vernissage.painting.planner_spec import WEIGHTS
 from vernissage.records.files import files_hash
 from vernissage.zoo.card import explain
 from vernissage.zoo.catalogue import model_place
 
-Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "tagger", "judge", "scorer"]
+Port = Literal["mllm", "planner", "t2i", "encoder", "text_encoder", "tagger", "detector", "judge", "scorer"]
 _PATIENCE = ("api_key_variable", "concurrency", "timeout_s", "retries", "longest_wait_s", "first_wait_s")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -58,6 +59,10 @@ DRIVERS: dict[Port, dict[str, Driver]] = {
     },
     "tagger": {
         "spacy": Driver("vernissage.drivers.tag_spacy:load_tagger", "spacy"),
+    },
+    "detector": {
+        "transformers": Driver("vernissage.drivers.detect_transformers:TransformersDetector", "local"),
+        "fake": Driver("vernissage.drivers.fake:FakeDetector"),
     },
     "scorer": {
         "clip": Driver("vernissage.drivers.score_clip:ClipScorer", "local"),
@@ -121,13 +126,17 @@ class StudioConfig(BaseModel):
     """Encodes pictures for FID, KID and the Inception Score; none without its weights."""
     text_encoder: DriverConfig | None = Field(default_factory=lambda: _mini("transformers", "clip"))
     """Compares words with words, for BERTScore; none, in TOML `false`, leaves that out."""
+    detector: DriverConfig | None = None
+    """Finds things in pictures, for `geneval-detector` and `compbench-spatial-detector`; none without one."""
+    tagger: DriverConfig | None = None
+    """Tells parts of speech, so that CLIP reads no adjectives in `compbench-3-in-1`, as its authors' does not; none without one."""
     judge: DriverConfig | None = None
     """Who judges, a trained judge; none, in TOML `false`, asks the MLLM. Left out, the mini judge where the MLLM is the mini one."""
 
     scorers: dict[str, DriverConfig] = {}
     """Learned metrics of `vernissage score`, by metric."""
 
-    @field_validator("clip", "dinov2", "inception", "text_encoder", "judge", "planner", mode="before")
+    @field_validator("clip", "dinov2", "inception", "text_encoder", "detector", "tagger", "judge", "planner", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value is False else value
@@ -161,6 +170,18 @@ def planner_config(name: str) -> DriverConfig | None:
     raise UnknownName("planner", name, ["mllm", *PLANNERS, "the folder of a trained one"])
 
 
+def planner_identity(name: str) -> str:
+    """Identifier of a planner: the hash of its weights if it is trained, else its name."""
+    try:
+        config = planner_config(name)
+    except UnknownName:  # a planner that a program brings along
+        return name
+    if config is None:
+        return name
+    weights = Path(model_place(str(config.options["model"]), Path())) / WEIGHTS
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else name
+
+
 def load_config(path: Path) -> StudioConfig:
     """Read a `vernissage.toml`; its relative paths start at its own folder.
 
@@ -187,6 +208,8 @@ def load_config(path: Path) -> StudioConfig:
         "dinov2": "encoder",
         "inception": "encoder",
         "text_encoder": "text_encoder",
+        "detector": "detector",
+        "tagger": "tagger",
         "judge": "judge",
     }
     for name, port in ports.items():

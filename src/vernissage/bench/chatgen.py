@@ -22,7 +22,7 @@ from vernissage.ports import Given, Planner, Progress, TextEncoder
 from vernissage.records.parameters import split_sampler
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
-from vernissage.wiring import stated
+from vernissage.wiring import planner_identity, stated
 
 ARGUMENTS = ("sampler", "steps", "cfg_scale", "width", "height")
 """What ChatGen counts as configuration."""
@@ -75,7 +75,7 @@ def open_run(folder: Any, studio: Studio, planners: Sequence[str], queries: Sequ
             f"{len(twice)} ids stand for more than one query, among them {twice[0]!r}.", hint="Give every query an id of its own."
         )
     used = {
-        "planners": {name: studio.planner_identity(name) for name in planners},
+        "planners": {name: planner_identity(name) for name in planners},
         "known": known,
         "queries": [query.id for query in queries],
         "content": content_hash(queries),

@@ -65,10 +65,10 @@ def command(
     from vernissage.scoring.registry import METRICS
 
     if listed:
+        width = max(map(len, METRICS))
         for metric in METRICS.values():
-            click.echo(
-                f"{metric.name:<21} {metric.about}; {metric.range}, {metric.direction} is better; needs {', '.join(sorted(metric.needs))}"
-            )
+            needs = ", ".join(sorted(metric.needs))
+            click.echo(f"{metric.name:<{width}} {metric.about}; {metric.range}, {metric.direction} is better; needs {needs}")
         return
     if texts is not None:
         if source is not None:
@@ -98,16 +98,17 @@ def _sources(studio: "Studio", metrics: tuple[str, ...]) -> "dict[str, list[Driv
     from vernissage.scoring.registry import find_metrics
 
     config = studio.config
-    known = {"clip": config.clip, "dinov2": config.dinov2, "inception": config.inception, "mllm": config.mllm}
+    known = {name: getattr(config, name) for name in ("clip", "dinov2", "inception", "mllm", "detector")}
     known["judge"] = config.trained_judge or config.mllm
+    others = {**config.scorers, "compbench-3-in-1": config.tagger}
     return {
-        metric.name: [part for part in [*map(known.get, sorted(metric.needs)), config.scorers.get(metric.name)] if part is not None]
+        metric.name: [part for part in [*map(known.get, sorted(metric.needs)), others.get(metric.name)] if part is not None]
         for metric in find_metrics(metrics)
     }
 
 
 def _named(config: "DriverConfig") -> str:
-    return f"{config.driver}:{config.options.get('model', '')}".rstrip(":")
+    return f"{config.driver}:{config.options.get('model') or config.options.get('pipeline', '')}".rstrip(":")
 
 
 def _score_texts(pairs: Path, out: Path, table: str, config: Path | None) -> None:

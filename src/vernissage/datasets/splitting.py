@@ -85,7 +85,8 @@ def colloquialism(query: Query, tagger: Tagger | None = None) -> float:
     if tagger is None:
         spoken = [word in _COLLOQUIAL for word in words_of(query)]
     else:
-        spoken = [part in _SPOKEN for turn in tagger([turn.text for turn in query.chat.turns if turn.role == "user"]) for part in turn]
+        turns = tagger([turn.text for turn in query.chat.turns if turn.role == "user"])
+        spoken = [part in _SPOKEN for turn in turns for _, part in turn if part != "PUNCT"]
     return sum(spoken) / len(spoken) if spoken else 0.0
 
 

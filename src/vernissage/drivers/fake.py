@@ -10,7 +10,7 @@ from PIL import Image
 
 from vernissage.drivers.replies import read_reply
 from vernissage.errors import ReplyError, VernissageError
-from vernissage.ports import Ask, Progress, Reply
+from vernissage.ports import Ask, Detection, Progress, Reply, Thresholds
 from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
 from vernissage.zoo.catalogue import Catalogue
@@ -44,6 +44,28 @@ class FakeMLLM:
         """The first option with certainty."""
         self.asked += asks
         return [np.eye(len(options))[0] for _ in asks]
+
+
+@final
+class FakeDetector:
+    """Finds what a function of picture and names says; keeps what it was asked for."""
+
+    def __init__(
+        self,
+        script: Callable[[Image.Image, Sequence[str]], list[Detection] | VernissageError] = lambda _image, _names: [],
+        *,
+        known: frozenset[str] | None = None,
+    ) -> None:
+        self.name = "fake"
+        self.known = known
+        self.thresholds = Thresholds()
+        self.asked: list[list[str]] = []
+        self._script = script
+
+    def detect(self, images: Sequence[Image.Image], names: Sequence[Sequence[str]]) -> list[list[Detection] | VernissageError]:
+        """What the script says, in order."""
+        self.asked += [list(own) for own in names]
+        return [self._script(image, own) for image, own in zip(images, names, strict=True)]
 
 
 @final

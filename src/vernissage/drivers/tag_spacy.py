@@ -1,4 +1,4 @@
-"""Parts of speech by spaCy's pipelines, for telling requests from prompts."""
+"""Parts of speech by spaCy's pipelines, for telling requests from prompts and words that tell what things are like."""
 
 from collections.abc import Sequence
 
@@ -27,9 +27,9 @@ def load_tagger(pipeline: str) -> Tagger:
             hint=f"Run: python -m spacy download {pipeline}, or give a folder.",
         ) from error
 
-    def tag(texts: Sequence[str]) -> list[list[str]]:
-        return [[token.pos_ for token in doc if not token.is_space and not token.is_punct] for doc in nlp.pipe(texts)]
+    def tag(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+        return [[(token.text, "PUNCT" if token.is_punct else token.pos_) for token in doc if not token.is_space] for doc in nlp.pipe(texts)]
 
-    if not any(part for parts in tag(["Can you make me a cat?"]) for part in parts):
+    if not any(part not in ("", "PUNCT") for words in tag(["Can you make me a cat?"]) for _, part in words):
         raise BadInput(f"The spaCy pipeline {pipeline!r} tells no parts of speech.", hint="Take one with a tagger, such as en_core_web_sm.")
     return tag

@@ -10,14 +10,14 @@ Knows nothing about repainting.
 
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, final
 
 import numpy as np
 from numpy import ndarray
 from PIL import Image
 
 from vernissage.errors import DriverError, VernissageError
-from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Judge, Reply, Scorer
+from vernissage.ports import MLLM, T2I, Ask, ImageEncoder, Judge, Progress, Reply, Scorer
 from vernissage.records.picture import Picture
 from vernissage.records.plan import Plan
 from vernissage.records.verdict import Score, Unscored, Verdict
@@ -152,3 +152,20 @@ def _deal(things: Any, sizes: Sequence[int]) -> list[Any]:
 Replies = list[Reply | VernissageError]
 Features = dict[str, ndarray]
 Pictures = list[Picture | VernissageError]
+
+
+@final
+class Reporting:
+    """A painter that reports how many of all pictures are painted."""
+
+    def __init__(self, t2i: T2I, progress: Progress, total: int) -> None:
+        self._t2i, self._progress = t2i, progress
+        self._done, self._total = 0, total
+        progress(0, total)
+
+    def paint(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> list[Picture | VernissageError]:
+        """See `ports.T2I`."""
+        painted = self._t2i.paint(plans, progress=progress)
+        self._done += len(plans)
+        self._progress(self._done, self._total)
+        return painted

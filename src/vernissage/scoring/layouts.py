@@ -12,7 +12,7 @@ from vernissage.records.plan import whole_characters
 from vernissage.records.table import read_csv
 from vernissage.scoring.checks import Check
 from vernissage.scoring.packed import is_packed, unpack
-from vernissage.scoring.questions import geneval_checks, read_questions
+from vernissage.scoring.questions import Metadata, geneval_checks, read_questions
 
 
 class Entry(NamedTuple):
@@ -27,6 +27,8 @@ class Entry(NamedTuple):
     """Such as GenEval's tag or HPSv2's style; empty where there are no groups."""
     checks: tuple[Check, ...] | None = None
     """Questions with known answers, such as GenEval's; None where nobody says, and then an MLLM may write them."""
+    metadata: Metadata | None = None
+    """GenEval's, for a detector."""
 
 
 def find_entries(source: Path, *, prompts: Path | None = None, questions: Path | None = None) -> list[Entry]:
@@ -99,26 +101,27 @@ def _entry(name: str, path: Path, prompt: str | None = None, group: str | None =
 
 def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
     """`<index>/samples/<n>.png` with `metadata.jsonl`, one object, beside `samples`; nothing where no folder is so."""
-    told: dict[Path, tuple[str | None, str | None, tuple[Check, ...] | None]] = {}
+    told: dict[Path, tuple[str | None, str | None, Metadata | None]] = {}
     for listing in folder.glob("*/metadata.jsonl"):
         if not (listing.parent / "samples").is_dir():
             continue
         try:
             values = json.loads(listing.read_text(encoding="utf-8-sig").strip().split("\n")[0])
-            prompt, tag, checks = values["prompt"], values.get("tag"), geneval_checks(values)
+            prompt, tag, metadata = values["prompt"], values.get("tag"), Metadata.model_validate(values)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{listing} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
         if not all(value is None or isinstance(value, str) for value in (prompt, tag)):
             raise BadInput(f"{listing} has a prompt or tag that is no text.", hint="It must hold one JSON object with a prompt.")
-        told[listing.parent / "samples"] = prompt, tag, checks
+        told[listing.parent / "samples"] = prompt, tag, metadata
     if not told:
         return []
     entries = []
     for path in found:
         if not any(above.name == "samples" for above in path.parents):
             continue  # GenEval's grids
-        prompt, tag, checks = next((told[above] for above in path.parents if above in told), (None, None, None))
-        entries.append(_entry(path.relative_to(folder).as_posix(), path, prompt, tag)._replace(checks=checks))
+        prompt, tag, metadata = next((told[above] for above in path.parents if above in told), (None, None, None))
+        checks = geneval_checks(metadata) if metadata else None
+        entries.append(_entry(path.relative_to(folder).as_posix(), path, prompt, tag)._replace(checks=checks, metadata=metadata))
     return entries
 
 

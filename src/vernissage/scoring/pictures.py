@@ -11,7 +11,7 @@ from PIL import Image
 
 from vernissage.errors import BadInput, VernissageError
 from vernissage.metrics.similarity import psnr, ssim
-from vernissage.ports import MLLM, Ask, ImageEncoder, Judge, Message, Reply, Scorer, TextImageEncoder
+from vernissage.ports import MLLM, Ask, Detection, Detector, ImageEncoder, Judge, Message, Reply, Scorer, Tagger, TextImageEncoder
 from vernissage.prompts import load_prompt
 from vernissage.records.verdict import LEVELS, Rating, Score, Unscored, Verdict, as_score
 from vernissage.scoring.checks import (
@@ -24,9 +24,11 @@ from vernissage.scoring.checks import (
     share_with_needs,
     write_checks,
 )
+from vernissage.scoring.detected import geneval_names, relation_names, score_geneval, score_relations
 from vernissage.scoring.features import FeatureStore
+from vernissage.scoring.questions import Metadata
 from vernissage.scoring.registry import Metric
-from vernissage.scoring.things import attribute_checks, says_only_where, says_where, spatial_checks
+from vernissage.scoring.things import attribute_checks, says_only_where, says_where, spatial_checks, spatial_relations
 
 Found = Score | Unscored
 NO_QUESTIONS = Unscored(reason="there are no questions about this picture")
@@ -41,10 +43,13 @@ class Sources(NamedTuple):
     inception: ImageEncoder | None = None
     mllm: MLLM | None = None
     judge: Judge | None = None
+    detector: Detector | None = None
+    tagger: Tagger | None = None
+    """Tells the words that say what things are like; nobody need."""
     scorers: Mapping[str, Scorer] = MappingProxyType({})
     """Learned metrics by name."""
     identities: Mapping[str, str] = MappingProxyType({})
-    """Cache identifier of a scorer, the "mllm" or the "judge"; the name where there is none."""
+    """Cache identifier of a scorer, the "mllm", the "judge", the "detector" or the "tagger"; the name where there is none."""
 
 
 class Opened(NamedTuple):
@@ -58,6 +63,8 @@ class Opened(NamedTuple):
     """The reference picture of its name, or why it cannot be read; None where there is none."""
     checks: tuple[Check, ...] | None = None
     """Questions with known answers; None where nobody says, and then the MLLM writes them."""
+    metadata: Metadata | None = None
+    """GenEval's, for a detector."""
 
 
 class Chunk:
@@ -77,6 +84,7 @@ class Chunk:
         self._raw: dict[str, ndarray] = {}
         self._verdicts: dict[int, Verdict] = {}
         self._checked: dict[tuple[int, Check], Checked | Unscored] = {}
+        self._detected: dict[tuple[int, tuple[str, ...]], list[Detection] | Unscored] = {}
 
     def raw(self, encoder: str) -> ndarray:
         """Features with the length that they have, shape (picture, feature)."""
@@ -94,11 +102,32 @@ class Chunk:
     @cached_property
     def text_cosines(self) -> list[float]:
         """Picture against its prompt under CLIP; not a number for those that have none."""
-        prompts = list(dict.fromkeys(each.prompt for each in self.pictures if each.prompt))
+        return self._text_cosines([each.prompt or "" for each in self.pictures])
+
+    @cached_property
+    def bare_text_cosines(self) -> list[float]:
+        """The same with prompts that say what there is and not what it is like, where a tagger tells adjectives."""
+        if self.sources.tagger is None:
+            return self.text_cosines
+        tagged = self.sources.tagger([each.prompt or "" for each in self.pictures])
+        return self._text_cosines([" ".join(word for word, part in words if part != "ADJ") for words in tagged])
+
+    def _text_cosines(self, texts: Sequence[str]) -> list[float]:
+        asked = list(dict.fromkeys(text for text in texts if text))
         assert self.sources.clip is not None
-        rows = dict(zip(prompts, self.sources.clip.encode_text(prompts), strict=True)) if prompts else {}
-        mine = zip(self.pictures, self.raw("clip"), strict=True)
-        return [_cosine(row, rows[each.prompt]) if each.prompt else np.nan for each, row in mine]
+        rows = dict(zip(asked, self.sources.clip.encode_text(asked), strict=True)) if asked else {}
+        return [_cosine(row, rows[text]) if text else np.nan for text, row in zip(texts, self.raw("clip"), strict=True)]
+
+    def detections(self, names: Mapping[int, Sequence[str]]) -> dict[int, list[Detection] | Unscored]:
+        """What the detector finds of those names in some pictures; of one that knows what it can find, once for all names."""
+        detector = self.sources.detector
+        assert detector is not None
+        keys = {row: (row, () if detector.known is not None else tuple(own)) for row, own in names.items()}
+        left = [row for row, key in keys.items() if key not in self._detected]
+        said = detector.detect([self.pictures[row].image for row in left], [list(names[row]) for row in left]) if left else []
+        for row, found in zip(left, said, strict=True):
+            self._detected[keys[row]] = Unscored(reason=str(found)) if isinstance(found, VernissageError) else found
+        return {row: self._detected[key] for row, key in keys.items()}
 
     def verdicts(self, rows: Sequence[int]) -> list[Verdict]:
         """What the judge says of some of them, asked once about each; perception and correspondence come together."""
@@ -249,9 +278,10 @@ _spatial = _of_prompt(spatial_checks, NO_RELATION)
 def _three_in_one(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
     """Mean of attributes, of spatial relations unless none is named, and of CLIP's cosine unless nothing else is said.
 
-    The authors take each prompt's parts from two lists of theirs; the words tell the same for all but one of the 300.
+    The authors take each prompt's parts from two lists of theirs; the words tell the same for all but one of the 300. CLIP reads
+    prompts without their adjectives where a tagger tells them, as the authors' does.
     """
-    cosines = as_scores(np.array(chunk.text_cosines)[list(rows)])
+    cosines = as_scores(np.array(chunk.bare_text_cosines)[list(rows)])
     prompts = [chunk.pictures[row].prompt or "" for row in rows]
     found: list[Found] = []
     for prompt, attributes, spatial, cosine in zip(prompts, _attributes(chunk, rows), _spatial(chunk, rows), cosines, strict=True):
@@ -265,6 +295,42 @@ def _three_in_one(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
         values = [part.value for part in parts if isinstance(part, Score)]
         found.append(failed or Score(value=sum(values) / len(values), reason=reason))
     return found
+
+
+def _geneval_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    detector, clip = chunk.sources.detector, chunk.sources.clip
+    assert detector is not None
+    assert clip is not None
+    wanted = {row: metadata for row in rows if (metadata := chunk.pictures[row].metadata) is not None}
+    found = chunk.detections({row: geneval_names(each) for row, each in wanted.items()})
+    seen = {row: several for row, several in found.items() if not isinstance(several, Unscored)}
+    scores = score_geneval(
+        [wanted[row] for row in seen],
+        [chunk.pictures[row].image for row in seen],
+        list(seen.values()),
+        clip,
+        known=detector.known,
+        thresholds=detector.thresholds,
+    )
+    by_row = {row: each for row, each in found.items() if isinstance(each, Unscored)} | dict(zip(seen, scores, strict=True))
+    return [by_row[row] for row in rows]
+
+
+def _spatial_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    detector = chunk.sources.detector
+    assert detector is not None
+    placed = {row: spatial_relations(chunk.pictures[row].prompt or "") for row in rows}
+    names = {row: [name for pair in relation_names(each, detector.known) for name in pair if name] for row, each in placed.items() if each}
+    found = chunk.detections({row: tuple(dict.fromkeys(own)) for row, own in names.items()})
+    scores: list[Found] = []
+    for row, relations in placed.items():
+        several = found.get(row, NO_RELATION)
+        if isinstance(several, Unscored):
+            scores.append(several)
+        else:
+            size = chunk.pictures[row].image.size
+            scores.append(score_relations(relations, size, several, known=detector.known, thresholds=detector.thresholds))
+    return scores
 
 
 Compute = Callable[[Chunk, Sequence[int]], list[Found]]
@@ -283,8 +349,10 @@ _COMPUTE: dict[str, Compute] = {
     "tifa": _questioned(share_right),
     "dsg": _questioned(share_with_needs),
     "geneval": _questioned(all_right),
+    "geneval-detector": _geneval_by_detector,
     "compbench-attributes": _attributes,
     "compbench-spatial": _spatial,
+    "compbench-spatial-detector": _spatial_by_detector,
     "compbench-3-in-1": _three_in_one,
 }
 

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, TypeAdapter, model_validator
 
 from vernissage.errors import BadInput
 from vernissage.prompts.words import ask_for, plural
@@ -42,39 +42,51 @@ class _Position(NamedTuple):
     other: Annotated[int, Field(ge=0)]
 
 
-class _Thing(_Row):
+class Wanted(_Row):
+    """Things that a picture must show."""
+
     name: Said = Field(alias="class")
     count: int = Field(default=1, ge=1)
     color: Annotated[Said | None, BeforeValidator(lambda value: value or None)] = None
     position: Annotated[_Position | None, BeforeValidator(lambda value: value or None)] = None
+    """Such as ("left of", 0): where they are, seen from the things of that place in the list."""
 
 
-class _Excluded(_Thing):
+class Excluded(_Row):
+    """Things that must be there fewer times than that."""
+
+    name: Said = Field(alias="class")
     count: int = Field(ge=1)
 
 
-class _Metadata(_Row):
-    include: Annotated[list[_Thing], BeforeValidator(lambda value: value or [])] = []
-    exclude: Annotated[list[_Excluded], BeforeValidator(lambda value: value or [])] = []
+class Metadata(_Row):
+    """A row of GenEval's `evaluation_metadata.jsonl`: what must be in a picture, and what must not."""
+
+    tag: Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else "")] = ""
+    include: Annotated[tuple[Wanted, ...], BeforeValidator(lambda value: value or ())] = ()
+    exclude: Annotated[tuple[Excluded, ...], BeforeValidator(lambda value: value or ())] = ()
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        for each in self.include:
+            if each.position and each.position.other >= len(self.include):
+                raise ValueError(f"the position of {each.name} is told by thing {each.position.other}, and there are {len(self.include)}")
+        return self
 
 
-def geneval_checks(metadata: Mapping[str, Any]) -> tuple[Check, ...]:
-    """The questions of a row of GenEval's `evaluation_metadata.jsonl`.
+def geneval_checks(row: Metadata) -> tuple[Check, ...]:
+    """The questions of a row of GenEval's metadata.
 
     What is excluded must be there fewer times than its count, as GenEval's own evaluation has it.
 
-    Raises:
-        ValueError: A thing has no name, or a count, colour or position that is none.
-
     Example:
         >>> counted = {"include": [{"class": "dog", "count": 2}], "exclude": [{"class": "dog", "count": 3}]}
-        >>> [check.question for check in geneval_checks(counted)]
+        >>> [check.question for check in geneval_checks(Metadata.model_validate(counted))]
         ['Are there exactly 2 dogs?']
         >>> red = {"include": [{"class": "bus", "count": 1, "color": "red"}, {"class": "cow", "count": 1, "position": ["left of", 0]}]}
-        >>> [check.question for check in geneval_checks(red)]
+        >>> [check.question for check in geneval_checks(Metadata.model_validate(red))]
         ['Is there a bus?', 'Is the bus red?', 'Is there a cow?', 'Is the cow left of the bus?']
     """
-    row = _Metadata.model_validate(metadata)
     beyond = {(each.name, each.count) for each in row.exclude}
     checks: list[Check] = []
     for each in row.include:
@@ -87,8 +99,6 @@ def geneval_checks(metadata: Mapping[str, Any]) -> tuple[Check, ...]:
         if each.color:
             checks.append(Check(f"Is the {each.name} {each.color}?" if each.count == 1 else f"Are the {plural(each.name)} {each.color}?"))
         if each.position:
-            if each.position.other >= len(row.include):
-                raise ValueError(f"the position of {each.name} is told by thing {each.position.other}, and there are {len(row.include)}")
             checks.append(Check(f"Is the {each.name} {each.position.how} the {row.include[each.position.other].name}?"))
     for each in row.exclude:
         if (each.name, each.count) in beyond:

@@ -5,14 +5,29 @@ from typing import Literal, NamedTuple
 from vernissage.errors import BadInput, UnknownName
 from vernissage.metrics.unified import CHATGEN, NORMS
 
-Need = Literal["prompt", "reference", "questions", "set", "references", "clip", "dinov2", "inception", "mllm", "judge", "scorer"]
-"""A prompt, a reference picture or questions for each picture; all pictures as a set, a set of reference pictures; or somebody who
-encodes, answers, judges or scores."""
+Need = Literal[
+    "prompt",
+    "reference",
+    "questions",
+    "metadata",
+    "set",
+    "references",
+    "clip",
+    "dinov2",
+    "inception",
+    "mllm",
+    "judge",
+    "detector",
+    "scorer",
+]
+"""A prompt, a reference picture, questions or GenEval's metadata for each picture; all pictures as a set, a set of reference pictures;
+or somebody who encodes, answers, judges, detects or scores."""
 ENCODERS = ("clip", "dinov2", "inception")
 
 
 _LICENCES = {
     "clip": "MIT (OpenAI's CLIP)",
+    "detector": "the detector's",
     "dinov2": "Apache-2.0 (DINOv2)",
     "inception": "Apache-2.0 (Inception of 2015)",
     "judge": "the judge's",
@@ -178,6 +193,15 @@ METRICS: dict[str, Metric] = {
             "examples by hand",
         ),
         _metric(
+            "geneval-detector",
+            "Whether things, counts, colours and positions are all right, as a detector and CLIP find them",
+            "metadata detector clip",
+            "higher",
+            "0 or 1",
+            "Ghosh et al. (2023), GenEval, as its evaluate_images.py decides; in its layout",
+            "its rules by hand; the detectors against transformers' own processing",
+        ),
+        _metric(
             "compbench-attributes",
             "How surely each thing of the prompt is there with its attributes: product of an MLLM's probabilities",
             "prompt mllm",
@@ -196,12 +220,21 @@ METRICS: dict[str, Metric] = {
             "examples by hand",
         ),
         _metric(
+            "compbench-spatial-detector",
+            "How surely the prompt's spatial relations hold: where a detector finds things, and how sure it is",
+            "prompt detector",
+            "higher",
+            "0 to 1",
+            "Huang et al. (2023), T2I-CompBench, as its 2D_spatial_eval.py decides; any detector",
+            "its rules by hand; the detectors against transformers' own processing",
+        ),
+        _metric(
             "compbench-3-in-1",
             "Mean of compbench-attributes, compbench-spatial and CLIP's cosine; of those that the prompt's kind calls for",
             "prompt mllm clip",
             "higher",
             "0 to 1",
-            "Huang et al. (2023), T2I-CompBench, 3-in-1",
+            "Huang et al. (2023), T2I-CompBench, 3-in-1; CLIP reads no adjectives where [tagger] tells them",
             "examples by hand",
         ),
         _metric(

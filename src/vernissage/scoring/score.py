@@ -30,6 +30,7 @@ from vernissage.scoring.sets import FRECHET, PARTS, encoders_of, score_set, unif
 CHUNK = 64
 """Pictures that are in memory at once; as many again are decoded ahead."""
 NO_PROMPT, NO_REFERENCE = Unscored(reason="no prompt is known"), Unscored(reason="there is no reference picture of that name")
+NO_METADATA = Unscored(reason="there are no GenEval metadata of this picture")
 
 
 class Scored(NamedTuple):
@@ -168,14 +169,18 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
             found[index] = NO_PROMPT
         elif "reference" in metric.needs and not isinstance(each.reference, Opened):
             found[index] = each.reference or NO_REFERENCE
+        elif "metadata" in metric.needs and each.metadata is None:
+            found[index] = NO_METADATA
     asked = {metric.name: chunk.sources.scorers.get(metric.name)}
-    asked |= {name: getattr(chunk.sources, name) for name in ("mllm", "judge") if name in metric.needs}
+    asked |= {name: getattr(chunk.sources, name) for name in ("mllm", "judge", "detector") if name in metric.needs}
     slow = next(((who, each) for who, each in asked.items() if each is not None), None)
     keys: dict[int, str] = {}
     if slow is not None:
         source = chunk.sources.identities.get(slow[0]) or slow[1].name
         if "clip" in metric.needs and chunk.sources.clip is not None:
             source += f" and {chunk.sources.clip.name}"
+        if metric.name == "compbench-3-in-1" and chunk.sources.tagger is not None:
+            source += f" and {chunk.sources.identities.get('tagger', 'tagger')}"
         left = [(index, each) for index, each in enumerate(chunk.pictures) if index not in found]
         keys = {index: known.key(metric, source, each) for index, each in left}
         found |= {index: known.scores[key] for index, key in keys.items() if key in known.scores}
@@ -193,7 +198,7 @@ def _check(metrics: Sequence[Metric], sources: Sources, reference: Path | Sequen
             raise BadInput(f"The metric {metric.name} needs its checkpoint.", hint=f"Add [scorers.{metric.name}]; docs/how-to/score.md.")
         if {"reference", "references"} & metric.needs and reference is None:
             raise BadInput(f"The metric {metric.name} needs reference pictures.", hint="Name their folder with --reference.")
-        for name in (*ENCODERS, "mllm", "judge"):
+        for name in (*ENCODERS, "mllm", "judge", "detector"):
             if name in metric.needs and getattr(sources, name) is None:
                 raise BadInput(f"The metric {metric.name} needs `{name}`.", hint="Configure it in your vernissage.toml.")
     if isinstance(reference, Path) and not reference.exists():
@@ -249,7 +254,7 @@ def _opened(entries: Sequence[Entry], references: References | None) -> Iterator
     def read_pair(entry: Entry) -> Opened | Unscored:
         opened = read(entry.path, entry.prompt)
         if isinstance(opened, Opened):
-            opened = opened._replace(checks=entry.checks)
+            opened = opened._replace(checks=entry.checks, metadata=entry.metadata)
         if isinstance(opened, Unscored) or references is None or (path := references.find(entry.name)) is None:
             return opened
         return opened._replace(reference=read(path, ""))
@@ -283,7 +288,9 @@ class _Journal:
         paired = "reference" in metric.needs and isinstance(picture.reference, Opened)
         other = picture.reference.key.hex() if paired and isinstance(picture.reference, Opened) else ""
         asked = [list(check) for check in picture.checks or ()] if "questions" in metric.needs else []
-        told = [metric.name, source, picture.key.hex(), prompt, other, *([asked] if asked else [])]
+        told: list[Any] = [metric.name, source, picture.key.hex(), prompt, other, *([asked] if asked else [])]
+        if "metadata" in metric.needs and picture.metadata is not None:
+            told.append(picture.metadata.model_dump(mode="json"))
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
     def add(self, scores: dict[str, Score]) -> None:

@@ -4,6 +4,7 @@ Found by articles, numbers and prepositions, without a parser: the benchmark's p
 """
 
 import re
+from typing import NamedTuple
 
 from vernissage.scoring.checks import Check
 
@@ -103,6 +104,31 @@ def says_only_where(prompt: str) -> bool:
     return _ONLY_PLACED.fullmatch(prompt.strip()) is not None
 
 
+class Placed(NamedTuple):
+    """A spatial relation of two noun phrases."""
+
+    first: str
+    how: str
+    """Such as "to the left of", one phrase for each relation."""
+    second: str
+
+
+def spatial_relations(prompt: str) -> tuple[Placed, ...]:
+    """The spatial relations between two noun phrases that a prompt names.
+
+    Example:
+        >>> spatial_relations("two dogs on the right of a red car")
+        (Placed(first='two dogs', how='to the right of', second='a red car'),)
+    """
+    found: list[Placed] = []
+    for match in _RELATION.finditer(prompt):
+        before = [each[0].strip() for each in _THING.finditer(prompt[: match.start()])]
+        after = _THING.match(prompt[match.end() :].lstrip())
+        if before and after:
+            found.append(Placed(before[-1], _SPATIAL[match["how"].lower()], after[0].strip()))
+    return tuple(found)
+
+
 def spatial_checks(prompt: str) -> tuple[Check, ...]:
     """A check for each spatial relation between two noun phrases.
 
@@ -110,11 +136,16 @@ def spatial_checks(prompt: str) -> tuple[Check, ...]:
         >>> spatial_checks("two dogs on the right of a red car")[0].question
         'Are two dogs to the right of a red car?'
     """
-    checks: list[Check] = []
-    for match in _RELATION.finditer(prompt):
-        before = [each[0].strip() for each in _THING.finditer(prompt[: match.start()])]
-        after = _THING.match(prompt[match.end() :].lstrip())
-        if before and after:
-            verb = "Are" if _MANY.match(before[-1]) else "Is"
-            checks.append(Check(f"{verb} {before[-1]} {_SPATIAL[match['how'].lower()]} {after[0].strip()}?"))
-    return tuple(checks)
+    return tuple(
+        Check(f"{'Are' if _MANY.match(first) else 'Is'} {first} {how} {second}?") for first, how, second in spatial_relations(prompt)
+    )
+
+
+def bare_name(phrase: str) -> str:
+    """A noun phrase without its article or number, in lower case.
+
+    Example:
+        >>> bare_name("The two wooden chairs"), bare_name("a cat")
+        ('two wooden chairs', 'cat')
+    """
+    return re.sub(rf"^{_ARTICLE}\s+", "", phrase.strip(), flags=re.IGNORECASE).lower()

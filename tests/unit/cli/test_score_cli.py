@@ -485,6 +485,24 @@ def test_geneval_s_own_questions_are_asked_and_grouped_by_task(run, picture, mon
     assert len(asked) == 4
 
 
+def test_geneval_s_things_are_found_by_a_configured_detector_and_what_it_does_not_know_is_told(run, picture, detector_folders):
+    for index, name in enumerate(["cat", "cat", "zebra"]):
+        picture(f"in/{index}/samples/0.png", index)
+        include = [{"class": name, "count": 1}]
+        text(f"in/{index}/metadata.jsonl", json.dumps({"prompt": f"a {name} near a dog", "tag": "single_object", "include": include}))
+    surely = "threshold = 0.0\nrelation_threshold = 1.0"
+    text("vernissage.toml", f'[detector]\ndriver = "transformers"\nmodel = "{detector_folders["detr"]}"\n{surely}\n')
+    assert run("in", "--metrics", "geneval-detector,compbench-spatial-detector").code == 0
+    scores = [row["geneval-detector"] for row in table()]
+    assert scores[2] == ""
+    assert set(scores[:2]) <= {"0.0", "1.0"}
+    assert [row["compbench-spatial-detector"] for row in table()] == ["0.0", "0.0", ""]
+    first, second = (row for row in rows() if row["group"] == "")
+    assert (first["scored"], first["reasons"]) == (2, {"the detector knows no zebra": 1})
+    assert first["by"] == f"clip:mini/clip, transformers:{detector_folders['detr']}"
+    assert second["by"] == f"transformers:{detector_folders['detr']}"
+
+
 def test_changed_questions_are_asked_anew_and_others_are_not(run, picture, monkeypatch):
     picture("in/a.png", 0)
     picture("in/b.png", 1)

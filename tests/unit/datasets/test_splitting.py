@@ -142,16 +142,16 @@ def test_words_are_the_users_alone():
 
 
 def test_people_are_told_by_the_parts_of_speech_where_a_tagger_tells_them(encoder):
-    tags = {"draw": "VERB", "it": "PRON", "now": "ADV", "cat": "NOUN", "roof": "NOUN", "oh": "INTJ"}
+    tags = {"draw": "VERB", "it": "PRON", "now": "ADV", "cat": "NOUN", "roof": "NOUN", "oh": "INTJ", "!": "PUNCT"}
     seen = []
 
     def tagger(texts):
         seen.extend(texts)
-        return [[tags[word] for word in text.split()] for text in texts]
+        return [[(word, tags[word]) for word in text.split()] for text in texts]
 
-    said = query(1, "draw it now", turns=(Turn(text="cat"), Turn(role="assistant", text="which one")))
+    said = query(1, "draw it now !", turns=(Turn(text="cat"), Turn(role="assistant", text="which one")))
     assert colloquialism(said, tagger) == 1 / 4
-    assert seen == ["cat", "draw it now"]
+    assert seen == ["cat", "draw it now !"]
     half = [query(n, text) for n, text in enumerate(["oh cat roof", "cat roof cat"])]
     assert split_queries(half, encoder, share=1, tagger=tagger).returned == {"reads like a prompt": 1}
 

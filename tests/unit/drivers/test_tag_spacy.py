@@ -21,12 +21,12 @@ def pipeline(tmp_path):
     return str(tmp_path / "rules")
 
 
-def test_each_word_has_its_part_of_speech_and_signs_have_none(pipeline):
+def test_each_word_has_its_part_of_speech_and_signs_are_marks(pipeline):
     tag = load_tagger(pipeline)
-    assert tag(["Can you make me a cat?", "", "it's  (cat), roof!"]) == [
-        ["AUX", "PRON", "VERB", "PRON", "", "NOUN"],
+    assert tag(["Can you make a cat?", "", "it's  roof!"]) == [
+        [("Can", "AUX"), ("you", "PRON"), ("make", "VERB"), ("a", ""), ("cat", "NOUN"), ("?", "PUNCT")],
         [],
-        ["PRON", "AUX", "NOUN", "NOUN"],
+        [("it", "PRON"), ("'s", "AUX"), ("roof", "NOUN"), ("!", "PUNCT")],
     ]
 
 

@@ -29,7 +29,7 @@ from vernissage.scoring.checks import (
     share_with_needs,
     write_checks,
 )
-from vernissage.scoring.questions import geneval_checks, read_questions
+from vernissage.scoring.questions import Metadata, geneval_checks, read_questions
 from vernissage.scoring.things import attribute_checks, noun_phrases, spatial_checks
 
 RED, BLUE = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
@@ -333,7 +333,7 @@ def test_a_small_mllm_is_not_asked_to_write():
 
 
 def asked(metadata: dict) -> list[tuple[str, str]]:
-    checks = geneval_checks(metadata)
+    checks = geneval_checks(Metadata.model_validate(metadata))
     assert all(check.choices == YES_NO and check.needs == () for check in checks)
     return [(check.question, check.expected) for check in checks]
 
@@ -384,7 +384,7 @@ def test_geneval_s_harder_rows_are_asked_as_they_are_meant(metadata, questions):
 
 @pytest.mark.parametrize("metadata", [{}, {"include": None}, {"include": [], "exclude": None}, {"prompt": "a cat", "tag": "x"}])
 def test_geneval_metadata_that_name_nothing_have_no_questions(metadata):
-    assert geneval_checks(metadata) == ()
+    assert geneval_checks(Metadata.model_validate(metadata)) == ()
 
 
 def test_geneval_s_empty_colours_and_positions_ask_nothing():
