@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vernissage.drivers.fake import FakeEncoder, FakeMLLM
+from vernissage.drivers.fake import FakeDetector, FakeEncoder, FakeMLLM
 from vernissage.errors import DriverError, NoProbabilities, Refused, ReplyError
 from vernissage.ports import Ask, Reply
 from vernissage.records.picture import Picture
@@ -79,7 +79,8 @@ def entry(noise_picture):
 
 
 def score(metrics: str, mllm, *entries: Entry, cache: Path | None = None, clip=None):
-    return score_entries(list(entries), find_metrics(metrics.split(",")), Sources(mllm=mllm, clip=clip), cache=cache).pictures
+    sources = Sources(mllm=mllm, clip=clip, detector=FakeDetector())
+    return score_entries(list(entries), find_metrics(metrics.split(",")), sources, cache=cache).pictures
 
 
 def values(found) -> list[float | None]:

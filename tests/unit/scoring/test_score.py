@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vernissage.drivers.encode_clip import ClipEncoder
 from vernissage.drivers.encode_dinov2 import Dinov2Encoder
-from vernissage.drivers.fake import FakeEncoder, FakeMLLM
+from vernissage.drivers.fake import FakeDetector, FakeEncoder, FakeMLLM
 from vernissage.errors import BadInput, DriverError, UnknownName
 from vernissage.metrics.distribution import gather, kernel_distance, manifold_scores, save_statistics
 from vernissage.ports import Ask
@@ -25,12 +25,14 @@ from vernissage.records.picture import Picture, Provenance
 from vernissage.records.plan import Plan
 from vernissage.records.verdict import Score, Unscored, Verdict
 from vernissage.scoring.layouts import Entry, find_entries
+from vernissage.scoring.questions import Metadata
 from vernissage.scoring.registry import METRICS, find_metrics
 from vernissage.scoring.score import Scored, Sources, score_entries
 from vernissage.wiring import find_driver
 
 CLOSE = 1e-5
 REFERENCE = Path("ref")
+METADATA = Metadata.model_validate({"include": [{"class": "cat"}]})
 
 
 class Counting:
@@ -112,7 +114,7 @@ def score(
     metrics: str, source: str | Path = "in", *, reference: Path | None = None, cache: Path | None = None, progress=None, **sources
 ) -> Scored:
     return score_entries(
-        find_entries(Path(source)),
+        [entry._replace(metadata=METADATA) for entry in find_entries(Path(source))],
         find_metrics(metrics.split(",")),
         Sources(**sources),
         reference=reference,
@@ -162,7 +164,7 @@ def reply(ask: Ask) -> str:
 def everybody() -> dict:
     scorers = {name: FakeScorer(name) for name in LEARNED}
     encoders = {"clip": Counting("clip"), "dinov2": Counting("dinov2"), "inception": Classifying("inception")}
-    return encoders | {"mllm": FakeMLLM(reply), "judge": FakeJudge(), "scorers": scorers}
+    return encoders | {"mllm": FakeMLLM(reply), "judge": FakeJudge(), "detector": FakeDetector(), "scorers": scorers}
 
 
 # ------------------------------------------------------------------------------------------------------------ registry
