@@ -4,8 +4,10 @@ import re
 import runpy
 from pathlib import Path
 
+import click
 import pytest
 
+from vernissage.cli import cli
 from vernissage.drivers.samplers import find_sampler
 from vernissage.records.plan import Plan
 from vernissage.wiring import load_config
@@ -45,3 +47,10 @@ def test_the_benchmark_page_shows_the_newest_results():
 def test_a_generated_page_shows_what_the_program_says(page):
     render = runpy.run_path(str(ROOT / "docs" / f"{page}.py"))["render"]
     assert (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8") == render()
+
+
+def test_every_help_fits_a_terminal_of_80_columns():
+    walk = runpy.run_path(str(ROOT / "docs" / "commands.py"))["_walk"]
+    for name, command in walk("vernissage", cli):
+        told = command.get_help(click.Context(command, info_name=name, terminal_width=80, max_content_width=80))
+        assert all(len(line) <= 80 for line in told.splitlines()), name

@@ -36,8 +36,9 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
     target = folder / "benchmark_results" / run.folder.resolve().name
     _begin(target, run)
     rows = []
+    folders = _folders([item.model for item in items])
     for item in items:
-        place = target / item.model.replace("/", "_") / item.reference
+        place = target / folders[item.model] / item.reference
         row: dict[str, Any] = {"model": item.model, "image": item.reference, "type": item.kind}
         if item.regeneration is None:
             rows.append({**row, "unscored": item.unscored})
@@ -69,6 +70,15 @@ def export_results(run: Run, items: Sequence[Item], folder: Path) -> Path:
     rated = {"on_the_papers_scale": papers} if run.header.settings["repaint"]["rater"] == "mllm" else {}
     _write(target / "benchmark_final.json", {"means": means, **rated, "scored": counts, "results": rows})
     return target
+
+
+def _folders(models: Sequence[str]) -> dict[str, str]:
+    """A folder for each model, as the authors name them; "a/b" and "a_b" do not share one."""
+    found: dict[str, str] = {}
+    for model in dict.fromkeys(models):
+        plain = model.replace("/", "_")
+        found[model] = plain if plain not in found.values() else f"{plain}-{len(found) + 1}"
+    return found
 
 
 def _begin(target: Path, run: Run) -> None:

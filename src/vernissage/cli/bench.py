@@ -319,8 +319,8 @@ def evalmi(data: Path, predictions: tuple[Path, ...], dimension: str, task: str 
     `vernissage score`, is one judge for every column of numbers.
 
     \b
-    vernissage bench evalmi --data evalmi-50k --dimension correspondence --out plots
-    vernissage bench evalmi --data evalmi-50k --predictions scores.csv --predictions others.csv
+    vernissage bench evalmi --data evalmi-50k --dimension perception --out plots
+    vernissage bench evalmi --data evalmi-50k --predictions scores.csv
     """  # noqa: D301  click wants the character itself
     from vernissage.bench.evalmi import human_leaderboard
     from vernissage.cli.show import check_folder
@@ -539,8 +539,8 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
     Of metrics where lower is better the sign is turned. The table is kept as agreement.csv, the scores as scores.csv.
 
     \b
-    vernissage bench metrics --data ratings.jsonl --metrics clipscore,vqascore,judge-perception
-    vernissage bench metrics --data evalmi-50k --images pictures --metrics clipscore
+    vernissage bench metrics --data ratings.jsonl --metrics clipscore,vqascore
+    vernissage bench metrics --data evalmi-50k --images in --metrics clipscore
     """  # noqa: D301  click wants the character itself
     from vernissage.bench.metrics import agreements, entries_of
     from vernissage.bench.plots import bars

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vernissage.cli import config_option, harmless, named
+from vernissage.cli import config_option, harmless, named, numbered
 from vernissage.errors import BadInput, VernissageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def command(out: Path, planner: str | None, model: str | None, seed: int | None,
     from vernissage.cli.studio import open_studio
 
     check_folder(out)
-    talk = _Talk(open_studio(config, planner=planner), out, model, seed, explain)
+    talk = _Talk(open_studio(config, planner=planner), out, explain)
+    if seed is not None:
+        talk.seed = _seed(str(seed))
     if model is not None:
         talk.do("model", model)
     for line in _lines():
@@ -66,7 +68,7 @@ def _lines() -> Iterator[str]:
 
 
 def _png_path(name: str) -> Path:
-    """Where a picture is saved.
+    """Where a picture is saved; numbered where something lies there.
 
     Raises:
         BadInput: No file can be called so.
@@ -80,15 +82,27 @@ def _png_path(name: str) -> Path:
         raise BadInput(f"No file can be called {name!r}.", hint="Give a file name, such as /save car.png.")
     if path.suffix.lower() != ".png":
         raise BadInput(f"Pictures are written as PNG, not {path.suffix}.", hint=f"Use {path.with_suffix('.png')}.")
-    return path
+    return next(place for name in numbered(path.stem) if not (place := path.with_name(name + path.suffix)).exists())
+
+
+def _seed(text: str) -> int:
+    """A seed as it is typed.
+
+    Raises:
+        BadInput: It is none.
+    """
+    if not (text.isdecimal() and len(text) <= 20 and int(text) < 2**64):
+        raise BadInput(f"{text[:40]!r} is no seed.", hint="Give a whole number below 2^64, such as 7.")
+    return int(text)
 
 
 class _Talk:
     """A conversation with its settings."""
 
-    def __init__(self, studio: "Studio", out: Path, model: str | None, seed: int | None, explain: bool) -> None:
-        self.studio = studio
-        self.out, self.model, self.seed, self.explain = out, model, seed, explain
+    def __init__(self, studio: "Studio", out: Path, explain: bool) -> None:
+        self.studio, self.out, self.explain = studio, out, explain
+        self.model: str | None = None
+        self.seed: int | None = None
         self.keep_seed = True
         self.steps: list[Step] = []
 
@@ -121,9 +135,7 @@ class _Talk:
                 self.model = argument or None
                 click.echo(f"model: {self.model or 'as the planner chooses'}")
             case "seed":
-                if argument and not (argument.isdecimal() and len(argument) <= 20 and int(argument) < 2**64):
-                    raise BadInput(f"{argument[:40]!r} is no seed.", hint="Give a whole number below 2^64, such as /seed 7.")
-                self.seed, self.keep_seed = int(argument) if argument else None, bool(argument)
+                self.seed, self.keep_seed = _seed(argument) if argument else None, bool(argument)
                 click.echo(f"seed: {'random' if self.seed is None else self.seed}")
             case "undo":
                 gone = self._last(pop=True)

@@ -178,7 +178,8 @@ def role_play_(
     """Let language models play everyday people who ask for what the demonstrations show; goes on where it was cut off.
 
     \b
-    vernissage data role-play filtered.jsonl --config gpt.toml --config qwen.toml --input-price 0.15 --output-price 0.6
+    vernissage data role-play filtered.jsonl --config gpt.toml --config qwen.toml
+    vernissage data role-play filtered.jsonl --input-price 0.15 --output-price 0.6
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import progress_bar
     from vernissage.cli.studio import open_studio
@@ -339,7 +340,7 @@ def convert(queries: Path, out: Path, layout: str) -> None:
 
     \b
     vernissage data convert chats/train.jsonl --out train.json
-    vernissage data convert chatgenbench.json --layout ours --out chatgenbench.parquet
+    vernissage data convert chatgenbench.json --layout ours --out pairs.parquet
     """  # noqa: D301  click wants the character itself
     from vernissage.datasets.queries import read_queries, write_conversations, write_queries
 

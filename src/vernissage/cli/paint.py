@@ -56,7 +56,7 @@ def command(
     \b
     vernissage paint "two yellow stars over the sea at night, neon please"
     vernissage paint "the same, but as a watercolour" --image stars.png
-    vernissage paint --prompt "one red boat, at sea, sketch" --model mini/sketch --seed 7
+    vernissage paint --prompt "one red boat, at sea" --model mini/sketch --seed 7
     """  # noqa: D301  click wants the character itself
     from vernissage.api import Studio
     from vernissage.cli.show import check_folder, contact_sheet, plan_lines, progress_bar, similarity_line

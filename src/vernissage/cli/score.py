@@ -57,7 +57,7 @@ def command(
 
     \b
     vernissage score pictures/ --metrics clipscore,vqascore --prompts prompts.txt
-    vernissage score pictures/ --metrics dinov2,ssim,clip-fid --reference originals/
+    vernissage score pictures/ --metrics dinov2,clip-fid --reference originals/
     vernissage score --texts pairs.csv
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.show import check_folder, mini_note, names_of, progress_bar

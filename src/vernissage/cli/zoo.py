@@ -70,8 +70,9 @@ def add(
     SOURCE is one of
       a local diffusers folder      models/my-pipeline
       a local safetensors file      checkpoint or LoRA (a LoRA needs --base)
-      a hub id                      stabilityai/stable-diffusion-xl-base-1.0   (hub:owner/name where a folder is called so)
-      a Civitai model version       civitai:128713   (downloaded, checked by its hash, resumable)
+      a hub id                      stabilityai/sdxl-turbo
+                                    (hub:owner/name where a folder is called so)
+      a Civitai model version       civitai:128713 (checked by hash, resumable)
     """  # noqa: D301  click wants the character itself
     from vernissage.zoo.catalogue import Catalogue, home, load_catalogue
 

@@ -21,7 +21,7 @@ from vernissage.errors import BadInput, reason_of
 from vernissage.records.picture import Picture
 from vernissage.zoo.card import explain
 
-MOS = Annotated[float, Field(ge=-100, le=200, allow_inf_nan=False)]
+MOS = Annotated[float, Field(ge=-100, le=200, allow_inf_nan=False, strict=True)]
 
 
 class JudgedPicture(BaseModel):
@@ -67,16 +67,26 @@ def read_judged(path: Path) -> list[JudgedPicture]:
         if not line.strip():
             continue
         try:
-            row = JudgedPicture.model_validate(json.loads(line, parse_constant=lambda _: math.nan))
+            values = json.loads(line, parse_constant=lambda _: math.nan, object_pairs_hook=_told_once)
+            row = JudgedPicture.model_validate(values)
         except ValidationError as error:
             raise BadInput(f"{path}, line {number}: {explain(error)}.", hint="Mend or delete that line.") from error
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise BadInput(f"{path}, line {number} is no JSON: {reason}.", hint="Mend or delete that line.") from error
+            told = f"is no JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else f"cannot be read: {error}"
+            raise BadInput(f"{path}, line {number} {told}.", hint="Mend or delete that line.") from error
         rows.append(row.model_copy(update={"image": path.parent / row.image}))  # pyright: ignore[reportOperatorIssue]
     if not rows:
         raise BadInput(f"There are no judged pictures in {path}.", hint="Give one JSON object a line.")
     return rows
+
+
+def _told_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; of a key that stands twice nobody knows which value is meant."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return values
 
 
 def load_judged(data: Path, images: Path | None = None) -> list[JudgedPicture]:

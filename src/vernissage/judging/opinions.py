@@ -11,6 +11,8 @@ from vernissage.judging.ratings import Panel, Rating, panel_of
 from vernissage.metrics.agreement import icc, krippendorff_alpha
 from vernissage.records.verdict import Score
 
+_SILENCED = "all who rated it were left out"
+
 
 class OpinionRow(NamedTuple):
     """What people think of one picture in one dimension; what there is not is None, and `why` tells the reason."""
@@ -76,6 +78,8 @@ def _of(panel: Panel, dimension: str, screening: bool) -> Opinions:
         return Opinions(dimension, votes, len(panel.subjects), rejected, nobody, nobody, rows)
     kept = without(panel, {row.subject for row in rejected})
     rows = _voted(kept, dimension) if votes else _rated(kept, dimension)
+    silenced = ~np.isnan(panel.values).all(axis=0) & np.isnan(kept.values).all(axis=0)
+    rows = tuple(row._replace(why=_SILENCED) if gone else row for row, gone in zip(rows, silenced, strict=True))
     alpha = _or_why(lambda: krippendorff_alpha(kept.values, "nominal" if votes else "interval"))
     return Opinions(dimension, votes, len(panel.subjects), rejected, alpha, _or_why(lambda: icc(kept.values)), rows)
 

@@ -682,6 +682,14 @@ def test_the_export_has_the_authors_layout(tmp_path, found):
     assert rows["oil", "scene_2"]["consistency"] == 1.0
 
 
+def test_models_whose_names_differ_in_a_slash_do_not_share_a_folder_of_an_export(tmp_path, found):
+    run = benchmark(tmp_path / "mine", found[:1])
+    items = items_of(run.folder)
+    several = [item._replace(model=model) for item in items[:1] for model in ("a/b", "a_b", "a/b-2")]
+    target = export_results(run, several, tmp_path / "out")
+    assert sorted(path.name for path in target.iterdir() if path.is_dir()) == ["a_b", "a_b-2", "a_b-2-3"]
+
+
 def test_the_export_has_the_trees(tmp_path, found):
     run = benchmark(tmp_path / "run", found[:1])
     (item, *_) = read_items(run.header, run.items)

@@ -201,6 +201,21 @@ def test_save_writes_the_last_picture_under_its_name(talk):
     assert Path("first.PNG").read_bytes() == Path("chat/001.png").read_bytes()
 
 
+def test_save_writes_nothing_over(talk):
+    found = talk("a cat", "/save cat.png", "bigger", "/save cat.png", "/save cat")
+    assert found.out.splitlines()[1::2] == ["cat.png", "cat-2.png"]
+    assert [Path(name).read_bytes() for name in ("cat.png", "cat-2.png", "cat-3.png")] == [
+        Path(f"chat/{number}.png").read_bytes() for number in ("001", "002", "002")
+    ]
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**64)])
+def test_a_seed_that_is_none_is_refused_before_anything_is_said(talk, asked, seed):
+    found = talk("a cat", options=("--seed", seed))
+    assert (found.code, found.out, asked) == (2, "", [])
+    assert "is no seed" in found.err
+
+
 def test_save_finds_the_home_folder(talk, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     talk("a cat", "/save ~/cat.png")

@@ -21,6 +21,22 @@ def test_pictures_are_sought_beside_the_file(tmp_path):
     assert (row.perception, row.correspondence, row.prompt, row.answers) == (4.0, None, None, {})
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"image": "a.png", "prompt": "a cat", "prompt": "a dog"}', "line 2 cannot be read: 'prompt' stands twice"),
+        ('{"image": "a.png", "answers": {"red?": true, "red?": false}}', "'red\\?' stands twice"),
+        ('{"image": "a.png", "perception": true}', "line 2: 'perception'"),
+        ('{"image": "a.png", "perception": "50"}', "line 2: 'perception'"),
+    ],
+)
+def test_what_does_not_say_one_thing_names_its_line(tmp_path, line, told):
+    path = tmp_path / "judged.jsonl"
+    path.write_text(f'{{"image": "b.png", "perception": 50}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(BadInput, match=told):
+        read_judged(path)
+
+
 def test_odd_line_ends_within_a_prompt_end_no_line(tmp_path):
     (tmp_path / "r.jsonl").write_text('{"image": "a.png", "prompt": "a\u2028b\u0085c"}\n', encoding="utf-8")
     assert read_judged(tmp_path / "r.jsonl")[0].prompt == "a\u2028b\u0085c"

@@ -119,6 +119,14 @@ def test_a_dimension_that_nobody_is_left_for_does_not_take_the_others_with_it():
         gather_opinions(bored)
 
 
+def test_a_picture_that_only_those_rated_who_were_left_out_says_so():
+    bored = [Rating("x", picture, "perception", 3.0) for picture in "abz"]
+    awake = [Rating(name, picture, "perception", value) for name in "mn" for picture, value in (("a", 2.0), ("b", 5.0))]
+    (found,) = gather_opinions([*awake, *bored])
+    assert [row.subject for row in found.rejected] == ["x"]
+    assert {row.picture: row.why for row in found.rows} == {"a": "", "b": "", "z": "all who rated it were left out"}
+
+
 @pytest.mark.parametrize("line", [",a,perception,3", "x, ,perception,3", "x,a,,3"])
 def test_a_rating_of_nobody_or_nothing_names_its_line(tmp_path, line):
     path = tmp_path / "ratings.csv"
