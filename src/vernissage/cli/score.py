@@ -60,15 +60,13 @@ def command(
     vernissage score pictures/ --metrics dinov2,clip-fid --reference originals/
     vernissage score --texts pairs.csv
     """  # noqa: D301  click wants the character itself
-    from vernissage.cli.show import check_folder, mini_note, names_of, progress_bar
+    from vernissage.cli.show import check_folder, mini_note, names_of, progress_bar, show_list
     from vernissage.cli.studio import open_studio
     from vernissage.scoring.registry import METRICS
 
     if listed:
-        width = max(map(len, METRICS))
-        for metric in METRICS.values():
-            needs = ", ".join(sorted(metric.needs))
-            click.echo(f"{metric.name:<{width}} {metric.about}; {metric.range}, {metric.direction} is better; needs {needs}")
+        needs = {metric.name: ", ".join(sorted(metric.needs)) for metric in METRICS.values()}
+        show_list([(m.name, f"{m.about}; {m.range}, {m.direction} is better; needs {needs[m.name]}") for m in METRICS.values()])
         return
     if texts is not None:
         if source is not None:

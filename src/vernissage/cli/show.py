@@ -1,11 +1,14 @@
 """What the commands show alike: a progress bar on stderr, a contact sheet, a plan step by step."""
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from PIL import Image
 
 from vernissage.cli import harmless
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from vernissage.wiring import DriverConfig
 
 
+_NARROW = 20
+"""Columns: where no more are left, lines are not broken between words."""
 _live: "list[Bar]" = []
 """Bars that are shown now."""
 
@@ -98,6 +103,15 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, tit
         return
     console.print(drawn(brief=True))
     console.print(f"Intervals: in a wider terminal{kept and f', or in {kept}'}.", style="dim", highlight=False)
+
+
+def show_list(rows: Sequence[tuple[str, str]]) -> None:
+    """Names with what is said of them on stdout: a line each, in a terminal broken between words beside the names."""
+    margin = max((len(name) for name, _ in rows), default=0) + 2
+    room = shutil.get_terminal_size().columns - margin if sys.stdout.isatty() else 0
+    for name, said in rows:
+        lines = textwrap.wrap(harmless(said), room) if room >= _NARROW else [harmless(said)]
+        click.echo(f"{harmless(name):<{margin}}" + f"\n{' ' * margin}".join(lines))
 
 
 def _brief(cell: object) -> str:

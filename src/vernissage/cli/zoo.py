@@ -23,13 +23,16 @@ def command() -> None:
 @config_option
 def list_models(config: Path | None) -> None:
     """List all models; those marked * are what this studio's planner chooses from."""
+    from vernissage.cli.show import show_list
     from vernissage.cli.studio import open_studio
 
     studio = open_studio(config)
     width = max(len(model) for model in studio.all_models)
+    rows = []
     for model, card in studio.all_models.items():
         mark, size = "*" if model in studio.catalogue.choosable else " ", f"{card.width}x{card.height}"
-        click.echo(harmless(f"{mark} {model:<{width}}  {size:<9}  {card.description}"))
+        rows.append((f"{mark} {model:<{width}}  {size:<9}", card.description))
+    show_list(rows)
     click.echo("* what this studio's planner chooses from", err=True)
 
 

@@ -19,7 +19,7 @@ from vernissage.api import Studio
 from vernissage.bench.repaint import Cell
 from vernissage.cli import COMMANDS
 from vernissage.cli.paint import place_pictures, read_history, slug
-from vernissage.cli.show import beside_the_bar, progress_bar, show_table
+from vernissage.cli.show import beside_the_bar, progress_bar, show_list, show_table
 from vernissage.drivers.fake import FakeMLLM, FakeT2I
 from vernissage.errors import BadInput, Refused
 from vernissage.metrics.interval import Estimate
@@ -722,6 +722,21 @@ def test_a_table_that_a_terminal_is_too_narrow_for_is_shown_without_intervals(ca
     assert ("50.0 [25.0, 75.0]" in shown, "3/4" in shown) == (not brief, not brief)
     assert ("x.csv" in shown, "50.0" in shown, "12.5" in shown) == (brief, True, True)
     assert max(map(len, shown.splitlines())) <= max(columns, 0 if brief else 200)
+
+
+@pytest.mark.parametrize(
+    ("columns", "terminal", "lines"),
+    [
+        (40, True, ["cat     one two three four five six", "        seven eight", "bigcat  nine"]),
+        (40, False, ["cat     one two three four five six seven eight", "bigcat  nine"]),
+        (12, True, ["cat     one two three four five six seven eight", "bigcat  nine"]),
+    ],
+)
+def test_a_list_is_broken_between_words_in_a_terminal_that_has_room_and_nowhere_else(capsys, monkeypatch, columns, terminal, lines):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    show_list([("cat", "one two three four five six seven eight"), ("bigcat", "nine")])
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_a_bar_is_gone_while_something_is_printed(monkeypatch):
