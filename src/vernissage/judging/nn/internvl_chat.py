@@ -39,17 +39,32 @@ _ASKED: dict[Dimension | Literal["answers"], tuple[str, str]] = {
         "The correspondence of the image and its prompt is",
     ),
 }
-# InternVL's conversation template of that name; there the placeholder of a picture has a line of its own.
-_TEMPLATES = {
-    "internlm2-chat": (
-        "{{ bos_token or '' }}<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型"
-        "\N{FULLWIDTH COMMA}英文名叫InternVL, 是一个有用无害的人工智能助手。"
-        "<|im_end|>{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
+
+
+def _template(system: str, end: str) -> str:
+    """A conversation as InternVL's code writes it; the placeholder of a picture has a line of its own."""
+    closed = end.replace("\n", "\\n")
+    return (
+        f"{{{{ bos_token or '' }}}}<|im_start|>system\n{system}{end}"
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
         "{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}"
-        "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>' }}{% endfor %}"
+        "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+        f"{{{{ '{closed}' }}}}{{% endfor %}}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
+
+
+_COMMA = "\N{FULLWIDTH COMMA}"
+_TEMPLATES = {
+    "internlm2-chat": _template(
+        f"你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型{_COMMA}英文名叫InternVL, 是一个有用无害的人工智能助手。", "<|im_end|>"
+    ),
+    "internvl2_5": _template(
+        f"你是书生·万象{_COMMA}英文名是InternVL{_COMMA}是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。",
+        "<|im_end|>\n",
+    ),
 }
+"""InternVL's conversation templates by name."""
 _RENAMED = [
     (r"^vision_model\.embeddings\.class_embedding", "model.vision_tower.embeddings.cls_token"),
     (r"^vision_model\.embeddings\.position_embedding", "model.vision_tower.embeddings.position_embeddings"),
@@ -297,7 +312,10 @@ def _tokenizer(place: str, config: dict[str, Any], native: InternVLConfig) -> An
     words, rows = load_pretrained(AutoTokenizer, place), native.text_config.vocab_size
     if words.convert_tokens_to_ids("<IMG_CONTEXT>") in (None, words.unk_token_id) or len(words) > rows:
         raise BadInput(f"The tokenizer has {len(words)} tokens for {rows} rows, or no <IMG_CONTEXT>.", hint="Give the backbone's own.")
-    words.chat_template = _TEMPLATES.get(str(config.get("template")), words.chat_template)
+    named = str(config.get("template") or "")
+    if named and named not in _TEMPLATES:
+        raise BadInput(f"The conversation template {named!r} is not known here.", hint=f"Known: {', '.join(_TEMPLATES)}.")
+    words.chat_template = _TEMPLATES.get(named, words.chat_template)
     return words
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import InternVLForConditionalGeneration
+from transformers import AutoTokenizer, InternVLForConditionalGeneration
 
 from vernissage.errors import BadCard, BadInput, IntegrityError
 from vernissage.judging.nn.internvl_chat import import_judge
@@ -324,6 +324,28 @@ def test_what_is_no_such_checkpoint_is_refused(source, internvl_folder, tmp_path
     (source / "config.json").write_text(json.dumps(values))
     with pytest.raises(BadInput, match="Phi3ForCausalLM"):
         import_judge(source, tmp_path / "judge", dimension="perception", tokenizer=str(internvl_folder))
+
+
+def test_the_conversation_is_that_of_the_template_which_the_checkpoint_names(source, internvl_folder, tmp_path, tokens):
+    def written(name: str, values: dict) -> str:
+        (source / "config.json").write_text(json.dumps(values), encoding="utf-8")
+        import_judge(source, tmp_path / name, dimension="perception", tokenizer=str(internvl_folder))
+        chat = AutoTokenizer.from_pretrained(tmp_path / name / "backbone")
+        asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Well?"}]}]
+        return chat.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+
+    newer = written("newer", config(tokens) | {"template": "internvl2_5"})
+    assert newer.removeprefix(AutoTokenizer.from_pretrained(internvl_folder).bos_token or "") == (
+        "<|im_start|>system\n你是书生·万象\N{FULLWIDTH COMMA}英文名是InternVL\N{FULLWIDTH COMMA}"
+        "是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。<|im_end|>\n"
+        "<|im_start|>user\n<IMG_CONTEXT>\nWell?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    theirs = AutoTokenizer.from_pretrained(internvl_folder).chat_template
+    written("none", {name: value for name, value in config(tokens).items() if name != "template"})
+    assert AutoTokenizer.from_pretrained(tmp_path / "none" / "backbone").chat_template == theirs
+    with pytest.raises(BadInput, match="template 'phi3-chat' is not known here"):
+        written("other", config(tokens) | {"template": "phi3-chat"})
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_checkpoint_that_answers_is_read_without_its_head_and_answers_in_the_questions_own_words(source, internvl_folder, tmp_path):
