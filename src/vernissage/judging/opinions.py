@@ -78,8 +78,8 @@ def _of(panel: Panel, dimension: str, screening: bool) -> Opinions:
         return Opinions(dimension, votes, len(panel.subjects), rejected, nobody, nobody, rows)
     kept = without(panel, {row.subject for row in rejected})
     rows = _voted(kept, dimension) if votes else _rated(kept, dimension)
-    silenced = ~np.isnan(panel.values).all(axis=0) & np.isnan(kept.values).all(axis=0)
-    rows = tuple(row._replace(why=_SILENCED) if gone else row for row, gone in zip(rows, silenced, strict=True))
+    before, after = ((~np.isnan(each.values)).sum(axis=0) for each in (panel, kept))
+    rows = tuple(row._replace(why=_SILENCED) if had and not has else row for row, had, has in zip(rows, before, after, strict=True))
     alpha = _or_why(lambda: krippendorff_alpha(kept.values, "nominal" if votes else "interval"))
     return Opinions(dimension, votes, len(panel.subjects), rejected, alpha, _or_why(lambda: icc(kept.values)), rows)
 

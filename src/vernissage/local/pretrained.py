@@ -26,6 +26,8 @@ def load_pretrained(kind: Any, model: str, **options: Any) -> Any:
         # Auto classes ask on a terminal whether to run a checkpoint's code; the answer is no.
         never = {"trust_remote_code": False} if kind.__name__.startswith("Auto") else {}
         return kind.from_pretrained(model, **never, **options)
+    except ImportError as error:
+        raise DriverError(f"{model} needs a package that is not installed: {' '.join(str(error).split())}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DriverError(f"{kind.__name__} cannot be loaded from {model}: {error}") from error
 

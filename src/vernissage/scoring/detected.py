@@ -1,6 +1,7 @@
 """Scores of what a detector finds in pictures: GenEval's and T2I-CompBench's relations, by the rules of their authors' code."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy import ndarray
@@ -20,10 +21,23 @@ _GREY = (153, 153, 153)
 """What is not the thing itself, in the pictures that its colour is told by."""
 _MOST = 16
 """Of one kind that count in a picture."""
+_LONGEST = 8
+"""Times its width, of a thing that is cut out."""
 _CLOSE = 0.1
 """Of the sizes of two things: centres closer than that stand neither left nor right, neither above nor below."""
-_COCO = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
-"""GenEval's names that are not those of the set that its detector was trained on."""
+_POSITIONS = ("left of", "right of", "above", "below")
+_SAME = (  # as GenEval, COCO, mmdet and people call them
+    ("motorcycle", "motorbike"),
+    ("airplane", "aeroplane"),
+    ("couch", "sofa"),
+    ("potted plant", "pottedplant"),
+    ("dining table", "diningtable", "table"),
+    ("tv", "tvmonitor", "television"),
+    ("computer mouse", "mouse"),
+    ("tv remote", "remote"),
+    ("computer keyboard", "keyboard"),
+    ("cell phone", "phone"),
+)
 
 _SIDE = 480
 """T2I-CompBench measures distances in pictures of this side."""
@@ -31,7 +45,7 @@ _NEAR = 150
 _OVERLAP = 0.1
 _LEAST = 0.5
 """A relation's score below this is 0."""
-_PEOPLE = {"girl", "boy", "man", "woman"}
+_PEOPLE = ("girl", "boy", "man", "woman")
 _WAYS = {
     "to the left of": (0, 1),
     "to the right of": (0, -1),
@@ -45,70 +59,86 @@ _WAYS = {
 _BESIDE = ("next to", "beside", "near")
 
 
+def label_of(name: str, known: frozenset[str] | None) -> str | None:
+    """What a detector calls a thing, None where it cannot find it; whatever it is asked for, where it knows no names of its own.
+
+    Example:
+        >>> label_of("couch", frozenset({"sofa", "Cat"})), label_of("cats", frozenset({"Cat"})), label_of("zebra", frozenset({"Cat"}))
+        ('sofa', 'Cat', None)
+    """
+    return name if known is None else _forms(known).get(name.lower())
+
+
+@lru_cache(maxsize=8)
+def _forms(known: frozenset[str]) -> Mapping[str, str]:
+    """What people call each label, in lower case: by its own name first, then by another, then in the plural."""
+    named = [(label.lower(), label) for label in sorted(known)]
+    alike = [(other, label) for name, label in named for names in _SAME if name in names for other in names]
+    alike += [(each, label) for name, label in named if name == "person" for each in _PEOPLE]
+    return {plural(name): label for name, label in (*alike, *named)} | dict(alike) | dict(named)
+
+
 # -------------------------------------------------------------------------------------------------------------- GenEval
 
 
-def geneval_names(row: Metadata) -> tuple[str, ...]:
-    """What must be looked for, each once."""
-    return tuple(dict.fromkeys(each.name for each in (*row.include, *row.exclude)))
+def geneval_labels(row: Metadata, known: frozenset[str] | None) -> dict[str, str] | Unscored:
+    """What a detector must look for, by GenEval's names; Unscored where it cannot, or where GenEval has no rule for what is asked."""
+    for index, each in enumerate(row.include):
+        if each.color and each.color.lower() not in COLOURS:
+            return Unscored(reason=f"GenEval knows no colour {each.color}")
+        if each.position and each.position.how.lower() not in _POSITIONS:
+            return Unscored(reason=f"GenEval knows no position {each.position.how}")
+        if each.position and each.position.other >= index:
+            return Unscored(reason=f"the position of {each.name} is not told by a thing before it")
+        if each.count > _MOST:
+            return Unscored(reason=f"GenEval counts to {_MOST}, not to {each.count}")
+    labels = {each.name: label_of(each.name, known) for each in (*row.include, *row.exclude)}
+    lost = next((name for name, label in labels.items() if label is None), None)
+    return Unscored(reason=f"the detector knows no {lost}") if lost else {name: label for name, label in labels.items() if label}
 
 
 def score_geneval(
     rows: Sequence[Metadata],
+    labels: Sequence[Mapping[str, str]],
     images: Sequence[Image.Image],
     found: Sequence[Sequence[Detection]],
     clip: TextImageEncoder,
-    *,
-    known: Collection[str] | None = None,
     thresholds: Thresholds = PUBLISHED,
-) -> list[Score | Unscored]:
+) -> list[Score]:
     """1 where all that is wanted is there and nothing that is excluded, else 0 with what is wrong.
 
     Args:
         rows: What must be in each picture.
+        labels: What the detector calls it, see `geneval_labels`.
         images: The pictures.
         found: What a detector found in each, surest first.
         clip: Tells the colours of what was found.
-        known: What the detector can find; None for everything.
         thresholds: How sure it must be.
 
     Returns:
-        One score a picture; Unscored where the detector cannot find what is asked for.
+        One score a picture.
 
     References:
         Ghosh et al. (2023), GenEval, and its `evaluate_images.py`: the surest of each kind; colours by CLIP on what is cut out; positions
         by centres, from a tenth of both sizes on.
     """
-    scores: dict[int, Score | Unscored] = {}
-    kinds: dict[int, dict[str, list[Detection]]] = {}
-    for place, (row, several) in enumerate(zip(rows, found, strict=True)):
-        labels = {name: _label(name, known) for name in geneval_names(row)}
-        if lost := [name for name, label in labels.items() if label is None]:
-            scores[place] = Unscored(reason=f"the detector knows no {lost[0]}")
-            continue
-        least = thresholds.counting if row.tag == "counting" else thresholds.presence
+    kinds: list[dict[str, list[Detection]]] = []
+    for row, names, several in zip(rows, labels, found, strict=True):
+        least = thresholds.counting if row.tag.lower() == "counting" else thresholds.presence
         sure = [each for each in several if each.confidence > least]
-        kinds[place] = {name: [each for each in sure if each.name == label][:_MOST] for name, label in labels.items()}
+        kinds.append({name: [each for each in sure if each.name == label][:_MOST] for name, label in names.items()})
     coloured = [
         (place, index, thing)
-        for place, own in kinds.items()
+        for place, own in enumerate(kinds)
         for index, wanted in enumerate(rows[place].include)
         if wanted.color and len(own[wanted.name]) >= wanted.count
         for thing in own[wanted.name][: wanted.count]
     ]
     told = _colours([(images[place], thing, rows[place].include[index].name) for place, index, thing in coloured], clip)
-    colours: dict[tuple[int, int], list[str]] = {}
+    colours: list[dict[int, list[str]]] = [{} for _ in rows]
     for (place, index, _), colour in zip(coloured, told, strict=True):
-        colours.setdefault((place, index), []).append(colour)
-    for place, own in kinds.items():
-        scores[place] = _verdict(rows[place], own, {index: several for (of, index), several in colours.items() if of == place})
-    return [scores[place] for place in range(len(rows))]
-
-
-def _label(name: str, known: Collection[str] | None) -> str | None:
-    if known is None or name in known:
-        return name
-    return _COCO[name] if _COCO.get(name) in known else None
+        colours[place].setdefault(index, []).append(colour)
+    return [_verdict(*each) for each in zip(rows, kinds, colours, strict=True)]
 
 
 def _verdict(row: Metadata, kinds: dict[str, list[Detection]], colours: dict[int, list[str]]) -> Score:
@@ -129,11 +159,10 @@ def _missing(wanted: Wanted, things: Sequence[Detection], colours: Sequence[str]
     """What is wrong with things that are wanted; empty where nothing is."""
     if len(things) < wanted.count:
         return f"{len(things)} {wanted.name} found of {wanted.count}"
-    if wanted.color and colours.count(wanted.color) < wanted.count:
+    if wanted.color and colours.count(wanted.color.lower()) < wanted.count:
         return f"{wanted.name} found {' and '.join(dict.fromkeys(colours))}, not {wanted.color}"
     if wanted.position:
-        how, other = wanted.position
-        others = settled[other] if other < len(settled) else []
+        how, others = wanted.position.how.lower(), settled[wanted.position.other]
         if not others:
             return f"nothing found that {wanted.name} could be {how}"
         if any(how not in relative_position(thing, target) for thing in things for target in others):
@@ -161,12 +190,18 @@ def relative_position(first: Detection, second: Detection) -> set[str]:
 
 
 def cut_out(image: Image.Image, thing: Detection) -> Image.Image:
-    """A thing by its box, what is not its own in grey where the detector tells that."""
+    """A thing by its box, what is not its own in grey where the detector tells that; of one that is very long the middle.
+
+    The middle is all that CLIP looks at, and the whole would be scaled up for it first.
+    """
     left, top, right, bottom = map(round, thing.box)
-    cut = image.convert("RGB").crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-    if thing.mask is None or not thing.mask.size:
-        return cut
-    return Image.composite(cut, Image.new("RGB", cut.size, _GREY), Image.fromarray(thing.mask).resize(cut.size, Image.Resampling.NEAREST))
+    cut = image.crop((left, top, max(right, left + 1), max(bottom, top + 1))).convert("RGB")
+    if thing.mask is not None and thing.mask.size:
+        mask = Image.fromarray(thing.mask).resize(cut.size, Image.Resampling.NEAREST)
+        cut = Image.composite(cut, Image.new("RGB", cut.size, _GREY), mask)
+    (width, height), most = cut.size, _LONGEST * min(cut.size)
+    x, y = max(0, width - most) // 2, max(0, height - most) // 2
+    return cut.crop((x, y, min(width, x + most), min(height, y + most))) if x or y else cut
 
 
 def _colours(things: Sequence[tuple[Image.Image, Detection, str]], clip: TextImageEncoder) -> list[str]:
@@ -175,7 +210,9 @@ def _colours(things: Sequence[tuple[Image.Image, Detection, str]], clip: TextIma
         return []
     names = list(dict.fromkeys(name for _, _, name in things))
     texts = [text.format(colour=colour, name=name) for name in names for colour in COLOURS for text in _COLOURED]
-    rows = clip.encode_text(texts).reshape(len(names), len(COLOURS), len(_COLOURED), -1).mean(axis=2)
+    known = {text: row for row, text in enumerate(dict.fromkeys(texts))}  # "a photo of a red object" is said of all
+    rows = clip.encode_text(list(known))[[known[text] for text in texts]]
+    rows = rows.reshape(len(names), len(COLOURS), len(_COLOURED), -1).mean(axis=2)
     rows /= np.maximum(np.linalg.norm(rows, axis=2, keepdims=True), 1e-12)
     seen: ndarray = clip.encode([cut_out(image, thing) for image, thing, _ in things])
     return [COLOURS[int(np.argmax(rows[names.index(name)] @ row))] for row, (_, _, name) in zip(seen, things, strict=True)]
@@ -184,60 +221,59 @@ def _colours(things: Sequence[tuple[Image.Image, Detection, str]], clip: TextIma
 # -------------------------------------------------------------------------------------------------------- T2I-CompBench
 
 
-def relation_names(relations: Sequence[Placed], known: Collection[str] | None = None) -> list[tuple[str | None, str | None]]:
-    """What a detector should look for to see each relation; None for what it cannot find.
+def relation_labels(relations: Sequence[Placed], known: frozenset[str] | None) -> list[tuple[str, str]] | Unscored:
+    """What a detector must look for to see each relation; Unscored where it cannot, or where depth decides.
 
     Example:
-        >>> relation_names([Placed("a white dining table", "near", "two girls")], known={"table", "dining table", "person"})
+        >>> relation_labels([Placed("a white dining table", "near", "two girls")], frozenset({"dining table", "person"}))
         [('dining table', 'person')]
     """
-    return [(_thing(first, known), _thing(second, known)) for first, _, second in relations]
+    found: list[tuple[str, str]] = []
+    for first, how, second in relations:
+        if how not in _WAYS and how not in _BESIDE:
+            return Unscored(reason=f'"{how}" is a matter of depth, which a detector does not tell')
+        one, other = _thing(first, known), _thing(second, known)
+        if one is None or other is None:
+            return Unscored(reason=f"the detector knows no {bare_name(first if one is None else second)}")
+        found.append((one, other))
+    return found
 
 
-def _thing(phrase: str, known: Collection[str] | None) -> str | None:
-    name = bare_name(phrase)
-    if known is None:
-        return name
-    labels = {form: label for label in known for form in (label, plural(label))}
-    if "person" in known:
-        labels |= {form: "person" for each in _PEOPLE for form in (each, plural(each))}
-    words = name.split()
-    return next((labels[tail] for start in range(len(words)) if (tail := " ".join(words[start:])) in labels), None)
+def _thing(phrase: str, known: frozenset[str] | None) -> str | None:
+    """The label of as many of a phrase's last words as have one: "white dining table" is no table but a dining table."""
+    words = bare_name(phrase).split()
+    return next((label for start in range(len(words)) if (label := label_of(" ".join(words[start:]), known))), None)
 
 
 def score_relations(
     relations: Sequence[Placed],
+    labels: Sequence[tuple[str, str]],
     size: tuple[int, int],
     found: Sequence[Detection],
-    *,
-    known: Collection[str] | None = None,
     thresholds: Thresholds = PUBLISHED,
-) -> Score | Unscored:
+) -> Score:
     """How surely relations hold: of each half the things' confidence and half where they are; their product.
 
     Args:
         relations: One or more, see `things.spatial_relations`.
+        labels: What the detector calls their things, see `relation_labels`.
         size: Width and height of the picture.
         found: What a detector found there, surest first.
-        known: What it can find; None for everything.
         thresholds: How sure it must be.
 
     Returns:
-        In [0, 1]; Unscored where the detector cannot find what is asked for, or depth decides.
+        In [0, 1].
 
     References:
         Huang et al. (2023), T2I-CompBench, and its `2D_spatial_eval.py`. Its code leaves "on top of" without a rule where it has one for
-        "on the top of"; here both mean the same, and so does "above"; "below" and "under" are its "on the bottom of".
+        "on the top of"; here both mean the same, and so does "above"; "below" and "under" are its "on the bottom of". Of two people it
+        takes one box for both, here the two surest.
     """
     value, told = 1.0, []
-    for (first, how, second), names in zip(relations, relation_names(relations, known), strict=True):
-        if how not in _WAYS and how not in _BESIDE:
-            return Unscored(reason=f'"{how}" is a matter of depth, which a detector does not tell')
-        if None in names:
-            return Unscored(reason=f"the detector knows no {bare_name(first if names[0] is None else second)}")
-        sure = [each for each in found if each.confidence >= thresholds.relation]
-        ones = [each for each in sure if each.name == names[0]][:1]
-        others = [each for each in sure if each.name == names[1]][1 if names[0] == names[1] else 0 :][:1]
+    sure = [each for each in found if each.confidence >= thresholds.relation]
+    for (first, how, second), (one, other) in zip(relations, labels, strict=True):
+        ones = [each for each in sure if each.name == one][:1]
+        others = [each for each in sure if each.name == other][1 if one == other else 0 :][:1]
         score = 0.25 * sum(each.confidence for each in (*ones, *others))
         if ones and others:
             score += relation_holds(how, ones[0], others[0], size) / 2
@@ -265,5 +301,5 @@ def relation_holds(how: str, first: Detection, second: Detection, size: tuple[in
     if sign * apart[axis] <= 0 or abs(apart[axis]) <= abs(apart[1 - axis]):
         return 0.0
     shared = np.clip(np.minimum(boxes[0][1], boxes[1][1]) - np.maximum(boxes[0][0], boxes[1][0]), 0, None).prod()
-    overlap = shared / (sum(np.prod(box[1] - box[0]) for box in boxes) - shared)
-    return 1.0 if overlap < _OVERLAP else float(_OVERLAP / overlap)
+    union = sum(np.prod(box[1] - box[0]) for box in boxes) - shared
+    return 1.0 if shared < _OVERLAP * union or union <= 0 else float(_OVERLAP * union / shared)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from vernissage.errors import BadInput, VernissageError, reason_of
 from vernissage.records.picture import SUFFIXES, carried_prompt, find_pictures, metadata
 from vernissage.records.plan import whole_characters
@@ -13,6 +15,7 @@ from vernissage.records.table import read_csv
 from vernissage.scoring.checks import Check
 from vernissage.scoring.packed import is_packed, unpack
 from vernissage.scoring.questions import Metadata, geneval_checks, read_questions
+from vernissage.zoo.card import explain
 
 
 class Entry(NamedTuple):
@@ -108,8 +111,11 @@ def _geneval(folder: Path, found: list[Path]) -> list[Entry]:
         try:
             values = json.loads(listing.read_text(encoding="utf-8-sig").strip().split("\n")[0])
             prompt, tag, metadata = values["prompt"], values.get("tag"), Metadata.model_validate(values)
+        except ValidationError as error:
+            raise BadInput(f"{listing} is no GenEval metadata: {explain(error)}.", hint="Write it as GenEval does.") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise BadInput(f"{listing} is no GenEval metadata: {error}.", hint="It must hold one JSON object with a prompt.") from error
+            reason = "it has no prompt" if isinstance(error, KeyError) else error
+            raise BadInput(f"{listing} is no GenEval metadata: {reason}.", hint="It must hold one JSON object with a prompt.") from error
         if not all(value is None or isinstance(value, str) for value in (prompt, tag)):
             raise BadInput(f"{listing} has a prompt or tag that is no text.", hint="It must hold one JSON object with a prompt.")
         told[listing.parent / "samples"] = prompt, tag, metadata

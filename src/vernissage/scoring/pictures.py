@@ -24,7 +24,7 @@ from vernissage.scoring.checks import (
     share_with_needs,
     write_checks,
 )
-from vernissage.scoring.detected import geneval_names, relation_names, score_geneval, score_relations
+from vernissage.scoring.detected import geneval_labels, relation_labels, score_geneval, score_relations
 from vernissage.scoring.features import FeatureStore
 from vernissage.scoring.questions import Metadata
 from vernissage.scoring.registry import Metric
@@ -102,21 +102,23 @@ class Chunk:
     @cached_property
     def text_cosines(self) -> list[float]:
         """Picture against its prompt under CLIP; not a number for those that have none."""
-        return self._text_cosines([each.prompt or "" for each in self.pictures])
+        return self._text_cosines([each.prompt or None for each in self.pictures])
 
     @cached_property
     def bare_text_cosines(self) -> list[float]:
         """The same with prompts that say what there is and not what it is like, where a tagger tells adjectives."""
         if self.sources.tagger is None:
             return self.text_cosines
-        tagged = self.sources.tagger([each.prompt or "" for each in self.pictures])
-        return self._text_cosines([" ".join(word for word, part in words if part != "ADJ") for words in tagged])
+        prompts = list(dict.fromkeys(each.prompt for each in self.pictures if each.prompt))
+        tagged = zip(prompts, self.sources.tagger(prompts), strict=True)
+        bare = {prompt: " ".join(word for word, part in words if part != "ADJ") for prompt, words in tagged}
+        return self._text_cosines([bare[each.prompt] if each.prompt else None for each in self.pictures])
 
-    def _text_cosines(self, texts: Sequence[str]) -> list[float]:
-        asked = list(dict.fromkeys(text for text in texts if text))
+    def _text_cosines(self, texts: Sequence[str | None]) -> list[float]:
+        asked = list(dict.fromkeys(text for text in texts if text is not None))
         assert self.sources.clip is not None
         rows = dict(zip(asked, self.sources.clip.encode_text(asked), strict=True)) if asked else {}
-        return [_cosine(row, rows[text]) if text else np.nan for text, row in zip(texts, self.raw("clip"), strict=True)]
+        return [_cosine(row, rows[text]) if text is not None else np.nan for text, row in zip(texts, self.raw("clip"), strict=True)]
 
     def detections(self, names: Mapping[int, Sequence[str]]) -> dict[int, list[Detection] | Unscored]:
         """What the detector finds of those names in some pictures; of one that knows what it can find, once for all names."""
@@ -126,7 +128,12 @@ class Chunk:
         left = [row for row, key in keys.items() if key not in self._detected]
         said = detector.detect([self.pictures[row].image for row in left], [list(names[row]) for row in left]) if left else []
         for row, found in zip(left, said, strict=True):
-            self._detected[keys[row]] = Unscored(reason=str(found)) if isinstance(found, VernissageError) else found
+            if isinstance(found, VernissageError):
+                self._detected[keys[row]] = Unscored(reason=str(found))
+            elif np.isfinite([(*each.box, each.confidence) for each in found]).all():
+                self._detected[keys[row]] = found
+            else:
+                self._detected[keys[row]] = Unscored(reason="the detector's numbers are not finite")
         return {row: self._detected[key] for row, key in keys.items()}
 
     def verdicts(self, rows: Sequence[int]) -> list[Verdict]:
@@ -298,39 +305,40 @@ def _three_in_one(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
 
 
 def _geneval_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+    """GenEval's verdicts; where the colours of several pictures cannot be told together, each is tried alone."""
     detector, clip = chunk.sources.detector, chunk.sources.clip
     assert detector is not None
     assert clip is not None
     wanted = {row: metadata for row in rows if (metadata := chunk.pictures[row].metadata) is not None}
-    found = chunk.detections({row: geneval_names(each) for row, each in wanted.items()})
-    seen = {row: several for row, several in found.items() if not isinstance(several, Unscored)}
-    scores = score_geneval(
-        [wanted[row] for row in seen],
-        [chunk.pictures[row].image for row in seen],
-        list(seen.values()),
-        clip,
-        known=detector.known,
-        thresholds=detector.thresholds,
-    )
-    by_row = {row: each for row, each in found.items() if isinstance(each, Unscored)} | dict(zip(seen, scores, strict=True))
-    return [by_row[row] for row in rows]
+    labels = {row: geneval_labels(each, detector.known) for row, each in wanted.items()}
+    known = {row: each for row, each in labels.items() if not isinstance(each, Unscored)}
+    things = chunk.detections({row: list(each.values()) for row, each in known.items()})
+    found: dict[int, Found] = {row: each for row, each in (labels | things).items() if isinstance(each, Unscored)}
+    seen = {row: each for row, each in things.items() if not isinstance(each, Unscored)}
+    given = [wanted[row] for row in seen], [known[row] for row in seen], [chunk.pictures[row].image for row in seen]
+    try:
+        scores = score_geneval(*given, list(seen.values()), clip, detector.thresholds)
+    except VernissageError as error:
+        if len(rows) == 1:
+            return [Unscored(reason=str(error))]
+    else:
+        found |= dict(zip(seen, scores, strict=True))
+        return [found[row] for row in rows]
+    return [score for row in rows for score in _geneval_by_detector(chunk, [row])]
 
 
 def _spatial_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
     detector = chunk.sources.detector
     assert detector is not None
     placed = {row: spatial_relations(chunk.pictures[row].prompt or "") for row in rows}
-    names = {row: [name for pair in relation_names(each, detector.known) for name in pair if name] for row, each in placed.items() if each}
-    found = chunk.detections({row: tuple(dict.fromkeys(own)) for row, own in names.items()})
-    scores: list[Found] = []
-    for row, relations in placed.items():
-        several = found.get(row, NO_RELATION)
-        if isinstance(several, Unscored):
-            scores.append(several)
-        else:
-            size = chunk.pictures[row].image.size
-            scores.append(score_relations(relations, size, several, known=detector.known, thresholds=detector.thresholds))
-    return scores
+    labels = {row: relation_labels(each, detector.known) if each else NO_RELATION for row, each in placed.items()}
+    known = {row: each for row, each in labels.items() if not isinstance(each, Unscored)}
+    things = chunk.detections({row: list(dict.fromkeys(name for pair in each for name in pair)) for row, each in known.items()})
+    found: dict[int, Found] = {row: each for row, each in (labels | things).items() if isinstance(each, Unscored)}
+    for row, several in things.items():
+        if not isinstance(several, Unscored):
+            found[row] = score_relations(placed[row], known[row], chunk.pictures[row].image.size, several, detector.thresholds)
+    return [found[row] for row in rows]
 
 
 Compute = Callable[[Chunk, Sequence[int]], list[Found]]

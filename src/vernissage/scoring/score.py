@@ -169,7 +169,7 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
             found[index] = NO_PROMPT
         elif "reference" in metric.needs and not isinstance(each.reference, Opened):
             found[index] = each.reference or NO_REFERENCE
-        elif "metadata" in metric.needs and each.metadata is None:
+        elif "metadata" in metric.needs and not (each.metadata and (each.metadata.include or each.metadata.exclude)):
             found[index] = NO_METADATA
     asked = {metric.name: chunk.sources.scorers.get(metric.name)}
     asked |= {name: getattr(chunk.sources, name) for name in ("mllm", "judge", "detector") if name in metric.needs}
@@ -179,6 +179,8 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
         source = chunk.sources.identities.get(slow[0]) or slow[1].name
         if "clip" in metric.needs and chunk.sources.clip is not None:
             source += f" and {chunk.sources.clip.name}"
+        if "detector" in metric.needs and chunk.sources.detector is not None:
+            source += f" and {tuple(chunk.sources.detector.thresholds)}"
         if metric.name == "compbench-3-in-1" and chunk.sources.tagger is not None:
             source += f" and {chunk.sources.identities.get('tagger', 'tagger')}"
         left = [(index, each) for index, each in enumerate(chunk.pictures) if index not in found]

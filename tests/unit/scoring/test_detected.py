@@ -8,12 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vernissage.drivers.encode_clip import ClipEncoder
 from vernissage.drivers.fake import FakeDetector, FakeEncoder
 from vernissage.errors import BadInput, DriverError
 from vernissage.ports import Detection, Thresholds
 from vernissage.records.picture import Picture
 from vernissage.records.verdict import Score, Unscored
-from vernissage.scoring.detected import COLOURS, cut_out, relation_holds, relative_position, score_geneval, score_relations
+from vernissage.scoring.detected import (
+    COLOURS,
+    PUBLISHED,
+    cut_out,
+    geneval_labels,
+    label_of,
+    relation_holds,
+    relation_labels,
+    relative_position,
+    score_geneval,
+    score_relations,
+)
 from vernissage.scoring.layouts import Entry
 from vernissage.scoring.questions import Metadata
 from vernissage.scoring.registry import find_metrics
@@ -52,8 +64,12 @@ class Colours:
     encode_raw = encode
 
 
-def geneval(metadata: dict, *found: Detection, image: Image.Image = BLANK, **options) -> Score | Unscored:
-    return score_geneval([Metadata.model_validate(metadata)], [image], [found], options.pop("clip", Colours()), **options)[0]
+def geneval(metadata: dict, *found: Detection, image: Image.Image = BLANK, known=None, clip=None, thresholds=PUBLISHED) -> Score | Unscored:
+    row = Metadata.model_validate(metadata)
+    labels = geneval_labels(row, known)
+    if isinstance(labels, Unscored):
+        return labels
+    return score_geneval([row], [labels], [image], [found], clip or Colours(), thresholds)[0]
 
 
 # -------------------------------------------------------------------------------------------------------------- GenEval
@@ -121,9 +137,26 @@ def test_positions_are_those_of_the_surest_and_need_both_things():
     assert geneval(metadata, at("cat", 40, 100)).reason == "0 dog found of 1; nothing found that cat could be left of"
 
 
-def test_a_thing_whose_target_is_named_after_it_has_nothing_to_be_beside():
-    metadata = {"include": [thing("cat", position=["left of", 1]), thing("dog")]}
-    assert geneval(metadata, at("cat", 40, 100), at("dog", 100, 100)).reason == "nothing found that cat could be left of"
+@pytest.mark.parametrize(
+    ("include", "reason"),
+    [
+        ([thing("cat", position=["left of", 1]), thing("dog")], "the position of cat is not told by a thing before it"),
+        ([thing("cat", position=["left of", 0])], "the position of cat is not told by a thing before it"),
+        ([thing("dog"), thing("cat", position=["on top of", 0])], "GenEval knows no position on top of"),
+        ([thing("cat", color="crimson")], "GenEval knows no colour crimson"),
+        ([thing("cat", 17)], "GenEval counts to 16, not to 17"),
+    ],
+)
+def test_what_geneval_has_no_rule_for_is_unscored(include, reason):
+    assert geneval({"include": include}, at("cat", 40, 100), at("dog", 100, 100)) == Unscored(reason=reason)
+
+
+def test_capitals_make_no_difference():
+    metadata = {"tag": "Counting", "include": [thing("Dog"), thing("cat", color="RED", position=["LEFT OF", 0])]}
+    found = [at("dog", 150, 100), at("Cat", 50, 100)]
+    image = Image.new("RGB", (200, 200), "red")
+    assert geneval(metadata, *found, image=image, known=frozenset({"dog", "Cat"})).value == 1
+    assert geneval(metadata, *(each._replace(confidence=0.8) for each in found), image=image, known=frozenset({"dog", "Cat"})).value == 0
 
 
 def test_colours_are_told_of_what_is_cut_out_by_three_descriptions_of_each():
@@ -135,7 +168,7 @@ def test_colours_are_told_of_what_is_cut_out_by_three_descriptions_of_each():
     red = {"include": [thing("cat", color="red")]}
     assert geneval(red, *cats, image=image, clip=clip).value == 1
     assert clip.texts[:3] == ["a photo of a red cat", "a photo of a red-colored cat", "a photo of a red object"]
-    assert len(clip.texts) == 30
+    assert len(clip.texts) == len(set(clip.texts)) == 30
     assert [each.size for each in clip.images] == [(20, 20)], "the surest is looked at, as many as are wanted"
     assert geneval({"include": [thing("cat", color="blue")]}, *cats, image=image).reason == "cat found red, not blue"
     assert geneval({"include": [thing("cat", 2, color="red")]}, *cats, image=image).reason == "cat found red and blue, not red"
@@ -145,7 +178,7 @@ def test_colours_of_all_pictures_are_looked_at_together_and_are_their_own():
     images = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "green")]
     rows = [Metadata.model_validate({"include": [thing("cat", color=colour)]}) for colour in ("red", "red", "green")]
     clip = Colours()
-    scores = score_geneval(rows, images, [[at("cat", 20, 20)], [at("cat", 20, 20)], []], clip)
+    scores = score_geneval(rows, [{"cat": "cat"}] * 3, images, [[at("cat", 20, 20)], [at("cat", 20, 20)], []], clip)
     assert [each.value for each in scores] == [1, 0, 0]
     assert len(clip.images) == 2
 
@@ -158,9 +191,31 @@ def test_what_is_round_a_thing_is_grey_where_its_mask_is_known():
     assert cut_out(BLANK, Detection("cat", (10.2, 10.2, 10.4, 10.4), 0.9)).size == (1, 1)
 
 
+def test_of_a_long_thing_clip_sees_the_same_without_its_ends(clip_folder, noise_picture):
+    clip = ClipEncoder(str(clip_folder), device="cpu")
+    long = noise_picture(1, (400, 20))
+    cut = cut_out(long, Detection("cat", (0, 0, 400, 20), 0.9))
+    assert cut.size == (160, 20)
+    assert np.allclose(clip.encode([cut]), clip.encode([long]), atol=1e-5)
+
+
 def test_the_names_of_coco_are_known_to_be_geneval_s():
     assert geneval({"include": [thing("computer mouse")]}, at("mouse", 5, 5), known=KNOWN).value == 1
     assert geneval({"include": [thing("computer mouse")]}, at("computer mouse", 5, 5)).value == 1
+
+
+@pytest.mark.parametrize("labels", ["motorbike aeroplane sofa pottedplant diningtable tvmonitor", "motorcycle airplane couch tv"])
+def test_a_thing_is_known_by_each_of_its_names(labels):
+    known = frozenset(labels.split())
+    names = ["motorcycle", "motorbike", "airplane", "aeroplane", "couch", "sofa", "tv", "television"]
+    assert {label_of(name, known) for name in names} <= known
+    assert label_of("dining table", frozenset({"diningtable"})) == "diningtable"
+
+
+def test_a_label_s_own_name_goes_before_a_plural_of_another():
+    both = frozenset({"glass", "glasses", "person", "people"})
+    found = [label_of(name, both) for name in ("glasses", "glass", "people", "person", "girls")]
+    assert found == ["glasses", "glass", "people", "person", "person"]
 
 
 def test_what_a_detector_cannot_find_is_unscored_and_not_missing():
@@ -180,7 +235,9 @@ def test_thresholds_may_be_others_for_detectors_that_are_less_sure():
 
 
 def relation(prompt: str, *found: Detection, size: tuple[int, int] = (480, 480), known=KNOWN) -> Score | Unscored:
-    return score_relations(spatial_relations(prompt), size, found, known=known)
+    relations = spatial_relations(prompt)
+    labels = relation_labels(relations, known)
+    return labels if isinstance(labels, Unscored) else score_relations(relations, labels, size, found)
 
 
 def test_a_relation_that_holds_scores_half_and_the_confidence_of_both_the_other_half():
@@ -217,6 +274,11 @@ def test_relations_go_by_centres_in_pictures_of_480(how, x, y, value):
 def test_boxes_that_overlap_much_stand_less_surely_beside_one_another():
     one, two = at("cat", 200, 240, size=100), at("dog", 250, 240, size=100)
     assert relation_holds("to the left of", one, two, (480, 480)) == pytest.approx(0.1 / (50 / 150))
+
+
+def test_boxes_without_area_overlap_in_nothing():
+    flat = [Detection("cat", (10, 10, 10, 10), 0.9), Detection("dog", (30, 10, 30, 10), 0.9)]
+    assert relation_holds("to the left of", *flat, (480, 480)) == 1
 
 
 @pytest.mark.parametrize("size", [(960, 960), (960, 480), (300, 960)])
@@ -289,6 +351,56 @@ def test_a_picture_that_a_detector_cannot_read_or_that_has_no_metadata_is_unscor
     ]
 
 
+@pytest.mark.parametrize("prompt", ["a cat behind a dog", "a cat near a zebra"])
+def test_what_cannot_be_told_is_not_looked_for(entry, prompt):
+    detector = FakeDetector(lambda image, names: NEAR, known=KNOWN)
+    asked = entry(prompt, {"include": [thing("zebra")]})
+    found = score("geneval-detector,compbench-spatial-detector", asked, detector=detector, clip=FakeEncoder())
+    assert all(isinstance(each, Unscored) for (each,) in found.values())
+    assert detector.asked == []
+
+
+def test_a_row_that_wants_nothing_says_nothing_of_its_picture(entry):
+    found = score("geneval-detector", entry(metadata={"prompt": "a cat"}), detector=FakeDetector(), clip=FakeEncoder())
+    assert found["geneval-detector"] == [Unscored(reason="there are no GenEval metadata of this picture")]
+
+
+@pytest.mark.parametrize("odd", [Detection("cat", (0, 0, float("inf"), 1), 0.9), Detection("cat", (0, 0, 1, 1), float("nan"))])
+def test_numbers_that_are_none_are_unscored(entry, odd):
+    found = score("geneval-detector", entry(metadata=WANTED), detector=FakeDetector(lambda image, names: [odd]), clip=FakeEncoder())
+    assert found["geneval-detector"] == [Unscored(reason="the detector's numbers are not finite")]
+
+
+def test_a_thing_whose_colour_cannot_be_told_costs_its_own_picture_alone(entry):
+    class Ill(FakeEncoder):
+        def encode(self, images):
+            if any(image.size == (7, 7) for image in images):
+                raise DriverError("it is ill")
+            return super().encode(images)
+
+    boxes = {32: (0, 0, 7, 7), 33: (0, 0, 9, 9)}
+    detector = FakeDetector(lambda image, names: [Detection("cat", boxes[image.width], 0.9)])
+    red = {"include": [thing("cat", color="red")]}
+    several = [entry(metadata=red), entry(metadata=red, seed=1), entry(metadata={"include": [thing("cat")]}, seed=2)]
+    Picture.of(Image.new("RGB", (32, 32), "red")).save(several[0].path)
+    for each in several[1:]:
+        Picture.of(Image.new("RGB", (33, 33), "red")).save(each.path)
+    found = score("geneval-detector", *several, detector=detector, clip=Ill())["geneval-detector"]
+    assert found[0] == Unscored(reason="it is ill")
+    assert [each.reason == "it is ill" for each in found] == [True, False, False]
+    assert found[2].value == 1
+
+
+def test_other_thresholds_are_not_taken_for_what_was_kept(entry):
+    def run(*thresholds: float) -> float:
+        detector = FakeDetector(lambda image, names: [at("cat", 5, 5, 0.5)])
+        detector.thresholds = Thresholds(*thresholds)
+        wanted = entry(metadata={"include": [thing("cat")]})
+        return score("geneval-detector", wanted, cache=Path("cache"), detector=detector, clip=FakeEncoder())["geneval-detector"][0].value
+
+    assert (run(), run(0.6), run()) == (1, 0, 1)
+
+
 def test_without_a_detector_it_is_said_what_is_missing(entry):
     with pytest.raises(BadInput, match="geneval-detector needs `detector`"):
         score("geneval-detector", entry(metadata=WANTED), clip=FakeEncoder())
@@ -333,6 +445,20 @@ def test_clip_reads_no_adjectives_in_three_in_one_where_a_tagger_tells_them(entr
     both = score("clipscore,compbench-3-in-1", entry("a red big cat"), mllm=Yes(), clip=clip, tagger=tagger)
     whole = float(clip.encode([noise_picture(0)])[0] @ clip.encode_text(["a red big cat"])[0])
     assert both["clipscore"][0].value == pytest.approx(max(100 * whole, 0), abs=1e-4), "other scores read the whole prompt"
+
+
+def test_of_a_prompt_of_adjectives_alone_clip_reads_nothing_as_the_authors_s_does(entry, noise_picture):
+    clip = FakeEncoder()
+    (found,) = score("compbench-3-in-1", entry("red big"), mllm=Yes(), clip=clip, tagger=tagger)["compbench-3-in-1"]
+    cosine = float(clip.encode([noise_picture(0)])[0] @ clip.encode_text([""])[0])
+    assert found.value == pytest.approx((1 + cosine) / 2, abs=1e-6)
+
+
+def test_a_prompt_is_tagged_once(entry):
+    seen = []
+    several = [entry("a red cat", seed=seed) for seed in range(3)]
+    score("compbench-3-in-1", *several, mllm=Yes(), clip=FakeEncoder(), tagger=lambda texts: [seen.extend(texts), *tagger(texts)][1:])
+    assert seen == ["a red cat"]
 
 
 def test_three_in_one_is_computed_anew_with_a_tagger(entry):
