@@ -690,6 +690,11 @@ def test_an_empty_object_is_an_answer_where_nothing_must_be_said(server, make):
     assert one(make(), ask(reply=Objects)).record == Objects()
 
 
+def test_a_model_or_an_address_that_is_not_there_says_what_to_check(server, make):
+    server.faults.append(fails(404, "model my-model not found"))
+    assert "model my-model not found. Check `model`, and `base_url`, which mostly ends in /v1." in str(one(make()))
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_is_refused_once_with_a_hint_and_is_never_shown(server, make, monkeypatch, status):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -697,10 +702,12 @@ def test_a_wrong_key_is_refused_once_with_a_hint_and_is_never_shown(server, make
     error = one(make())
     assert isinstance(error, Refused)
     assert not error.retryable
-    assert "environment variable" in str(error)
+    assert "Is the key in $OPENAI_API_KEY right?" in str(error)
     assert "Incorrect API key" in str(error)
+    server.faults.append(fails(status, "No key"))
+    assert "No key. It wants a key: name its environment variable with api_key_variable." in str(one(make(api_key_variable="")))
     assert KEY not in str(error) + repr(error) + repr(error.__cause__)
-    assert server.keys == [f"Bearer {KEY}"]
+    assert server.keys == [f"Bearer {KEY}", None]
 
 
 def test_the_key_is_not_shown_where_the_server_sends_it_back(server, make, monkeypatch):
@@ -855,6 +862,21 @@ def test_an_error_page_in_no_encoding_of_texts_is_told_all_the_same(server, make
 
     server.faults.append(page)
     assert "oops" in str(one(make(retries=0)))
+
+
+def test_a_web_page_is_no_answer_and_is_not_asked_for_again(server, make):
+    def page(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html")
+        handler.send_header("Content-Length", "6")
+        handler.end_headers()
+        handler.wfile.write(b"<html>")
+
+    server.faults += [page, page]
+    error = one(make(retries=1, first_wait_s=0.0))
+    assert isinstance(error, ReplyError)
+    assert "sent a web page, no answer. Check `base_url`" in str(error)
+    assert len(server.faults) == 1
 
 
 def test_a_date_to_wait_for_that_is_none_is_passed_over(server, make):

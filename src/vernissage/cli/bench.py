@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vernissage.datasets.queries import Query
     from vernissage.metrics.interval import Estimate
 
+_FEW = 3
+"""References of a kind: of fewer a table says little."""
+
 
 @click.group(name="bench")
 def command() -> None:
@@ -126,6 +129,8 @@ def compare(first: Path, second: Path, which: str) -> None:
     from vernissage.bench.repaint import compare_runs, exchanged, read_items
     from vernissage.bench.run import read_header, read_lines
 
+    if first.resolve() == second.resolve():
+        raise BadInput(f"{first} is compared with itself.", hint="Give the folders of two runs.")
     headers = read_header(first), read_header(second)
     for folder, header in zip((first, second), headers, strict=True):
         if header.suite != "repaint":
@@ -362,7 +367,7 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
     """One judge task by task, several one below the other, best first."""
     from vernissage.bench.evalmi import judge_table, read_predictions
     from vernissage.bench.plots import bars
-    from vernissage.cli.show import progress_bar
+    from vernissage.cli.show import progress_bar, show_table
     from vernissage.metrics.interval import decimals
 
     scores = _named_apart({path: read_predictions(path, table) for path in predictions})
@@ -376,11 +381,11 @@ def _measure_judges(table: "EvalMi", predictions: Sequence[Path], dimension: str
     shown.sort(key=lambda pair: -(pair[1].srcc.value if pair[1].srcc else -2))
     if len(scores) == 1:
         shown = [(row.task, row) for row in next(iter(rows.values())) if task in (None, row.task)]
-    click.echo(f"{'judge' if len(scores) > 1 else 'task':<22} {'SRCC':<22} {'PLCC':<22} {'fitted':>7} {'KRCC':>7}  scored/asked")
-    for label, row in shown:
-        cells = " ".join(f"{decimals(each):<22}" for each in (row.srcc, row.plcc))
-        others = " ".join(f"{'-' if each is None else f'{each:.3f}':>7}" for each in (row.plcc_fitted, row.krcc))
-        click.echo(f"{harmless(label):<22} {cells} {others}  {row.n}/{row.asked}")
+    cells = [
+        [label, decimals(row.srcc), decimals(row.plcc), _three(row.plcc_fitted), _three(row.krcc), f"{row.n}/{row.asked}"]
+        for label, row in shown
+    ]
+    show_table(["judge" if len(scores) > 1 else "task", "SRCC", "PLCC", "fitted", "KRCC", "scored/asked"], cells)
     for name, own in scores.items() if task is None else ():
         _show_ranking(table, own, dimension, who=f"{harmless(name)}, " if len(scores) > 1 else "")
     if out is None:
@@ -500,13 +505,20 @@ def _choose(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
+def _three(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def _show_table(items: "Sequence[Item]") -> None:
     from vernissage.bench.repaint import heading, leaderboard, score_names
     from vernissage.cli.show import show_table
 
     names, kinds = score_names(items), sorted({item.kind for item in items if item.kind})
     boards: list[tuple[str, str | None, str]] = [("last", None, "last round, as in the paper"), ("best", None, "best of all rounds")]
-    boards += [("last", kind, f"last round, {kind}") for kind in kinds if len(kinds) > 1]
+    if leaderboard(items, "last") == leaderboard(items, "best"):
+        boards = [("last", None, "last round, as in the paper, which is the best of all rounds")]
+    references = {kind: len({item.reference for item in items if item.kind == kind}) for kind in kinds}
+    boards += [("last", kind, f"last round, {kind}") for kind in kinds if len(kinds) > 1 and references[kind] >= _FEW]
     for which, kind, title in boards:
         rows = []
         for model, cells in leaderboard(items, which, kind=kind).items():
@@ -518,6 +530,8 @@ def _show_table(items: "Sequence[Item]") -> None:
             title=f"{title}: mean in % [95 % interval]  scored/asked",
             kept="report.html",
         )
+    if few := [kind for kind in kinds if len(kinds) > 1 and references[kind] < _FEW]:
+        remark(f"Of {', '.join(few)} there are fewer than {_FEW} references; their tables are in report.html.")
     for item in items:
         if item.regeneration is None:
             click.echo(f"unscored: {item.model} {harmless(item.reference)}: {harmless(item.unscored)}", err=True)
@@ -545,7 +559,7 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
     from vernissage.bench.metrics import agreements, entries_of
     from vernissage.bench.plots import bars
     from vernissage.cli.score import table_of
-    from vernissage.cli.show import check_folder, names_of, progress_bar
+    from vernissage.cli.show import check_folder, names_of, progress_bar, show_table
     from vernissage.cli.studio import open_studio
     from vernissage.datasets.judged import load_judged
     from vernissage.metrics.interval import decimals
@@ -561,12 +575,11 @@ def metrics(data: Path, images: Path | None, names: str, out: Path, config: Path
     with progress_bar("scoring") as progress:
         scored = open_studio(config).score(entries_of(rows), [m.name for m in chosen], cache=out / "cache", progress=progress)
     found = agreements(rows, scored)
-    click.echo(f"{'metric':<22} {'dimension':<16} {'SRCC [95 % interval]':<22} {'PLCC [95 % interval]':<22} {'KRCC':>7}  scored/asked")
+    cells = [[r.metric, r.dimension, decimals(r.srcc), decimals(r.plcc), _three(r.krcc), f"{r.n}/{r.asked}"] for r in found]
+    headings = ["metric", "dimension", "SRCC [95 % interval]", "PLCC [95 % interval]", "KRCC", "scored/asked"]
+    show_table(headings, cells, kept=named(out / "agreement.csv"))
     told: list[dict[str, object]] = []
     for row in found:
-        cells = " ".join(f"{decimals(each):<22}" for each in (row.srcc, row.plcc))
-        last = "-" if row.krcc is None else f"{row.krcc:.3f}"
-        click.echo(f"{row.metric:<22} {row.dimension:<16} {cells} {last:>7}  {row.n}/{row.asked}")
         values = {**ends("srcc", row.srcc), **ends("plcc", row.plcc), "krcc": row.krcc, "scored": row.n, "asked": row.asked}
         told.append({"metric": row.metric, "dimension": row.dimension, **values})
     for name, table in (("agreement.csv", told), ("scores.csv", table_of(scored))):

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ def collect(out: Path, pictures: Path | None, count: int, address: str, **option
     with progress_bar("collecting") as progress:
         if pictures:
             found = collect_pictures(pictures, out, progress=progress)
+            if not found.kept and not found.dropped:
+                raise BadInput(f"There are no pictures below {pictures}.", hint="Give the folder of your pictures.")
         else:
             found = collect_civitai(out, count=count, address=address, progress=progress, **options)
     _report(found.kept, "demonstrations", found.dropped, out)
@@ -321,6 +324,10 @@ def split_(
         remark(told)
     if parts.unjudged:
         remark(f"{parts.unjudged} queries could not be judged by the MLLM, and stay.")
+    if not tested and not returned:
+        most = max(Counter(query.plan.model for query in found).values(), default=0)
+        small = f"{share:g} of {most} queries, the most that one model has, is less than "
+        remark(f"{small}{'one' if share * most < 1 else 'one demonstration has'}. Raise --share, or make more queries.")
     rare = sum(query.division == "few-shot" for query in tested)
     _report(len(tested), f"test queries ({len(tested) - rare} supervised, {rare} few-shot), {len(parts.train)} for training", returned, out)
 
@@ -355,32 +362,55 @@ def convert(queries: Path, out: Path, layout: str) -> None:
 @command.command(name="mos")
 @click.argument("ratings", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default=Path("mos.csv"), show_default=True, help="CSV, or Parquet by its ending."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("mos.csv"),
+    show_default=True,
+    help="CSV or Parquet; or JSONL, a picture a line, as judges are trained on, by its ending.",
 )
 @click.option("--screen/--no-screen", default=True, show_default=True, help="Leave out subjects whom ITU-R BT.500 rejects.")
-def mos(ratings: Path, out: Path, screen: bool) -> None:
+@click.option("--prompts", type=click.Path(path_type=Path), help="Of the pictures, for JSONL: a file as `judge` reads it.")
+def mos(ratings: Path, out: Path, screen: bool, prompts: Path | None) -> None:
     """Turn RATINGS of people into mean opinion scores with 95 % intervals, by picture and dimension.
 
     RATINGS is a CSV or Parquet file with the columns subject, picture, dimension, rating. A dimension whose ratings are 0 and 1 alone is a
     yes/no question and gets the majority's answer.
-    """
-    from vernissage.judging.opinions import gather_opinions
+
+    \b
+    vernissage data mos ratings.csv
+    vernissage data mos ratings.csv --out judged.jsonl --prompts prompts.csv
+    """  # noqa: D301  click wants the character itself
+    from vernissage.cli.judge import read_prompts
+    from vernissage.datasets.judged import write_judged
+    from vernissage.judging.opinions import DIMENSIONS, gather_opinions, judged_of
     from vernissage.judging.ratings import read_ratings
     from vernissage.records.table import check_table, write_table
 
-    check_table(out)
+    check_table(out, forms=(".csv", ".parquet", ".jsonl"))
+    lines = out.suffix.lower() == ".jsonl"
+    if prompts and not lines:
+        raise BadInput(f"{out} has no place for prompts.", hint="Name a .jsonl file with --out, or leave out --prompts.")
     found = gather_opinions(read_ratings(ratings), screening=screen)
-    write_table(out, [row._asdict() for each in found for row in each.rows])
+    if lines:
+        pictures = list(dict.fromkeys(row.picture for each in found for row in each.rows))
+        said = read_prompts(prompts, [ratings.parent / picture for picture in pictures]) if prompts else [None] * len(pictures)
+        write_judged(out, judged_of(found, ratings.parent, dict(zip(pictures, said, strict=True))))
+        if others := [each.dimension for each in found if not each.votes and each.dimension not in DIMENSIONS]:
+            remark(f"Judges do not learn {', '.join(others)}, which is left out.")
+    else:
+        write_table(out, [row._asdict() for each in found for row in each.rows])
     for each in found:
-        missing = sum(bool(row.why) for row in each.rows)
+        missing, left = sum(bool(row.why) for row in each.rows), each.subjects - len(each.rejected)
         kind = "votes on" if each.votes else "opinions of"
-        click.echo(
-            harmless(f"{each.dimension}: {kind} {len(each.rows) - missing} of {len(each.rows)} pictures by {each.subjects} subjects")
-        )
+        who = f"{left} of {each.subjects} subjects" if each.rejected else f"{each.subjects} subjects"
+        click.echo(harmless(f"{each.dimension}: {kind} {len(each.rows) - missing} of {len(each.rows)} pictures by {who}"))
         for name, value in (("Krippendorff's alpha", each.alpha), ("ICC(2,k)", each.icc)):
             click.echo(f"  {name}: {f'{value:.3f}' if isinstance(value, float) else f'- ({value})'}")
         for row in each.rejected:
             click.echo(harmless(f"  left out: {row.subject}: {row.reason}"))
+        for subject, correlation in each.odd.items():
+            click.echo(harmless(f"  counted, but hardly in line with the others: {subject}: rank correlation {correlation:.2f}"))
     click.echo(named(out))
 
 

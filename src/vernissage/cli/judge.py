@@ -19,10 +19,11 @@ from vernissage.records.files import append_lines, write_whole
 from vernissage.records.picture import find_pictures
 from vernissage.records.plan import whole_characters
 from vernissage.records.table import check_table, write_table
+from vernissage.records.verdict import NO_PROMPT, Score
 
 if TYPE_CHECKING:
     from vernissage.api import Studio
-    from vernissage.records.verdict import Score, Unscored, Verdict
+    from vernissage.records.verdict import Unscored, Verdict
 
 
 CHUNK = 64
@@ -86,7 +87,10 @@ def command(
     if not judges:
         raise BadInput("None of the pictures can be read.", hint="See above for the reasons.")
     unreadable = sum(isinstance(verdict, str) for verdict in found.values())
-    click.echo(f"{len(paths) - unreadable}/{len(paths)} judged by {', '.join(judges)}", err=True)
+    verdicts = [verdict for verdict in found.values() if not isinstance(verdict, str)]
+    scored = _scored(verdicts)
+    told = ", ".join(f"{name} {count}/{asked}" for name, (count, asked) in scored.items() if asked)
+    click.echo(f"{len(verdicts)}/{len(paths)} judged by {', '.join(judges)}: {told}", err=True)
     if out:
         if out.suffix.lower() == ".jsonl":
             write_lines(out, found)
@@ -94,8 +98,21 @@ def command(
             write_verdicts(out, found, questions)
         journal.remove()
         click.echo(named(out))
-    if unreadable:
+    if unreadable or not any(count for count, _ in scored.values()):
         sys.exit(1)
+
+
+def _scored(verdicts: "Sequence[Verdict]") -> dict[str, tuple[int, int]]:
+    """How many scores there are of how many that were asked for, by what is scored."""
+    said = {
+        "perception": [verdict.perception for verdict in verdicts],
+        "correspondence": [verdict.correspondence for verdict in verdicts],
+        "answers": [answer.yes for verdict in verdicts for answer in verdict.answers],
+    }
+    return {
+        name: (sum(isinstance(each, Score) for each in several), sum(each != NO_PROMPT for each in several))
+        for name, several in said.items()
+    }
 
 
 class Journal:

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ def mini_note(configs: Sequence["DriverConfig | None"]) -> str:
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", kept: str = "") -> None:
-    """A table on stdout; where a terminal is too narrow for it, estimates stand without their intervals.
+    """A table on stdout; in a narrow terminal intervals stand below their estimates, and where that is too wide they are left out.
 
     Args:
         headings: Of the columns; the first is never cut.
@@ -86,22 +86,27 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    def drawn(brief: bool) -> Table:
-        told = title.partition(" [")[0] if brief else title
-        table = Table(title=told or None, box=box.SIMPLE if brief else box.HEAVY_HEAD, padding=(0, 0) if brief else (0, 1))
+    def plain(text: str) -> Text:  # brackets are no markup
+        return Text("\n".join(map(harmless, text.split("\n"))))
+
+    def drawn(told: Callable[[object], str], *, brief: bool = False, close: bool = False) -> Table:
+        name = title.partition(" [")[0] if brief else title
+        table = Table(title=name or None, box=box.SIMPLE if close else box.HEAVY_HEAD, padding=(0, 0) if close else (0, 1))
         for index, heading in enumerate(headings):
-            table.add_column(harmless(heading), no_wrap=not index, overflow="fold")
+            table.add_column(plain(told(heading)), no_wrap=not index, overflow="fold")
         for row in rows:
-            table.add_row(*(harmless(_brief(cell) if brief else str(cell)) for cell in row))
+            table.add_row(*(plain(told(cell)) for cell in row), end_section=close and not brief)
         return table
 
-    unbounded, wide = Console(width=10_000), drawn(brief=False)
+    unbounded = Console(width=10_000)
     console = Console() if sys.stdout.isatty() else unbounded
-    if unbounded.measure(wide).maximum <= console.width:
-        console.print(wide)
-        return
-    console.print(drawn(brief=True))
+    for table in (drawn(_whole), drawn(lambda cell: _stacked(_whole(cell)), close=True)):
+        if unbounded.measure(table).maximum <= console.width:
+            console.print(table)
+            return
+    console.print(drawn(_brief, brief=True, close=True))
     console.print(f"Intervals: in a wider terminal{kept and f', or in {kept}'}.", style="dim", highlight=False)
 
 
@@ -114,9 +119,23 @@ def show_list(rows: Sequence[tuple[str, str]]) -> None:
         click.echo(f"{harmless(name):<{margin}}" + f"\n{' ' * margin}".join(lines))
 
 
+def _whole(cell: object) -> str:
+    return "-" if cell is None else str(cell)
+
+
+def _stacked(text: str) -> str:
+    """An estimate, its interval and its count below one another.
+
+    Example:
+        >>> _stacked("50.0 [25.0, 75.0]  3/4").splitlines()
+        ['50.0', '[25.0, 75.0]', '3/4']
+    """
+    return text.replace(" [", "\n[").replace("]  ", "]\n")
+
+
 def _brief(cell: object) -> str:
     estimate = getattr(cell, "estimate", cell)
-    return f"{100 * estimate.value:.1f}" if isinstance(estimate, Estimate) else "-" if estimate is None else str(cell)
+    return f"{100 * estimate.value:.1f}" if isinstance(estimate, Estimate) else _whole(cell).partition(" [")[0]
 
 
 def names_of(listed: str) -> tuple[str, ...]:

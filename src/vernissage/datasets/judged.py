@@ -7,6 +7,7 @@ A line of the file has `image` (path from the file on), and any of `prompt`, `pe
 import hashlib
 import json
 import math
+import os
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vernissage.datasets.evalmi import EvalMi, load_evalmi
 from vernissage.errors import BadInput, reason_of
+from vernissage.records.files import write_whole
 from vernissage.records.picture import Picture
 from vernissage.zoo.card import explain
 
@@ -60,6 +62,8 @@ def read_judged(path: Path) -> list[JudgedPicture]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
+        if path.suffix.lower() in (".csv", ".parquet"):
+            raise BadInput(f"{path} is a table, not JSONL.", hint="Of ratings `vernissage data mos --out judged.jsonl` makes one.")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the judged pictures {path}: {reason_of(error)}.", hint="It must be a JSONL file in UTF-8.") from error
     rows = []
@@ -78,6 +82,21 @@ def read_judged(path: Path) -> list[JudgedPicture]:
     if not rows:
         raise BadInput(f"There are no judged pictures in {path}.", hint="Give one JSON object a line.")
     return rows
+
+
+def write_judged(path: Path, rows: Sequence[JudgedPicture]) -> None:
+    """Write pictures that lie in files, as `read_judged` reads them: their paths go from the file on.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    lines = []
+    for row in rows:
+        assert isinstance(row.image, Path)
+        place = os.path.relpath(row.image.absolute(), path.parent.absolute())
+        values = row.model_dump(exclude={"image"}, exclude_defaults=True)
+        lines.append(json.dumps({"image": Path(place).as_posix(), **values}, ensure_ascii=False) + "\n")
+    write_whole(path, "".join(lines), hint="Choose another file.")
 
 
 def _told_once(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -80,7 +80,7 @@ class OpenAIMLLM:
         self.timeout_s = timeout_s
         self.longest_wait_s = longest_wait_s
         self.first_wait_s = first_wait_s
-        self._key = _key(api_key_variable)
+        self._key, self._key_variable = _key(api_key_variable), api_key_variable
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx.Client(base_url=_address(base_url), headers=headers, timeout=timeout_s)
         self._shape = 0  # how typed replies are asked for; moves on when the server refuses
@@ -221,8 +221,13 @@ class OpenAIMLLM:
                     try:
                         return response.json()
                     except (ValueError, RecursionError) as error:
+                        page = "html" in response.headers.get("content-type", "")
+                        if page:
+                            told = f"{self.name} sent a web page, no answer. Check `base_url`, which mostly ends in /v1."
+                            raise ReplyError(told, reply=self._cut(_body_of(response))) from error
                         if last:
-                            raise ReplyError(f"{self.name} sent broken JSON.", reply=self._cut(_body_of(response))) from error
+                            told = f"{self.name} sent broken JSON: {self._cut(_body_of(response), 80)!r}."
+                            raise ReplyError(told, reply=self._cut(_body_of(response))) from error
                 else:
                     asked = self._pause_after(response, last=last)
             # What the server asks for is the least; only our own pause is varied and bounded.
@@ -260,9 +265,14 @@ class OpenAIMLLM:
             if last:
                 raise DriverError(f"{self.name} failed with status {response.status_code}: {reason}")
         else:
-            hint = "Check the key's environment variable." if response.status_code in (401, 403) else ""
-            raise Refused(f"{self.name} refused ({response.status_code}): {reason}", hint=hint)
+            raise Refused(f"{self.name} refused ({response.status_code}): {reason.rstrip('.')}.", hint=self._remedy(response.status_code))
         return min(asked, self.longest_wait_s)
+
+    def _remedy(self, status: int) -> str:
+        if status in (401, 403):
+            named = self._key_variable
+            return f"Is the key in ${named} right?" if named else "It wants a key: name its environment variable with api_key_variable."
+        return "Check `model`, and `base_url`, which mostly ends in /v1." if status == 404 else ""
 
     def _reason(self, response: httpx.Response) -> str:
         try:

@@ -1,16 +1,23 @@
 """A table of ratings as a whole: of each dimension the opinions of its pictures, who was screened out, and how far people agree."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
+from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadInput
 from vernissage.judging.mos import Opinion, Screening, likert, mean_opinions, screen, vote, without
 from vernissage.judging.ratings import Panel, Rating, panel_of
 from vernissage.metrics.agreement import icc, krippendorff_alpha
+from vernissage.metrics.correlation import srcc
 from vernissage.records.verdict import Score
 
+_FEW = 10
+"""Pictures: of fewer a rank correlation says nothing."""
 _SILENCED = "all who rated it were left out"
 
 
@@ -45,6 +52,36 @@ class Opinions(NamedTuple):
     icc: float | str
     """ICC(2,k); or why there is none."""
     rows: tuple[OpinionRow, ...]
+    odd: Mapping[str, float] = MappingProxyType({})
+    """Subjects who count though chance alone would agree as well with the others' means, by rank correlation."""
+
+
+DIMENSIONS = ("perception", "correspondence")
+"""Those that judges score; votes on anything are answers."""
+
+
+def judged_of(found: Sequence[Opinions], folder: Path, prompts: Mapping[str, str | None]) -> list[JudgedPicture]:
+    """Opinions as judges learn them, a picture each; those of whom nothing is known are left out.
+
+    Args:
+        found: Of every dimension; what is neither perception, correspondence nor votes is not learnt.
+        folder: From where the pictures' names go.
+        prompts: By the pictures' names.
+
+    Raises:
+        BadInput: A score is far outside of 0 to 100, as of hardly any ratings.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for each in found:
+        for row in each.rows:
+            if each.votes and row.yes is not None:
+                told.setdefault(row.picture, {}).setdefault("answers", {})[each.dimension] = bool(row.yes)
+            elif each.dimension in DIMENSIONS and row.mos is not None:
+                told.setdefault(row.picture, {})[each.dimension] = row.mos
+    try:
+        return [JudgedPicture(image=folder / picture, prompt=prompts.get(picture), **values) for picture, values in told.items()]
+    except ValidationError as error:
+        raise BadInput(f"A score cannot be learnt: {error.errors()[0]['msg']}.", hint="Collect more ratings.") from error
 
 
 def gather_opinions(ratings: Sequence[Rating], *, screening: bool = True) -> list[Opinions]:
@@ -81,7 +118,24 @@ def _of(panel: Panel, dimension: str, screening: bool) -> Opinions:
     before, after = ((~np.isnan(each.values)).sum(axis=0) for each in (panel, kept))
     rows = tuple(row._replace(why=_SILENCED) if had and not has else row for row, had, has in zip(rows, before, after, strict=True))
     alpha = _or_why(lambda: krippendorff_alpha(kept.values, "nominal" if votes else "interval"))
-    return Opinions(dimension, votes, len(panel.subjects), rejected, alpha, _or_why(lambda: icc(kept.values)), rows)
+    odd = {} if votes else _odd(kept)
+    return Opinions(dimension, votes, len(panel.subjects), rejected, alpha, _or_why(lambda: icc(kept.values)), rows, odd)
+
+
+def _odd(panel: Panel) -> dict[str, float]:
+    """Subjects whose ratings go no better with the means of the others than chance would; BT.500 does not look for them."""
+    found = {}
+    for index, subject in enumerate(panel.subjects):
+        own, others = panel.values[index], np.delete(panel.values, index, axis=0)
+        counts = (~np.isnan(others)).sum(axis=0)
+        both = ~np.isnan(own) & (counts > 0)
+        if both.sum() < _FEW or np.ptp(own[both]) == 0:
+            continue
+        means = np.nansum(others, axis=0)[both] / counts[both]
+        correlation = srcc(own[both], means)
+        if np.isfinite(correlation) and correlation < 1.645 / np.sqrt(both.sum() - 1):
+            found[subject] = correlation
+    return found
 
 
 def _rated(panel: Panel, dimension: str) -> tuple[OpinionRow, ...]:

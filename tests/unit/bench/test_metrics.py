@@ -65,7 +65,7 @@ def test_the_command_scores_and_correlates(tmp_path, capsys):
         main(["bench", "metrics", "--data", str(tmp_path / "r.jsonl"), "--metrics", "clipscore", "--out", str(tmp_path / "out")])
     assert not ended.value.code
     shown = capsys.readouterr().out
-    assert "clipscore              perception" in shown
+    assert "clipscore │ perception │" in shown
     assert "12/12" in shown
     ((_, row),) = read_rows(tmp_path / "out" / "agreement.csv", "agreement", ("metric", "srcc", "srcc_low"))
     assert (row["metric"], row["dimension"], row["scored"], row["asked"]) == ("clipscore", "perception", "12", "12")

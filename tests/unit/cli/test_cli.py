@@ -711,15 +711,18 @@ def test_a_card_that_would_build_on_itself_is_not_added(run, tmp_path):
 # ------------------------------------------------------------------------------------------------------------ terminals
 
 
-@pytest.mark.parametrize(("columns", "terminal", "brief"), [(60, True, True), (200, True, False), (60, False, False)])
-def test_a_table_that_a_terminal_is_too_narrow_for_is_shown_without_intervals(capsys, monkeypatch, columns, terminal, brief):
+@pytest.mark.parametrize(
+    ("columns", "terminal", "brief", "below"),
+    [(40, True, True, False), (60, True, False, True), (200, True, False, False), (60, False, False, False)],
+)
+def test_in_a_narrow_terminal_intervals_stand_below_and_in_a_very_narrow_one_nowhere(capsys, monkeypatch, columns, terminal, brief, below):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     cells = [Estimate(0.5, 0.25, 0.75, 8), Cell(Estimate(0.125, 0.1, 0.2, 3), 4), None]
     show_table(["model", "clip", "dinov2", "ssim"], [["mini/general", *cells]], title="last: mean [95 %]", kept="x.csv")
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert "mini/general" in shown
-    assert ("50.0 [25.0, 75.0]" in shown, "3/4" in shown) == (not brief, not brief)
+    assert ("50.0 [25.0, 75.0]" in shown, "[25.0, 75.0]" in shown, "3/4" in shown) == (not brief and not below, not brief, not brief)
     assert ("x.csv" in shown, "50.0" in shown, "12.5" in shown) == (brief, True, True)
     assert max(map(len, shown.splitlines())) <= max(columns, 0 if brief else 200)
 

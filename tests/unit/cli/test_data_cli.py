@@ -339,6 +339,18 @@ def test_a_review_in_its_place_is_not_forgotten(run):
         assert first not in [each.id for each in read_queries(Path("out/test.jsonl"))]
 
 
+def test_a_split_that_leaves_nothing_to_test_says_why(run):
+    queries(9, models=3)
+    found = run("split", "q.jsonl", "-o", "a", "--share", "0.2")
+    assert found.code == 1
+    assert "0.2 of 3 queries, the most that one model has, is less than one. Raise --share" in found.err
+
+
+def test_a_folder_without_pictures_is_refused(fails, tmp_path):
+    (tmp_path / "in").mkdir()
+    assert "There are no pictures below in" in fails("collect", "--pictures", "in")
+
+
 def test_the_language_model_is_asked_only_if_wanted(run, playing):
     heard = playing(lambda ask: '{"natural": false}')
     queries(20)

@@ -82,7 +82,7 @@ def test_a_picture_is_judged_with_its_scores_on_one_line(run):
     found = run("cat.png")
     assert found.code == 0, found.err
     assert found.out == "cat.png: perception 10.0 (bad), correspondence unscored (no prompt was given)\n"
-    assert found.err == "1/1 judged by fake, zero-shot, by the probabilities of its words\n"
+    assert found.err == "1/1 judged by fake, zero-shot, by the probabilities of its words: perception 1/1\n"
 
 
 def test_files_folders_and_patterns_are_taken_each_picture_once():
@@ -257,7 +257,8 @@ def test_what_could_not_be_scored_says_why_and_cannot_command_the_terminal(run, 
     talking(lambda _ask: "who \x1b[2J knows")
     picture("a.png", "red", "a cat")
     found = run("a.png", "--ask", "Is it\x1b[2J red?", "--out", "out.csv")
-    assert found.code == 0, found.err
+    assert found.code == 1, "nothing was scored"
+    assert found.err.endswith("perception 0/1, correspondence 0/1, answers 0/1\n")
     assert "a.png: perception unscored (the answer names no one level" in found.out
     assert "Is it[2J red?  yes unscored (the answer is neither yes nor no" in found.out
     assert "\x1b" not in found.out + found.err

@@ -1,11 +1,14 @@
 """A table of ratings as a whole: opinions, votes, screening and agreement, in Python and by the command."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vernissage.cli import main
+from vernissage.datasets.judged import read_judged
 from vernissage.errors import BadInput
 from vernissage.judging.mos import mean_opinions
 from vernissage.judging.opinions import OpinionRow, gather_opinions
@@ -125,6 +128,53 @@ def test_a_picture_that_only_those_rated_who_were_left_out_says_so():
     (found,) = gather_opinions([*awake, *bored])
     assert [row.subject for row in found.rejected] == ["x"]
     assert {row.picture: row.why for row in found.rows} == {"a": "", "b": "", "z": "all who rated it were left out"}
+
+
+def test_who_rates_at_random_is_told_and_still_counts():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(1, 6, 40)
+    values = [np.clip(truth + rng.integers(-1, 2, 40), 1, 5).tolist() for _ in range(6)] + [rng.integers(1, 6, 40).tolist()]
+    (found,) = gather_opinions(ratings(values), screening=False)
+    assert list(found.odd) == ["s6"]
+    assert abs(found.odd["s6"]) < 0.26
+    assert {row.n for row in found.rows} == {7}
+    assert gather_opinions(ratings([row[:9] for row in values]))[0].odd == {}, "nine pictures are too few to tell"
+
+
+def test_opinions_become_what_judges_are_trained_on(tmp_path, capsys):
+    said = [*ratings(GIVEN), *ratings([[2, 2, 3, 5]], "correspondence")]
+    said += [*ratings([[1, 0, 1, 1]], "Is it red?"), *ratings([[7, 8, 9, 10]], "fame")]
+    (tmp_path / "in").mkdir()
+    write_table(tmp_path / "in" / "ratings.csv", [row._asdict() for row in said])
+    for index in range(4):
+        Image.new("RGB", (4, 4), (60 * index, 0, 0)).save(tmp_path / "in" / f"p{index}.png")
+    write_table(tmp_path / "prompts.csv", [{"image": "p0.png", "prompt": "a cat"}, {"image": "p3.png", "prompt": "a dog"}])
+    out = tmp_path / "judged.jsonl"
+    with pytest.raises(SystemExit) as end:
+        main(["data", "mos", str(tmp_path / "in" / "ratings.csv"), "-o", str(out), "--prompts", str(tmp_path / "prompts.csv")])
+    assert end.value.code == 0
+    assert "Judges do not learn fame" in capsys.readouterr().err
+    rows = read_judged(out)
+    opinions = {(row.picture, each.dimension): row for each in gather_opinions(said) for row in each.rows}
+    assert [row.open().getpixel((0, 0))[0] for row in rows] == [0, 60, 120, 180]
+    assert [row.prompt for row in rows] == ["a cat", None, None, "a dog"]
+    assert [row.perception for row in rows] == [pytest.approx(opinions[f"p{n}.png", "perception"].mos) for n in range(4)]
+    assert [row.correspondence for row in rows] == [pytest.approx(opinions[f"p{n}.png", "correspondence"].mos) for n in range(4)]
+    assert [row.answers for row in rows] == [{"Is it red?": said} for said in (True, False, True, True)]
+    assert json.loads(out.read_text().split("\n")[0])["image"] == "in/p0.png"
+
+
+def test_a_table_of_opinions_is_told_from_what_judges_read(tmp_path):
+    write_table(tmp_path / "mos.csv", [{"picture": "a.png", "mos": 50}])
+    with pytest.raises(BadInput, match=r"data mos --out judged\.jsonl"):
+        read_judged(tmp_path / "mos.csv")
+
+
+def test_prompts_have_no_place_in_a_table(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["data", "mos", "r.csv", "-o", str(tmp_path / "mos.csv"), "--prompts", "p.csv"])
+    assert end.value.code == 2
+    assert "no place for prompts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", [",a,perception,3", "x, ,perception,3", "x,a,,3"])
