@@ -127,7 +127,7 @@ def test_the_package_tells_its_version_and_scores(studio, tmp_path):
 
 
 def test_what_no_model_takes_is_not_told_as_the_fault_of_one(studio):
-    with pytest.raises(BadPlan, match=r"None of the models that can be chosen takes this; .*width of 500"):
+    with pytest.raises(BadPlan, match=r"None of the models that can be chosen takes this: .*width of 500"):
         studio.plan("a cat", width=500)
     with pytest.raises(BadPlan, match="clip_skip of 0"):
         studio.plan("a cat", model="mini/neon", clip_skip=0)

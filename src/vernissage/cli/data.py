@@ -254,7 +254,8 @@ def deduplicate(queries: Path, out: Path, threshold: float, config: Path | None)
             kept += [rows[place] for place in own]
     kept.sort()
     write_queries([found[row] for row in kept], out)
-    _report(len(kept), "queries", {"nearly the same as an earlier one": len(found) - len(kept)} if len(kept) < len(found) else {}, out)
+    reason = f"{'' if zero is None else 'nearly '}the same as an earlier one"
+    _report(len(kept), "queries", {reason: len(found) - len(kept)} if len(kept) < len(found) else {}, out)
 
 
 def _by_pictures(queries: "Sequence[Query]") -> list[list[int]]:

@@ -227,7 +227,7 @@ def check_overrides(overrides: Overrides, catalogue: Catalogue) -> None:
         except BadPlan as error:
             if len(catalogue) < 2 or not prompt.strip():
                 raise
-            raise BadPlan(f"None of the models that can be chosen takes this; {error.message}", hint=error.hint) from error
+            raise BadPlan(f"None of the models that can be chosen takes this: {error.message}", hint=error.hint) from error
 
 
 def _accepts(card: Card, overrides: Overrides) -> bool:

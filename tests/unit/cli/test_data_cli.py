@@ -271,7 +271,7 @@ def test_queries_that_say_the_same_are_dropped(run, ending):
     duplicates = [each.model_copy(update={"id": f"again {each.id}"}) for each in given[:5]]
     write_queries([*given, *duplicates], Path(f"in/all{ending}"))
     found = run("deduplicate", f"in/all{ending}", "--threshold", "0.97", "-o", f"out/distinct{ending}")
-    assert found.out == f"16 queries\n5 not taken:\n  5 x nearly the same as an earlier one\nout/distinct{ending}\n", found.err
+    assert found.out == f"16 queries\n5 not taken:\n  5 x the same as an earlier one\nout/distinct{ending}\n", found.err
     assert read_queries(Path(f"out/distinct{ending}")) == given
     assert run("deduplicate", f"out/distinct{ending}", "--threshold", "0.97").out == "16 queries\ndistinct.jsonl\n"
 

@@ -124,7 +124,7 @@ def test_the_command_puts_judges_side_by_side_with_intervals_and_keeps_the_table
         main([*asked, "--predictions", str(tmp_path / "bad.csv"), "--predictions", str(tmp_path / "fine.csv")])
     assert not ended.value.code
     shown = capsys.readouterr().out.splitlines()
-    judges = [line.split()[:4] for line in shown if line.startswith(("fine ", "bad "))]
+    judges = [line.replace("│", " ").split()[:4] for line in shown if line.startswith(("│ fine ", "│ bad "))]
     assert judges == [["fine", "1.000", "[1.000,", "1.000]"], ["bad", "-1.000", "[-1.000,", "-1.000]"]], "best first"
     assert "fine, ranking of the 3 models: SRCC 1.000, relative RMSE 0.000" in shown
     rows = read_rows(tmp_path / "out" / "correspondence-judges.csv", "judges", ("judge", "task", "srcc_low"))
