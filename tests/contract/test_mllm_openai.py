@@ -867,8 +867,8 @@ def test_an_error_page_in_no_encoding_of_texts_is_told_all_the_same(server, make
 def test_a_web_page_is_no_answer_and_is_not_asked_for_again(server, make):
     def page(handler):
         handler.send_response(200)
-        handler.send_header("Content-Type", "text/html")
-        handler.send_header("Content-Length", "6")
+        for name, value in (("Content-Type", "text/html"), ("Content-Length", "6")):
+            handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(b"<html>")
 

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -19,12 +18,11 @@ from transformers import (
     Mask2FormerForUniversalSegmentation,
 )
 
-from vernissage.errors import BadInput, DriverError, OutOfMemory, VernissageError
-from vernissage.local.device import in_type, pick_device, pick_dtype, settle
+from vernissage.errors import BadInput, DriverError, VernissageError
+from vernissage.local.device import explained, in_type, pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.ports import Detection, Thresholds
 
-_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _MOST_MASKS = 100
 """Of a picture, as Mask2Former's authors take them."""
 _THINNEST = 64
@@ -116,7 +114,7 @@ class TransformersDetector:
         """What is in some pictures; where a batch fails, each is tried alone."""
         failed: VernissageError
         try:
-            with self._explained():
+            with explained(self.name, self._device, "look"):
                 several = self._detect([images[row] for row in rows], [list(names[row]) for row in rows])
             return {
                 row: sorted(_inside(each, images[row].size), key=lambda thing: -thing.confidence)
@@ -128,15 +126,6 @@ class TransformersDetector:
         if len(rows) == 1:
             return {rows[0]: failed}
         return {row: found for each in rows for row, found in self._try([each], images, names).items()}
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemory(f"{self._device} is too small for {self.name}.", hint="Lower the detector's batch_size.") from error
-        except _FAILURES as error:
-            raise DriverError(f"{self.name} could not look: {error}") from error
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image.Image], names: Sequence[list[str]]) -> list[list[Detection]]:

@@ -1,7 +1,6 @@
 """CLIP through transformers: pictures and texts to features in one space."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -11,13 +10,9 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from vernissage.drivers.features import FeatureCache, to_rows, unit_length
-from vernissage.errors import DriverError, OutOfMemory
-from vernissage.local.device import in_type, pick_device, pick_dtype, settle
+from vernissage.local.device import explained, in_type, pick_device, pick_dtype, settle
 from vernissage.local.pretrained import fingerprint, load_pretrained
 from vernissage.local.streams import batches, side_by_side
-
-# What transformers and its image processors raise when something is wrong with a model or a picture.
-_FAILURES = (RuntimeError, ValueError, TypeError, LookupError)
 
 
 @final
@@ -63,7 +58,7 @@ class ClipEncoder:
 
     def encode_raw(self, images: Sequence[Image.Image]) -> ndarray:
         """The same features with the length that they have, as distances between sets of pictures want them."""
-        with self._explained():
+        with explained(self.name, self._device, "encode"):
             return self._cache.encode(images, self._encode_new, self.batch_size)
 
     @torch.inference_mode()
@@ -79,21 +74,11 @@ class ClipEncoder:
         ids = self._tokenizer(list(texts), truncation=True, max_length=limit).input_ids if texts else []
         by_length = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # padding is computed and tells nothing
         parts = batches(by_length, self.batch_size, self._device)
-        with self._explained():
+        with explained(self.name, self._device, "encode"):
             encoded = side_by_side(lambda part: self._encode_ids([ids[index] for index in part]), parts, self._device)
         for part, some in zip(parts, encoded, strict=True):
             rows[part] = some
         return rows
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns what goes wrong inside into errors of ours."""
-        try:
-            yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemory(f"{self._device} is too small for {self.name}.", hint="Lower the encoder's batch_size.") from error
-        except _FAILURES as error:
-            raise DriverError(f"{self.name} could not encode: {error}") from error
 
     @torch.inference_mode()
     def _encode_ids(self, ids: Sequence[Sequence[int]]) -> ndarray:

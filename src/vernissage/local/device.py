@@ -1,14 +1,18 @@
 """On which device and in which number type a local model runs; knows torch and nothing of any model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
-from vernissage.errors import BadInput
+from vernissage.errors import BadInput, DriverError, OutOfMemory
 from vernissage.local.dense import onednn_is_faster, use_onednn
 
 Model = TypeVar("Model", bound=nn.Module)
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""What transformers and its image processors raise when something is wrong with a model or a picture."""
 
 
 def pick_device(device: str) -> torch.device:
@@ -82,6 +86,23 @@ def pick_precision(precision: Literal["auto", "no", "bf16"], device: torch.devic
     else:
         has = False
     return "bf16" if has else "no"
+
+
+@contextmanager
+def explained(name: str, device: torch.device, doing: str) -> Iterator[None]:
+    """Turns what goes wrong in a model into errors of ours.
+
+    Args:
+        name: Whose model.
+        device: Where it runs.
+        doing: What it was to do, such as "encode".
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"{device} is too small for {name}.", hint="Lower its batch_size.") from error
+    except _FAILURES as error:
+        raise DriverError(f"{name} could not {doing}: {error}") from error
 
 
 def settle(model: Model, device: torch.device, dtype: torch.dtype | None = None) -> Model:
