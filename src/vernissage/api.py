@@ -183,7 +183,7 @@ class Studio:
         overrides = overrides_of(fixed)
         check_overrides(overrides, self.all_models if overrides.model else self.catalogue)
         if not isinstance(request, str | Chat):
-            raise BadInput(f"A {type(request).__name__} is no request.", hint="Give a text, or a Chat.")
+            raise BadInput(f"Something of the type {type(request).__name__} is no request.", hint="Give a text, or a Chat.")
         history = listed(history, "turns")
         if not all(isinstance(turn, Turn) for turn in history):
             raise BadInput("The history holds something that is no turn.", hint="Give a list of Turn.")
@@ -287,7 +287,7 @@ class Studio:
         """
         settings = self.check_repainting(settings or Settings())
         if not isinstance(model, str):
-            raise BadInput(f"A {type(model).__name__} is no model.", hint="Give the id of one; `vernissage zoo list` shows them.")
+            raise BadInput(f"Something of the type {type(model).__name__} is no model.", hint="Give its id; see `vernissage zoo list`.")
         plan = override(Plan(prompt="x", model=model), Overrides(arguments=arguments or Arguments()), self.all_models)
         images = [to_image(reference) for reference in several(references)]
         t2i = Reporting(self.t2i, progress, len(images) * settings.rounds * settings.candidates) if progress else self.t2i

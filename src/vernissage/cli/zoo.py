@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vernissage.cli import config_option, harmless
+from vernissage.cli import config_option, harmless, remark
 from vernissage.errors import BadInput, UnknownName
 from vernissage.records.files import write_whole
 from vernissage.zoo.card import Card, load_card, parse_card
@@ -111,6 +111,8 @@ def add(
     path = home() / "cards" / f"{card.id.replace('/', '--')}.toml"
     _write_card(path, card)
     click.echo(f"{card.id} is added: {path}")
+    if not description and not source.startswith("civitai:"):
+        remark("Planners choose by what a model is good at; say it with --description.")
     if "repo" in values["source"]:
         click.echo("It was taken for a model of the hub, and is downloaded when it paints for the first time.", err=True)
 

@@ -309,7 +309,7 @@ def to_image(image: ImageLike) -> Image.Image:
         BadInput: It is no picture, cannot be read, or has no pixels.
     """
     if not isinstance(image, Image.Image | Picture | str | Path):
-        raise BadInput(f"A {type(image).__name__} is no picture.", hint="Give a path, a Picture, or an image of PIL.")
+        raise BadInput(f"Something of the type {type(image).__name__} is no picture.", hint="Give a path, a Picture, or an image of PIL.")
     found = image.convert("RGB") if isinstance(image, Image.Image) else opened_picture(image).image
     if not all(found.size):
         raise BadInput("A picture has no pixels.", hint="Give one that is at least 1 x 1.")
@@ -339,4 +339,4 @@ def listed(things: Any, what: str) -> list[Any]:
     try:
         return list(things)
     except TypeError as error:
-        raise BadInput(f"A {type(things).__name__} is no list of {what}.", hint="Give a list.") from error
+        raise BadInput(f"Something of the type {type(things).__name__} is no list of {what}.", hint="Give a list.") from error

@@ -396,6 +396,7 @@ def test_a_card_is_shown_as_toml(run, fails):
 def test_a_checkpoint_is_added_and_can_be_planned_for_at_once(run, tmp_path, names, pipeline, size, guidance):
     path = weights(tmp_path / "models" / "dream shaper.safetensors", names)
     added = run("zoo", "add", "models/dream shaper.safetensors", "--licence", "MIT", "--title", "Dream")
+    assert "say it with --description" in added.err
     assert added.code == 0, added.err
     card = load_card(home() / "cards" / "local--dream-shaper.toml")
     assert (card.id, card.title, card.licence) == ("local/dream-shaper", "Dream", "MIT")
@@ -427,7 +428,8 @@ def test_an_embedded_model_is_not_replaced(fails, tmp_path):
 
 def test_an_adapter_is_added_with_the_model_it_belongs_to(run, tmp_path):
     path = weights(tmp_path / "ink.safetensors", LORA)
-    assert run("zoo", "add", "ink.safetensors", "--base", "mini/general", "--description", "Ink drawings.").code == 0
+    added = run("zoo", "add", "ink.safetensors", "--base", "mini/general", "--description", "Ink drawings.")
+    assert (added.code, added.err) == (0, "")
     card = load_card(home() / "cards" / "local--ink.toml")
     assert (card.source.base, card.source.loras[0].path, card.description) == ("mini/general", str(path), "Ink drawings.")
     assert (card.width, card.size_multiple, card.sizes.high, card.steps.low) == (128, 16, 128, 4)
