@@ -75,7 +75,7 @@ def mini_note(configs: Sequence["DriverConfig | None"]) -> str:
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", kept: str = "") -> None:
-    """A table on stdout; in a narrow terminal intervals stand below their estimates, and where that is too wide they are left out.
+    """A table on stdout; in a narrow terminal with intervals below their estimates, or on its side; in a very narrow one without intervals.
 
     Args:
         headings: Of the columns; the first is never cut.
@@ -91,22 +91,26 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     def plain(text: str) -> Text:  # brackets are no markup
         return Text("\n".join(map(harmless, text.split("\n"))))
 
-    def drawn(told: Callable[[object], str], *, brief: bool = False, close: bool = False) -> Table:
+    def drawn(told: Callable[[object], str], lines: Sequence[Sequence[object]], *, brief: bool = False, close: bool = False) -> Table:
         name = title.partition(" [")[0] if brief else title
         table = Table(title=name or None, box=box.SIMPLE if close else box.HEAVY_HEAD, padding=(0, 0) if close else (0, 1))
-        for index, heading in enumerate(headings):
+        for index, heading in enumerate(lines[0]):
             table.add_column(plain(told(heading)), no_wrap=not index, overflow="fold")
-        for row in rows:
+        for row in lines[1:]:
             table.add_row(*(plain(told(cell)) for cell in row), end_section=close and not brief)
         return table
 
+    upright = [headings, *rows]
+    on_its_side = list(zip(*upright, strict=True))
     unbounded = Console(width=10_000)
     console = Console() if sys.stdout.isatty() else unbounded
-    for table in (drawn(_whole), drawn(lambda cell: _stacked(_whole(cell)), close=True)):
+    forms = [(_whole, upright, False), (_stacked, upright, True), (_whole, on_its_side, False), (_stacked, on_its_side, True)]
+    for told, lines, close in forms:
+        table = drawn(told, lines, close=close)
         if unbounded.measure(table).maximum <= console.width:
             console.print(table)
             return
-    console.print(drawn(_brief, brief=True, close=True))
+    console.print(drawn(_brief, upright, brief=True, close=True))
     console.print(f"Intervals: in a wider terminal{kept and f', or in {kept}'}.", style="dim", highlight=False)
 
 
@@ -123,14 +127,14 @@ def _whole(cell: object) -> str:
     return "-" if cell is None else str(cell)
 
 
-def _stacked(text: str) -> str:
+def _stacked(cell: object) -> str:
     """An estimate, its interval and its count below one another.
 
     Example:
         >>> _stacked("50.0 [25.0, 75.0]  3/4").splitlines()
         ['50.0', '[25.0, 75.0]', '3/4']
     """
-    return text.replace(" [", "\n[").replace("]  ", "]\n")
+    return _whole(cell).replace(" [", "\n[").replace("]  ", "]\n")
 
 
 def _brief(cell: object) -> str:

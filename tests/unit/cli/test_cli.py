@@ -721,12 +721,27 @@ def test_in_a_narrow_terminal_intervals_stand_below_and_in_a_very_narrow_one_now
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     cells = [Estimate(0.5, 0.25, 0.75, 8), Cell(Estimate(0.125, 0.1, 0.2, 3), 4), None]
-    show_table(["model", "clip", "dinov2", "ssim"], [["mini/general", *cells]], title="last: mean [95 %]", kept="x.csv")
+    rows = [[model, *cells] for model in ("mini/general", "mini/neon", "mini/pixel")]
+    show_table(["model", "clip", "dinov2", "ssim"], rows, title="last: mean [95 %]", kept="x.csv")
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert "mini/general" in shown
     assert ("50.0 [25.0, 75.0]" in shown, "[25.0, 75.0]" in shown, "3/4" in shown) == (not brief and not below, not brief, not brief)
     assert ("x.csv" in shown, "50.0" in shown, "12.5" in shown) == (brief, True, True)
     assert max(map(len, shown.splitlines())) <= max(columns, 0 if brief else 200)
+
+
+@pytest.mark.parametrize(("columns", "close"), [(80, False), (50, True)])
+def test_a_wide_table_of_few_models_is_shown_on_its_side_with_all_its_intervals(capsys, monkeypatch, columns, close):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    scores = [Cell(Estimate(place / 10, 0.25, 0.75, 8), 9) for place in range(7)]
+    show_table(["model", *"abcdefg"], [["mini/general", *scores], ["mini/neon", *scores]], kept="x.csv")
+    plain = re.sub(r"\x1b\[[0-9;]*m|[│┃]", "", capsys.readouterr().out)
+    shown = [line.split() for line in plain.splitlines()]
+    assert ["model", "mini/general", "mini/neon"] in shown
+    assert (["g", "60.0", "60.0"] in shown) == close
+    assert (["g", "60.0", "[25.0,", "75.0]", "8/9", "60.0", "[25.0,", "75.0]", "8/9"] in shown) == (not close)
+    assert sum(line.count("75.0]") for line in shown) == 14
 
 
 @pytest.mark.parametrize(
