@@ -60,10 +60,10 @@ def read_judged(path: Path) -> list[JudgedPicture]:
     Raises:
         BadInput: The file cannot be read, or a line has a mistake; names the line.
     """
+    if path.suffix.lower() in (".csv", ".parquet"):
+        raise BadInput(f"{path} is a table, not JSONL.", hint="Of ratings `vernissage data mos --out judged.jsonl` makes one.")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
-        if path.suffix.lower() in (".csv", ".parquet"):
-            raise BadInput(f"{path} is a table, not JSONL.", hint="Of ratings `vernissage data mos --out judged.jsonl` makes one.")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the judged pictures {path}: {reason_of(error)}.", hint="It must be a JSONL file in UTF-8.") from error
     rows = []

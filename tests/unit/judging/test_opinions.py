@@ -164,10 +164,13 @@ def test_opinions_become_what_judges_are_trained_on(tmp_path, capsys):
     assert json.loads(out.read_text().split("\n")[0])["image"] == "in/p0.png"
 
 
-def test_a_table_of_opinions_is_told_from_what_judges_read(tmp_path):
-    write_table(tmp_path / "mos.csv", [{"picture": "a.png", "mos": 50}])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_of_opinions_is_told_from_what_judges_read(tmp_path, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    write_table(tmp_path / f"mos.{ending}", [{"picture": "a.png", "mos": 50}])
     with pytest.raises(BadInput, match=r"data mos --out judged\.jsonl"):
-        read_judged(tmp_path / "mos.csv")
+        read_judged(tmp_path / f"mos.{ending}")
 
 
 def test_prompts_have_no_place_in_a_table(tmp_path, capsys):
