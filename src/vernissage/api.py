@@ -415,7 +415,7 @@ class Studio:
             mllm=self.mllm if "mllm" in needs else None,
             judge=self.critic if "judge" in needs else None,
             detector=self.detector if "detector" in needs else None,
-            tagger=self.tagger if any(metric.name == "compbench-3-in-1" for metric in chosen) else None,
+            tagger=self.tagger if any(metric.reads_tags for metric in chosen) else None,
             scorers={metric.name: self.scorer(metric.name) for metric in chosen if metric.name in self.config.scorers},
             identities=self.identities if needs & {"mllm", "judge", "detector", "scorer"} else {},  # their files are read for it
         )

@@ -514,14 +514,16 @@ def _show_table(items: "Sequence[Item]") -> None:
     from vernissage.cli.show import show_table
 
     names, kinds = score_names(items), sorted({item.kind for item in items if item.kind})
-    boards: list[tuple[str, str | None, str]] = [("last", None, "last round, as in the paper"), ("best", None, "best of all rounds")]
-    if leaderboard(items, "last") == leaderboard(items, "best"):
-        boards = [("last", None, "last round, as in the paper, which is the best of all rounds")]
-    references = {kind: len({item.reference for item in items if item.kind == kind}) for kind in kinds}
-    boards += [("last", kind, f"last round, {kind}") for kind in kinds if len(kinds) > 1 and references[kind] >= _FEW]
-    for which, kind, title in boards:
+    last, best = (leaderboard(items, which) for which in ("last", "best"))
+    boards = [(None, "last round, as in the paper", last), (None, "best of all rounds", best)]
+    if last == best:
+        boards = [(None, "last round, as in the paper, which is the best of all rounds", last)]
+    references = {kind: len({item.reference for item in items if item.kind == kind}) for kind in kinds if len(kinds) > 1}
+    few = [kind for kind, count in references.items() if count < _FEW]
+    boards += [(kind, f"last round, {kind}", leaderboard(items, "last", kind=kind)) for kind in references if kind not in few]
+    for kind, title, board in boards:
         rows = []
-        for model, cells in leaderboard(items, which, kind=kind).items():
+        for model, cells in board.items():
             own = [item.regeneration is not None for item in items if item.model == model and kind in (None, item.kind)]
             rows.append([model, f"{sum(own)}/{len(own)}", *(cells[name] for name in names)])
         show_table(
@@ -530,7 +532,7 @@ def _show_table(items: "Sequence[Item]") -> None:
             title=f"{title}: mean in % [95 % interval]  scored/asked",
             kept="report.html",
         )
-    if few := [kind for kind in kinds if len(kinds) > 1 and references[kind] < _FEW]:
+    if few:
         remark(f"Of {', '.join(few)} there are fewer than {_FEW} references; their tables are in report.html.")
     for item in items:
         if item.regeneration is None:

@@ -384,8 +384,9 @@ def mos(ratings: Path, out: Path, screen: bool, prompts: Path | None) -> None:
     """  # noqa: D301  click wants the character itself
     from vernissage.cli.judge import read_prompts
     from vernissage.datasets.judged import write_judged
-    from vernissage.judging.opinions import DIMENSIONS, gather_opinions, judged_of
+    from vernissage.judging.opinions import gather_opinions, judged_of
     from vernissage.judging.ratings import read_ratings
+    from vernissage.judging.spec import DIMENSIONS
     from vernissage.records.table import check_table, write_table
 
     check_table(out, forms=(".csv", ".parquet", ".jsonl"))

@@ -98,11 +98,11 @@ def _sources(studio: "Studio", metrics: tuple[str, ...]) -> "dict[str, list[Driv
     config = studio.config
     known = {name: getattr(config, name) for name in ("clip", "dinov2", "inception", "mllm", "detector")}
     known["judge"] = config.trained_judge or config.mllm
-    others = {**config.scorers, "compbench-3-in-1": config.tagger}
-    return {
-        metric.name: [part for part in [*map(known.get, sorted(metric.needs)), others.get(metric.name)] if part is not None]
+    asked = {
+        metric.name: [*map(known.get, sorted(metric.needs)), config.scorers.get(metric.name), config.tagger if metric.reads_tags else None]
         for metric in find_metrics(metrics)
     }
+    return {name: [part for part in parts if part is not None] for name, parts in asked.items()}
 
 
 def _named(config: "DriverConfig") -> str:

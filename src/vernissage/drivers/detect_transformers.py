@@ -67,6 +67,7 @@ class TransformersDetector:
         self.thresholds = Thresholds(threshold, counting_threshold, relation_threshold)
         if not all(0 <= each <= 1 for each in self.thresholds):
             raise BadInput("A detector's threshold is not between 0 and 1.", hint="Published ones are 0.3, 0.9 and 0.5.")
+        self._least = min(self.thresholds)
         self._batch_size = batch_size
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
@@ -145,8 +146,8 @@ class TransformersDetector:
             return [self._masked(classes.float(), masks.float(), sides, image.size) for classes, masks, image in several]
         self._check(outputs.logits, outputs.pred_boxes)
         outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
-        sizes, least = [image.size[::-1] for image in images], min(self.thresholds)
-        several = self._processor.post_process_object_detection(outputs, threshold=least, target_sizes=sizes)
+        sizes = [image.size[::-1] for image in images]
+        several = self._processor.post_process_object_detection(outputs, threshold=self._least, target_sizes=sizes)
         named = [[(self._labels.get(label), box, score) for box, score, label in _rows(each)] for each in several]
         return [[Detection(label, (*box,), score) for label, box, score in each if label is not None] for each in named]
 
@@ -166,7 +167,7 @@ class TransformersDetector:
         """
         chances = classes.softmax(dim=-1)[:, :-1]
         top = chances.flatten().topk(min(_MOST_MASKS, chances.numel()))
-        kept = top.values > min(self.thresholds)  # a mask is never clearer than 1, so what falls here falls in any case
+        kept = top.values > self._least  # a mask is never clearer than 1, so what falls here falls in any case
         by_query: dict[int, list[tuple[int, float]]] = {}
         for chance, index in zip(top.values[kept].tolist(), top.indices[kept].tolist(), strict=True):
             query, label = divmod(index, chances.shape[1])
@@ -184,7 +185,7 @@ class TransformersDetector:
             pixels = own[top_row:bottom, left:right].cpu().numpy().copy()  # the whole would stay in memory behind it
             box = (left, top_row, right, bottom)
             sure = [(self._labels[label], chance * clear) for label, chance in labels if label in self._labels]
-            found += [Detection(name, box, score, pixels) for name, score in sure if score > min(self.thresholds)]
+            found += [Detection(name, box, score, pixels) for name, score in sure if score > self._least]
         return found
 
     def _detect_owl(self, images: Sequence[Image.Image], names: Sequence[list[str]]) -> list[list[Detection]]:
@@ -260,7 +261,7 @@ class TransformersDetector:
         chances = best.values.sigmoid()
         centres, halves = boxes[:, :2], boxes[:, 2:] / 2
         corners = torch.cat([centres - halves, centres + halves], dim=1) * torch.tensor([*sides, *sides], device=boxes.device)
-        kept = chances > min(self.thresholds)
+        kept = chances > self._least
         rows = {"boxes": corners[kept], "scores": chances[kept], "labels": best.indices[kept]}
         return [Detection(names[label], (*box,), score) for box, score, label in _rows(rows)]
 

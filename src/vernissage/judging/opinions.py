@@ -12,6 +12,7 @@ from vernissage.datasets.judged import JudgedPicture
 from vernissage.errors import BadInput
 from vernissage.judging.mos import Opinion, Screening, likert, mean_opinions, screen, vote, without
 from vernissage.judging.ratings import Panel, Rating, panel_of
+from vernissage.judging.spec import DIMENSIONS
 from vernissage.metrics.agreement import icc, krippendorff_alpha
 from vernissage.metrics.correlation import srcc
 from vernissage.records.verdict import Score
@@ -54,10 +55,6 @@ class Opinions(NamedTuple):
     rows: tuple[OpinionRow, ...]
     odd: Mapping[str, float] = MappingProxyType({})
     """Subjects who count though chance alone would agree as well with the others' means, by rank correlation."""
-
-
-DIMENSIONS = ("perception", "correspondence")
-"""Those that judges score; votes on anything are answers."""
 
 
 def judged_of(found: Sequence[Opinions], folder: Path, prompts: Mapping[str, str | None]) -> list[JudgedPicture]:

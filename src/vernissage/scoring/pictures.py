@@ -305,7 +305,6 @@ def _three_in_one(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
 
 
 def _geneval_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
-    """GenEval's verdicts; where the colours of several pictures cannot be told together, each is tried alone."""
     detector, clip = chunk.sources.detector, chunk.sources.clip
     assert detector is not None
     assert clip is not None
@@ -316,15 +315,8 @@ def _geneval_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
     found: dict[int, Found] = {row: each for row, each in (labels | things).items() if isinstance(each, Unscored)}
     seen = {row: each for row, each in things.items() if not isinstance(each, Unscored)}
     given = [wanted[row] for row in seen], [known[row] for row in seen], [chunk.pictures[row].image for row in seen]
-    try:
-        scores = score_geneval(*given, list(seen.values()), clip, detector.thresholds)
-    except VernissageError as error:
-        if len(rows) == 1:
-            return [Unscored(reason=str(error))]
-    else:
-        found |= dict(zip(seen, scores, strict=True))
-        return [found[row] for row in rows]
-    return [score for row in rows for score in _geneval_by_detector(chunk, [row])]
+    found |= dict(zip(seen, score_geneval(*given, list(seen.values()), clip, detector.thresholds), strict=True))
+    return [found[row] for row in rows]
 
 
 def _spatial_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
@@ -339,6 +331,20 @@ def _spatial_by_detector(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
         if not isinstance(several, Unscored):
             found[row] = score_relations(placed[row], known[row], chunk.pictures[row].image.size, several, detector.thresholds)
     return [found[row] for row in rows]
+
+
+def _or_each_alone(together: "Compute") -> "Compute":
+    """The same scores; where several pictures fail together, each is tried alone."""
+
+    def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
+        try:
+            return together(chunk, rows)
+        except VernissageError as error:
+            if len(rows) == 1:
+                return [Unscored(reason=str(error))]
+        return [score for row in rows for score in compute(chunk, [row])]
+
+    return compute
 
 
 Compute = Callable[[Chunk, Sequence[int]], list[Found]]
@@ -357,7 +363,7 @@ _COMPUTE: dict[str, Compute] = {
     "tifa": _questioned(share_right),
     "dsg": _questioned(share_with_needs),
     "geneval": _questioned(all_right),
-    "geneval-detector": _geneval_by_detector,
+    "geneval-detector": _or_each_alone(_geneval_by_detector),
     "compbench-attributes": _attributes,
     "compbench-spatial": _spatial,
     "compbench-spatial-detector": _spatial_by_detector,
@@ -366,19 +372,12 @@ _COMPUTE: dict[str, Compute] = {
 
 
 def _learned(metric: Metric) -> Compute:
-    """A learned metric's scores; where a batch fails, each picture is tried alone."""
-
     def compute(chunk: Chunk, rows: Sequence[int]) -> list[Found]:
         chosen = [chunk.pictures[row] for row in rows]
         references = [each.reference.image if isinstance(each.reference, Opened) else None for each in chosen]
-        try:
-            return chunk.sources.scorers[metric.name].score([each.image for each in chosen], [each.prompt for each in chosen], references)
-        except VernissageError as error:
-            if len(rows) == 1:
-                return [Unscored(reason=str(error))]
-        return [score for row in rows for score in compute(chunk, [row])]
+        return chunk.sources.scorers[metric.name].score([each.image for each in chosen], [each.prompt for each in chosen], references)
 
-    return compute
+    return _or_each_alone(compute)
 
 
 def _cosine(first: ndarray, second: ndarray) -> float:

@@ -72,6 +72,11 @@ class Metric(NamedTuple):
         return "; ".join(_LICENCES[need] for need in sorted(self.needs) if need in _LICENCES) or "no weights"
 
     @property
+    def reads_tags(self) -> bool:
+        """Whether a tagger, where there is one, takes part in it."""
+        return self.name == "compbench-3-in-1"
+
+    @property
     def of_set(self) -> bool:
         """Whether it scores a set of pictures, not each."""
         return "set" in self.needs

@@ -181,7 +181,7 @@ def _score_chunk(metric: Metric, chunk: Chunk, known: "_Journal") -> list[Found]
             source += f" and {chunk.sources.clip.name}"
         if "detector" in metric.needs and chunk.sources.detector is not None:
             source += f" and {tuple(chunk.sources.detector.thresholds)}"
-        if metric.name == "compbench-3-in-1" and chunk.sources.tagger is not None:
+        if metric.reads_tags and chunk.sources.tagger is not None:
             source += f" and {chunk.sources.identities.get('tagger', 'tagger')}"
         left = [(index, each) for index, each in enumerate(chunk.pictures) if index not in found]
         keys = {index: known.key(metric, source, each) for index, each in left}
